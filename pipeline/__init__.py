@@ -1,0 +1,1 @@
+"""Persona pipeline behind a coherent two-tier cache. Runs without Celery."""

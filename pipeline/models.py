@@ -1,0 +1,266 @@
+"""What goes in and what comes out: frozen, typed, strictly validated, and the same in every process and language.
+
+A request that was accepted here is normalised: two requests that differ only in Unicode form, line ends or outer white
+space are equal, share one cache key and one prompt.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any, Final, Literal, Self
+
+import msgspec
+
+from pipeline.errors import InvalidRequestError
+
+TONES: Final = ("frustrated", "playful", "anxious", "analytical", "calm", "curious", "urgent", "confused", "collaborative")
+PACES: Final = ("burst", "flowing", "contemplative", "medium")
+INTENTS: Final = ("seek_advice", "problem_solving", "learning", "validation", "planning", "reflection")
+INTENT_SPELLINGS: Final = {"seeking_advice": "seek_advice"}
+
+MAX_INPUT_CHARS: Final = 8_000
+MAX_USER_ID_CHARS: Final = 128
+MAX_NAME_CHARS: Final = 80
+MAX_MESSAGES: Final = 50
+
+Language = Literal["en", "ko"]
+Source = Literal["l1", "l2", "joined", "stale", "no"]
+
+
+class ResonanceKey(msgspec.Struct, frozen=True, order=True):
+    """How a request sounds: `tone-pace-intent`, of 9 x 4 x 6 known words."""
+
+    tone: str
+    pace: str
+    intent: str
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """Read `tone-pace-intent`. Case does not count, `-` stands for `_` in an intent, `seeking_advice` is `seek_advice`.
+
+        Raises InvalidRequestError naming `resonance_key`, the part, its value and the words that are allowed.
+        """
+        if not isinstance(text, str):
+            raise InvalidRequestError("resonance_key", f"expected text, got {_kind(text)}; write 'tone-pace-intent'")
+        parts = text.strip().lower().split("-")
+        if len(parts) < 3:
+            raise InvalidRequestError(
+                "resonance_key", f"{_quote(text)} has {len(parts)} part(s), expected 3: 'tone-pace-intent'"
+            )
+        tone, pace = parts[0], parts[1]
+        intent = "_".join(parts[2:])
+        intent = INTENT_SPELLINGS.get(intent, intent)
+        for part, word, allowed in (("tone", tone, TONES), ("pace", pace, PACES)):
+            if word not in allowed:
+                raise InvalidRequestError("resonance_key", _unknown(part, word, allowed))
+        if intent not in INTENTS:
+            # `problem-solving` is one intent written in two parts; what is left over is a part too many.
+            extra = f" ({len(parts)} parts, expected 3: 'tone-pace-intent')" if len(parts) > 3 else ""
+            raise InvalidRequestError("resonance_key", _unknown("intent", intent, INTENTS) + extra)
+        return cls(tone, pace, intent)
+
+    def __str__(self) -> str:
+        return f"{self.tone}-{self.pace}-{self.intent}"
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One earlier turn of the conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+class ChatContext(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is known beside the input. With any of it, the answer is cached apart and for 60 s only.
+
+    `user_id` ties the answer to one user: no other user is served it, and `invalidate("user:<id>")` drops it.
+    """
+
+    user_id: str | None = None
+    user_name: str | None = None
+    language: Language | None = None
+    history: tuple[Message, ...] = ()
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether an answer made with this context belongs to one user or conversation."""
+        return bool(self.user_id or self.user_name or self.history)
+
+
+class PersonaRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One request as it travels: plain JSON, so that a producer in any language can send it.
+
+    Build it with `create` or `from_wire`; both validate and normalise.
+    """
+
+    user_input: str
+    resonance_key: str
+    context: ChatContext | None = None
+    use_cache: bool = True
+
+    @classmethod
+    def create(
+        cls,
+        user_input: object,
+        resonance_key: object,
+        context: ChatContext | dict[str, Any] | None = None,
+        use_cache: bool = True,
+    ) -> Self:
+        """A validated, normalised request. Raises InvalidRequestError naming the field, the value and what is allowed."""
+        return cls(
+            user_input=_text("user_input", user_input, MAX_INPUT_CHARS),
+            resonance_key=str(ResonanceKey.parse(resonance_key)),
+            context=_context(context),
+            use_cache=_flag("use_cache", use_cache),
+        )
+
+    @classmethod
+    def from_wire(cls, wire: object) -> Self:
+        """The request that a JSON object carries. Raises InvalidRequestError."""
+        if not isinstance(wire, dict):
+            raise InvalidRequestError("request", f"expected an object with {_fields(cls)}, got {_kind(wire)}")
+        for name in wire:
+            if name not in cls.__struct_fields__:
+                raise InvalidRequestError(str(name), f"unknown field; allowed are {_fields(cls)}")
+        for name in ("user_input", "resonance_key"):
+            if name not in wire:
+                raise InvalidRequestError(name, f"missing; a request has {_fields(cls)}")
+        return cls.create(**wire)
+
+    def to_wire(self) -> dict[str, Any]:
+        """The JSON object that `from_wire` reads."""
+        wire: dict[str, Any] = msgspec.to_builtins(self)
+        return wire
+
+    @property
+    def resonance(self) -> ResonanceKey:
+        return ResonanceKey.parse(self.resonance_key)
+
+
+class PersonaScore(msgspec.Struct, frozen=True):
+    """One persona's share in a routing, 0.0-1.0."""
+
+    persona: str
+    score: float
+
+
+class PersonaResponse(msgspec.Struct, frozen=True):
+    """The answer and where it came from.
+
+    `cached` says where: `l1`, `l2`, `joined`, `stale` or `no` (computed by this call). `execution_time_ms` is this call's
+    own, not that of the call which computed the answer. `degraded` is true when the caches could not be confirmed
+    against each other, because Redis was out of reach. `model` is `prompt` when no model is configured.
+    """
+
+    content: str
+    persona: str
+    confidence: float
+    reason: str
+    resonance_key: str
+    scores: tuple[PersonaScore, ...]
+    language: Language
+    model: str
+    cached: Source = "no"
+    execution_time_ms: float = 0.0
+    degraded: bool = False
+
+    @classmethod
+    def from_wire(cls, wire: object) -> Self:
+        """The response that a task's result carries."""
+        return msgspec.convert(wire, cls)
+
+    def to_wire(self) -> dict[str, Any]:
+        wire: dict[str, Any] = msgspec.to_builtins(self)
+        return wire
+
+
+def _text(field: str, value: object, max_chars: int) -> str:
+    if not isinstance(value, str):
+        raise InvalidRequestError(field, f"expected text, got {_kind(value)}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(field, f"is not valid Unicode: a lone surrogate at character {error.start}") from None
+    text = unicodedata.normalize("NFC", value.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    if not text:
+        raise InvalidRequestError(field, f"is empty; expected 1 to {max_chars} characters")
+    if len(text) > max_chars:
+        raise InvalidRequestError(field, f"has {len(text)} characters; allowed are 1 to {max_chars}")
+    return text
+
+
+def _identifier(field: str, value: object, max_chars: int) -> str:
+    """Kept to the letter: two ids that only look alike stay two ids."""
+    if not isinstance(value, str):
+        raise InvalidRequestError(field, f"expected text, got {_kind(value)}")
+    if not 1 <= len(value) <= max_chars or not value.isprintable() or value != value.strip():
+        raise InvalidRequestError(field, f"{_quote(value)}: expected 1 to {max_chars} printable characters, no outer space")
+    return value
+
+
+def _flag(field: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidRequestError(field, f"expected true or false, got {_kind(value)}")
+    return value
+
+
+def _context(value: object) -> ChatContext | None:
+    if value is None:
+        return None
+    if isinstance(value, ChatContext):
+        value = msgspec.to_builtins(value)
+    if not isinstance(value, dict):
+        raise InvalidRequestError("context", f"expected an object with {_fields(ChatContext)}, got {_kind(value)}")
+    for name in value:
+        if name not in ChatContext.__struct_fields__:
+            raise InvalidRequestError(f"context.{name}", f"unknown field; allowed are {_fields(ChatContext)}")
+    user_id, user_name, language = value.get("user_id"), value.get("user_name"), value.get("language")
+    if language not in (None, "en", "ko"):
+        raise InvalidRequestError("context.language", f"{_quote(language)}; allowed are 'en' and 'ko'")
+    context = ChatContext(
+        user_id=None if user_id is None else _identifier("context.user_id", user_id, MAX_USER_ID_CHARS),
+        user_name=None if user_name is None else _text("context.user_name", user_name, MAX_NAME_CHARS),
+        language=language,
+        history=_history(value.get("history", ())),
+    )
+    return None if context == ChatContext() else context
+
+
+def _history(value: object) -> tuple[Message, ...]:
+    if not isinstance(value, list | tuple):
+        raise InvalidRequestError("context.history", f"expected a list of messages, got {_kind(value)}")
+    if len(value) > MAX_MESSAGES:
+        raise InvalidRequestError("context.history", f"has {len(value)} messages; allowed are up to {MAX_MESSAGES}")
+    messages = []
+    for number, item in enumerate(value):
+        field = f"context.history[{number}]"
+        if not isinstance(item, dict):
+            raise InvalidRequestError(field, f"expected an object with {_fields(Message)}, got {_kind(item)}")
+        for name in item:
+            if name not in Message.__struct_fields__:
+                raise InvalidRequestError(f"{field}.{name}", f"unknown field; allowed are {_fields(Message)}")
+        role = item.get("role")
+        if role not in ("user", "assistant"):
+            raise InvalidRequestError(f"{field}.role", f"{_quote(role)}; allowed are 'user' and 'assistant'")
+        messages.append(Message(role=role, content=_text(f"{field}.content", item.get("content"), MAX_INPUT_CHARS)))
+    return tuple(messages)
+
+
+def _unknown(part: str, word: str, allowed: tuple[str, ...]) -> str:
+    return f"unknown {part} {_quote(word)}; allowed are {', '.join(allowed)}"
+
+
+def _fields(struct: type[msgspec.Struct]) -> str:
+    return ", ".join(struct.__struct_fields__)
+
+
+def _quote(value: object) -> str:
+    """A value as an error message may show it: short, and without control characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _kind(value: object) -> str:
+    names = {type(None): "null", bool: "true/false", int: "a number", float: "a number", str: "text", list: "a list",
+             tuple: "a list", dict: "an object", bytes: "bytes"}  # fmt: skip
+    return names.get(type(value), type(value).__name__)
