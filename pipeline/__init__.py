@@ -1,1 +1,23 @@
 """Persona pipeline behind a coherent two-tier cache. Runs without Celery."""
+
+from pipeline.cache import MISS, LocalCache, RedisCache, TwoTierCache, cached, invalidate_cache
+from pipeline.models import ChatContext, PersonaRequest, PersonaResponse, ResonanceKey
+from pipeline.optimized import OptimizedPipeline, get_optimized_pipeline
+from pipeline.persona_pipeline import PersonaPipeline, get_pipeline
+
+__all__ = [
+    "MISS",
+    "ChatContext",
+    "LocalCache",
+    "OptimizedPipeline",
+    "PersonaPipeline",
+    "PersonaRequest",
+    "PersonaResponse",
+    "RedisCache",
+    "ResonanceKey",
+    "TwoTierCache",
+    "cached",
+    "get_optimized_pipeline",
+    "get_pipeline",
+    "invalidate_cache",
+]

@@ -13,7 +13,17 @@ import msgspec
 
 from pipeline.errors import InvalidRequestError
 
-TONES: Final = ("frustrated", "playful", "anxious", "analytical", "calm", "curious", "urgent", "confused", "collaborative")
+TONES: Final = (
+    "frustrated",
+    "playful",
+    "anxious",
+    "analytical",
+    "calm",
+    "curious",
+    "urgent",
+    "confused",
+    "collaborative",
+)
 PACES: Final = ("burst", "flowing", "contemplative", "medium")
 INTENTS: Final = ("seek_advice", "problem_solving", "learning", "validation", "planning", "reflection")
 INTENT_SPELLINGS: Final = {"seeking_advice": "seek_advice"}
@@ -121,7 +131,7 @@ class PersonaRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
             raise InvalidRequestError("request", f"expected an object with {_fields(cls)}, got {_kind(wire)}")
         for name in wire:
             if name not in cls.__struct_fields__:
-                raise InvalidRequestError(str(name), f"unknown field; allowed are {_fields(cls)}")
+                raise InvalidRequestError(_name(name), f"unknown field; allowed are {_fields(cls)}")
         for name in ("user_input", "resonance_key"):
             if name not in wire:
                 raise InvalidRequestError(name, f"missing; a request has {_fields(cls)}")
@@ -208,12 +218,12 @@ def _context(value: object) -> ChatContext | None:
     if value is None:
         return None
     if isinstance(value, ChatContext):
-        value = msgspec.to_builtins(value)
+        value = msgspec.structs.asdict(value)
     if not isinstance(value, dict):
         raise InvalidRequestError("context", f"expected an object with {_fields(ChatContext)}, got {_kind(value)}")
     for name in value:
         if name not in ChatContext.__struct_fields__:
-            raise InvalidRequestError(f"context.{name}", f"unknown field; allowed are {_fields(ChatContext)}")
+            raise InvalidRequestError(f"context.{_name(name)}", f"unknown field; allowed are {_fields(ChatContext)}")
     user_id, user_name, language = value.get("user_id"), value.get("user_name"), value.get("language")
     if language not in (None, "en", "ko"):
         raise InvalidRequestError("context.language", f"{_quote(language)}; allowed are 'en' and 'ko'")
@@ -234,11 +244,13 @@ def _history(value: object) -> tuple[Message, ...]:
     messages = []
     for number, item in enumerate(value):
         field = f"context.history[{number}]"
+        if isinstance(item, Message):
+            item = msgspec.structs.asdict(item)  # noqa: PLW2901 - from here on it is judged like any other object
         if not isinstance(item, dict):
             raise InvalidRequestError(field, f"expected an object with {_fields(Message)}, got {_kind(item)}")
         for name in item:
             if name not in Message.__struct_fields__:
-                raise InvalidRequestError(f"{field}.{name}", f"unknown field; allowed are {_fields(Message)}")
+                raise InvalidRequestError(f"{field}.{_name(name)}", f"unknown field; allowed are {_fields(Message)}")
         role = item.get("role")
         if role not in ("user", "assistant"):
             raise InvalidRequestError(f"{field}.role", f"{_quote(role)}; allowed are 'user' and 'assistant'")
@@ -258,6 +270,11 @@ def _quote(value: object) -> str:
     """A value as an error message may show it: short, and without control characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _name(name: object) -> str:
+    """A field's name that somebody else chose, as an error message may show it."""
+    return name if isinstance(name, str) and name.isprintable() and len(name) <= 60 else _quote(name)
 
 
 def _kind(value: object) -> str:

@@ -7,9 +7,10 @@ known here, is refused at start with the variable's name.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -18,7 +19,6 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pipeline.errors import ConfigurationError
 
 PREFIX: Final = "PERSONA_"
-REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 
 
 class Settings(BaseSettings):
@@ -28,42 +28,56 @@ class Settings(BaseSettings):
 
     # -- the queue
     broker_url: str = Field("redis://127.0.0.1:6379/0", description="Where tasks are queued: redis, rediss, amqp or amqps.")
-    result_url: str = Field("", description="Where results are kept. Empty: database 1 of a Redis broker, rpc:// of RabbitMQ.")
+    result_url: str = Field(
+        "", description="Where results are kept. Empty: database 1 of a Redis broker, rpc:// of RabbitMQ."
+    )
     # -- the cache
-    cache_url: str = Field("", description="The shared tier: redis, rediss or unix. Empty: each process has its own tier only.")
+    cache_url: str = Field(
+        "", description="The shared tier: redis, rediss or unix. Empty: each process has its own tier only."
+    )
     cache_namespace: str = Field("persona", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Prefix of every key in Redis.")
     cache_timeout_s: float = Field(0.25, gt=0, le=10, description="How long one call of the shared tier may take.")
     l1_max_entries: int = Field(1000, ge=1, le=10_000_000, description="How many entries a process keeps.")
     l1_max_ttl_s: float = Field(60.0, gt=0, le=3600, description="How long a process keeps an entry at most.")
     staleness_bound_s: float = Field(
-        1.0, gt=0, le=60, description="How long a process may serve what was invalidated elsewhere: the lease of the first tier."
+        1.0,
+        gt=0,
+        le=60,
+        description="How long a process may serve what was invalidated elsewhere: the lease of the first tier.",
     )
-    strict: bool = Field(False, description="With Redis out of reach: bypass the first tier rather than serve it unconfirmed.")
+    strict: bool = Field(
+        False, description="With Redis out of reach: bypass the first tier rather than serve it unconfirmed."
+    )
     # -- the model
-    llm_url: str = Field("", description="An OpenAI-compatible endpoint, with its /v1. Empty: answers are the composed prompts.")
+    llm_url: str = Field(
+        "", description="An OpenAI-compatible endpoint, with its /v1. Empty: answers are the composed prompts."
+    )
     llm_model: str = Field("", description="The model's name at that endpoint.")
     llm_api_key: SecretStr = Field(SecretStr(""), description="Its key, if it asks for one.")
-    llm_timeout_s: float = Field(30.0, gt=0, le=600, description="The deadline of one answer, retries included.")
+    llm_timeout_s: float = Field(
+        30.0, gt=0, le=40, description="The deadline of one answer, retries included; below a task's own limit of 45 s."
+    )
     llm_max_tokens: int = Field(256, ge=1, le=32_768, description="How long an answer may be.")
     llm_temperature: float = Field(0.7, ge=0, le=2, description="0 is the most repeatable.")
     # -- the process
-    log: Literal["text", "json"] = Field("text", description="How log lines are written.")
-    stack_dir: str = Field("", description="Where `persona up` keeps what it runs. Empty: .persona in the working directory.")
+    stack_dir: str = Field(
+        "", description="Where `persona up` keeps what it runs. Empty: .persona in the working directory."
+    )
 
     @field_validator("broker_url")
     @classmethod
     def _broker(cls, url: str) -> str:
-        return _checked_url(url, (*REDIS_SCHEMES, "amqp", "amqps"))
+        return _checked_url(url, ("redis", "rediss", "amqp", "amqps"))
 
     @field_validator("result_url")
     @classmethod
     def _result(cls, url: str) -> str:
-        return _checked_url(url, (*REDIS_SCHEMES, "rpc")) if url else url
+        return _checked_url(url, ("redis", "rediss", "rpc")) if url else url
 
     @field_validator("cache_url")
     @classmethod
     def _cache(cls, url: str) -> str:
-        return _checked_url(url, REDIS_SCHEMES) if url else url
+        return _checked_url(url, ("redis", "rediss", "unix")) if url else url
 
     @field_validator("llm_url")
     @classmethod
@@ -71,7 +85,7 @@ class Settings(BaseSettings):
         return _checked_url(url, ("http", "https")).rstrip("/") if url else url
 
     @classmethod
-    def settings_customise_sources(  # noqa: PLR0913 - the library's own signature
+    def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],  # noqa: ARG003
         init_settings: PydanticBaseSettingsSource,
@@ -82,6 +96,13 @@ class Settings(BaseSettings):
         """Only what `load_settings` passes: the environment is an argument, so that a test need not patch it."""
         return (init_settings,)
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Passwords do not show."""
+        for name, value in super().__repr_args__():
+            yield name, without_password(value) if name is not None and name.endswith("_url") else value
+
+    __str__ = BaseSettings.__repr__
+
     @property
     def result_backend_url(self) -> str:
         """`result_url`, or what follows from the broker."""
@@ -90,8 +111,6 @@ class Settings(BaseSettings):
         parts = urlsplit(self.broker_url)
         if parts.scheme in ("amqp", "amqps"):
             return "rpc://"
-        if parts.scheme == "unix":
-            return self.broker_url
         return parts._replace(path="/1").geturl()
 
 
@@ -103,7 +122,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         if not variable.startswith(PREFIX):
             continue
         name = variable.removeprefix(PREFIX).lower()
-        if name in Settings.model_fields:
+        if name in Settings.model_fields and variable.isupper():
             given[name] = value
         else:
             known = ", ".join(sorted(PREFIX + field.upper() for field in Settings.model_fields))
@@ -111,8 +130,10 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     try:
         settings = Settings(**given)
     except ValidationError as error:
-        for item in error.errors(include_url=False, include_input=False):
-            problems.append(f"{PREFIX}{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}")
+        problems += [
+            f"{PREFIX}{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors(include_url=False, include_input=False)
+        ]
     else:
         if settings.llm_url and not settings.llm_model:
             problems.append(f"{PREFIX}LLM_MODEL: missing; {PREFIX}LLM_URL needs the model's name")
@@ -129,6 +150,7 @@ def get_settings() -> Settings:
 
 def without_password(url: str) -> str:
     """The URL as a log line or a screen may show it."""
+    url = re.sub(r"([?&]password=)[^&#]*", r"\1***", url)  # the Redis client takes it there, too
     parts = urlsplit(url)
     if parts.password is None:
         return url
@@ -141,8 +163,12 @@ def _checked_url(url: str, schemes: tuple[str, ...]) -> str:
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises ValueError on a port that is no number from 0 to 65535
-    except ValueError as error:
-        raise ValueError(f"malformed URL: {error}") from None
+    except ValueError:
+        # The library's own message quotes the part that it stumbled on, which may be the password.
+        raise ValueError(
+            "malformed URL: its host or port cannot be read; a port is 0 to 65535, and a password's / ? # [ ] @ : are "
+            "written as %2F %3F %23 %5B %5D %40 %3A"
+        ) from None
     if parts.scheme not in schemes:
         raise ValueError(f"malformed URL: its scheme is {parts.scheme!r}; allowed are {', '.join(schemes)}")
     if parts.scheme == "unix":

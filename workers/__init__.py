@@ -1,1 +1,12 @@
 """Everything that knows Celery. `celery -A workers worker|beat|flower|inspect` finds the app here."""
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    # Made when it is asked for: a client, or `persona up`, decides on its settings before an app reads them.
+    if name == "celery":
+        from workers.app import app
+
+        return app
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

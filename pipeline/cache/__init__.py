@@ -1,0 +1,26 @@
+"""A coherent two-tier cache. Knows nothing of personas: it imports itself, msgspec, redis and the standard library."""
+
+from pipeline.cache.decorators import cached, invalidate_cache, provide_default_cache
+from pipeline.cache.entry import AsOf
+from pipeline.cache.errors import CacheError, InvalidPatternError, SharedTierUnavailableError, UncacheableValueError
+from pipeline.cache.local import LocalCache
+from pipeline.cache.miss import MISS
+from pipeline.cache.shared import RedisCache
+from pipeline.cache.two_tier import Found, Invalidation, TwoTierCache
+
+__all__ = [
+    "MISS",
+    "AsOf",
+    "CacheError",
+    "Found",
+    "InvalidPatternError",
+    "Invalidation",
+    "LocalCache",
+    "RedisCache",
+    "SharedTierUnavailableError",
+    "TwoTierCache",
+    "UncacheableValueError",
+    "cached",
+    "invalidate_cache",
+    "provide_default_cache",
+]

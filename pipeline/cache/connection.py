@@ -1,0 +1,84 @@
+"""One Redis, as the cache sees it: calls with a bound, failures told once, and nobody waiting for a server that is away."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from pipeline.cache.breaker import CircuitBreaker
+from pipeline.cache.errors import SharedTierUnavailableError
+
+T = TypeVar("T")
+
+
+class RedisConnection:
+    """A client that is made on first use and anew in a forked child, behind a circuit breaker.
+
+    Thread-safe. `url` is one of redis-py: redis://, rediss:// or unix://.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = 0.25,
+        retry_pause_s: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._url = url
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._client: redis.Redis | None = None
+        self._pid = 0
+        self.breaker = CircuitBreaker(pause_s=retry_pause_s, clock=clock)
+
+    def client(self) -> redis.Redis:
+        """The client of this process. Commands on it are neither bounded by the breaker nor translated."""
+        client = self._client
+        if client is None or self._pid != os.getpid():
+            with self._lock:
+                if self._client is None or self._pid != os.getpid():
+                    # The parent's client is dropped without being closed: its sockets are the parent's too.
+                    self._client = redis.Redis.from_url(
+                        self._url,
+                        socket_timeout=self._timeout_s,
+                        socket_connect_timeout=self._timeout_s,
+                        socket_keepalive=True,
+                        # One more try, at once, on a new connection: a server that was restarted has closed the pooled
+                        # ones. Not after a time-out: the second would double what the caller waits.
+                        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+                        client_name="persona-cache",
+                    )
+                    self._pid = os.getpid()
+                client = self._client
+        return client
+
+    def call(self, command: Callable[[redis.Redis], T]) -> T:
+        """What `command(client)` returns. Raises SharedTierUnavailableError when Redis is away, slow, full or loading."""
+        if not self.breaker.admits():
+            raise SharedTierUnavailableError("Redis was out of reach a moment ago; the next try is due within a second")
+        try:
+            result = command(self.client())
+        except redis.ResponseError as error:
+            # It answers, and refuses this command (full, read-only, a key of a foreign type): others may well succeed.
+            self.breaker.succeeded()
+            raise SharedTierUnavailableError(f"Redis refused: {error}") from error
+        except (redis.RedisError, OSError) as error:
+            self.breaker.failed()
+            raise SharedTierUnavailableError(f"Redis did not answer: {type(error).__name__}") from error
+        self.breaker.succeeded()
+        return result
+
+    def close(self) -> None:
+        """Close this process's sockets. The next call opens them anew."""
+        with self._lock:
+            client, self._client = self._client, None
+            if client is not None and self._pid == os.getpid():
+                client.close()

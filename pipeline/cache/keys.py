@@ -1,0 +1,46 @@
+"""Every name that the cache gives to something in Redis. No other module builds one.
+
+The entry of key K is `<namespace>:1:e:K`; 1 is the version of the envelope, so that a release with another one starts with
+an empty cache instead of reading what it does not understand. The log's keys share a hash tag: one slot of a cluster.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pipeline.cache.errors import InvalidPatternError
+from pipeline.cache.patterns import escape
+
+ENVELOPE_VERSION: Final = 1
+MAX_KEY_BYTES: Final = 1024
+
+
+class KeySpace:
+    """The names under one namespace. Values are bytes: what redis-py sends without another encoding step."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        root = f"{namespace}:{ENVELOPE_VERSION}"
+        self._entry_prefix = f"{root}:e:".encode()
+        self._escaped_entry_prefix = escape(f"{root}:e:")
+        self.tail = f"{{{root}:log}}:tail".encode()
+        self.records = f"{{{root}:log}}:records".encode()
+        self.marks = f"{{{root}:log}}:marks".encode()
+
+    def entry(self, key: str) -> bytes:
+        return self._entry_prefix + key.encode()
+
+    def entries_matching(self, pattern: str) -> bytes:
+        """The `SCAN MATCH` argument for the entries whose keys match `pattern`."""
+        return (self._escaped_entry_prefix + pattern).encode()
+
+
+def check_key(key: object) -> str:
+    """`key` itself. Raises InvalidPatternError when it is not text, empty, or over 1024 bytes."""
+    if not isinstance(key, str):
+        raise InvalidPatternError(f"key: expected text, got {type(key).__name__}")
+    if not key:
+        raise InvalidPatternError("key: is empty")
+    if len(key) * 4 > MAX_KEY_BYTES and len(key.encode(errors="replace")) > MAX_KEY_BYTES:
+        raise InvalidPatternError(f"key: has over {MAX_KEY_BYTES} bytes")
+    return key

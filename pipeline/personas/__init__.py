@@ -1,0 +1,8 @@
+"""Who answers. A persona is one `.toml` file in this folder: drop one in to add it; no other place lists the names."""
+
+from __future__ import annotations
+
+from pipeline.personas.catalog import Catalog, load_catalog
+from pipeline.personas.persona import Affinities, Persona, PersonaInfo, Texts
+
+__all__ = ["Affinities", "Catalog", "Persona", "PersonaInfo", "Texts", "load_catalog"]

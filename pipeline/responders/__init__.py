@@ -1,0 +1,58 @@
+"""What answers a composed prompt: a model behind an OpenAI-compatible endpoint or, with none configured, the prompt."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pipeline.prompts import Prompt
+from pipeline.responders.chat import ChatResponder
+from pipeline.settings import Settings
+
+__all__ = ["ChatResponder", "PromptResponder", "Responder", "responder_from"]
+
+
+class Responder(Protocol):
+    """The pipeline's last stage. Any number of threads may share one; a forked child may use its parent's."""
+
+    @property
+    def model(self) -> str:
+        """The name that a response shows."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells apart responders that answer a prompt differently: a part of cache keys. Holds no key or password."""
+
+    def respond(self, prompt: Prompt) -> str:
+        """The answer, never empty. Raises TransientModelError if another try may help, else PermanentModelError."""
+
+
+class PromptResponder:
+    """Answers with the composed prompt as readable text: what the pipeline yields when no model is configured.
+
+    Equal prompts give equal texts.
+    """
+
+    model = "prompt"
+    fingerprint = "prompt"
+
+    def respond(self, prompt: Prompt) -> str:
+        turns = [
+            ("system", prompt.system),
+            *((turn.role, turn.content) for turn in prompt.history),
+            ("user", prompt.user),
+        ]
+        return "\n\n".join(f"[{role}]\n{text}" for role, text in turns)
+
+
+def responder_from(settings: Settings) -> Responder:
+    """The responder that the settings ask for; connects to nothing. Raises ConfigurationError naming the variable."""
+    if not settings.llm_url:
+        return PromptResponder()
+    return ChatResponder(
+        base_url=settings.llm_url,
+        model=settings.llm_model,
+        api_key=settings.llm_api_key.get_secret_value(),
+        deadline_s=settings.llm_timeout_s,
+        max_tokens=settings.llm_max_tokens,
+        temperature=settings.llm_temperature,
+    )

@@ -1,0 +1,114 @@
+"""One process's line to the endpoint: the openai client, on an event loop and a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam
+
+log = logging.getLogger(__name__)
+
+CLOSE_S: Final = 5.0
+"""How long `close` waits for what is under way to end."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came back, whatever its status. The names of the headers are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class ClosedError(Exception):
+    """This connection was closed."""
+
+
+class Connection:
+    """Sends requests for any number of threads of the process that made it; no other process may touch it.
+
+    The asynchronous client is used because a task can be cancelled wherever it is: while it resolves a name, connects,
+    or reads an answer that comes a byte a second. The synchronous client bounds each read, not their sum.
+    """
+
+    def __init__(self, base_url: str, api_key: str, headers: Mapping[str, str]) -> None:
+        # About half a second, which a process that never calls a model must not pay: hence not at the top of the file.
+        from openai import AsyncOpenAI
+
+        # No time-outs and no retries of the client's own: the caller has one deadline and one policy for all of it.
+        self._client = AsyncOpenAI(base_url=base_url, api_key=api_key, default_headers=headers, timeout=None, max_retries=0)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(log_type_of)
+        self._thread = threading.Thread(target=self._run, name="model-endpoint", daemon=True)
+        self._thread.start()
+
+    def send(
+        self, *, model: str, messages: Sequence[ChatCompletionMessageParam], max_tokens: int, temperature: float
+    ) -> Future[Answer]:
+        """Send a chat completion request; cancel the future to give it up. Raises ClosedError after `close`.
+
+        An answer of any status is an Answer. The future raises what the client raised if there is none.
+        """
+        with self._lock:
+            if self._closed:
+                raise ClosedError
+            return asyncio.run_coroutine_threadsafe(self._exchange(model, messages, max_tokens, temperature), self._loop)
+
+    def close(self) -> None:
+        """Give up what is under way (its futures end as cancelled) and end the thread."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            asyncio.run_coroutine_threadsafe(self._shut(), self._loop)
+        self._thread.join(CLOSE_S)
+
+    async def _exchange(
+        self, model: str, messages: Sequence[ChatCompletionMessageParam], max_tokens: int, temperature: float
+    ) -> Answer:
+        from openai import APIStatusError
+
+        try:
+            # Raw: the client's own models take a body of any form, even a page of HTML, without a word.
+            raw = await self._client.chat.completions.with_raw_response.create(
+                model=model, messages=messages, max_tokens=max_tokens, temperature=temperature
+            )
+            response = raw.http_response
+        except APIStatusError as error:
+            response = error.response
+        return Answer(
+            response.status_code, {name.lower(): value for name, value in response.headers.items()}, response.content
+        )
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+    async def _shut(self) -> None:
+        try:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            await self._client.close()
+            await self._loop.shutdown_asyncgens()
+        finally:
+            self._loop.stop()
+
+
+def log_type_of(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what went wrong behind a caller who gave up: by its type only: its text may quote the prompt or the key."""
+    error = context.get("exception")
+    log.warning("responder.abandoned_call_failed: %s", type(error).__name__ if error else context.get("message"))

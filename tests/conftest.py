@@ -1,0 +1,28 @@
+"""Fixtures for every test."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from servers import ValkeyServer
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[ValkeyServer]:
+    """One real server for the whole run. A test that stops, freezes or flushes one makes its own `ValkeyServer`."""
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A cache namespace that no other test uses: tests share the server, never keys."""
+    return f"test-{uuid.uuid4().hex[:16]}"
+
+
+@pytest.fixture
+def redis_url(valkey: ValkeyServer) -> str:
+    """The shared server's URL, database 0. Keep to your own `namespace` there."""
+    return valkey.url

@@ -1,0 +1,162 @@
+"""What the environment may say, and what is said of one that is wrong."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.errors import ConfigurationError
+from pipeline.settings import load_settings, without_password
+
+SECRET = "s3cr3t"
+
+
+def refusal(**environ: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(environ)
+    return str(caught.value)
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    """Nothing needs to be set, and nothing but `PERSONA_` variables counts."""
+    settings = load_settings({"PATH": "/bin", "BROKER_URL": "nonsense", "XPERSONA_STRICT": "1"})
+    assert settings == load_settings({})
+    assert settings.broker_url == "redis://127.0.0.1:6379/0"
+    assert settings.result_backend_url == "redis://127.0.0.1:6379/1"
+    assert settings.cache_url == ""
+    assert settings.llm_url == ""
+    assert settings.staleness_bound_s == 1.0
+    assert settings.l1_max_entries == 1000
+    assert settings.l1_max_ttl_s == 60.0
+    assert settings.strict is False
+
+
+def test_a_variable_sets_its_field_in_its_type() -> None:
+    """Text from the environment becomes what the field is declared as."""
+    settings = load_settings(
+        {
+            "PERSONA_STALENESS_BOUND_S": "0.5",
+            "PERSONA_L1_MAX_ENTRIES": "20",
+            "PERSONA_STRICT": "1",
+            "PERSONA_LLM_URL": "http://127.0.0.1:8080/v1/",
+            "PERSONA_LLM_MODEL": "small",
+            "PERSONA_LLM_API_KEY": SECRET,
+        }
+    )
+    assert settings.staleness_bound_s == 0.5
+    assert settings.l1_max_entries == 20
+    assert settings.strict is True
+    assert settings.llm_url == "http://127.0.0.1:8080/v1"
+    assert settings.llm_api_key.get_secret_value() == SECRET
+    assert SECRET not in repr(settings.llm_api_key)
+
+
+@pytest.mark.parametrize("variable", ["PERSONA_BROKR_URL", "PERSONA_", "PERSONA_broker_url", "PERSONA_MODEL_CONFIG"])
+def test_an_unknown_variable_is_refused_with_its_name_and_the_known(variable: str) -> None:
+    """A misspelled variable must not silently mean the default."""
+    message = refusal(**{variable: "redis://127.0.0.1/0"})
+    assert message.startswith(f"{variable}: unknown setting; known are ")
+    assert "PERSONA_BROKER_URL" in message
+
+
+def test_every_problem_is_named_at_once() -> None:
+    """One start tells all that is to mend."""
+    message = refusal(PERSONA_STRICT="maybe", PERSONA_L1_MAX_ENTRIES="0", PERSONA_NOVELTY="x")
+    for variable in ("PERSONA_STRICT", "PERSONA_L1_MAX_ENTRIES", "PERSONA_NOVELTY"):
+        assert f"{variable}: " in message
+    assert len(message.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("PERSONA_STALENESS_BOUND_S", "0", "greater than 0"),
+        ("PERSONA_STALENESS_BOUND_S", "nan", "Input should be"),
+        ("PERSONA_STALENESS_BOUND_S", "61", "less than or equal to 60"),
+        ("PERSONA_L1_MAX_ENTRIES", "1.5", "integer"),
+        ("PERSONA_LLM_TEMPERATURE", "hot", "number"),
+        ("PERSONA_CACHE_NAMESPACE", "a:b", "A-Za-z0-9_.-"),
+        ("PERSONA_CACHE_NAMESPACE", "a\n", "A-Za-z0-9_.-"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_with_what_is_allowed(variable: str, value: str, said: str) -> None:
+    """The message names the variable and the bound."""
+    message = refusal(**{variable: value})
+    assert message.startswith(f"{variable}: ")
+    assert said in message
+
+
+@pytest.mark.parametrize("variable", ["PERSONA_BROKER_URL", "PERSONA_RESULT_URL", "PERSONA_CACHE_URL", "PERSONA_LLM_URL"])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("localhost", "its scheme is ''"),
+        ("ftp://host/0", "its scheme is 'ftp'; allowed are"),
+        (f"{{scheme}}://user:{SECRET}@", "it names no host"),
+        ("{scheme}:///0", "it names no host"),
+        ("{scheme}://host:99999/0", "a port is 0 to 65535"),
+        (f"{{scheme}}://user:{SECRET}/more@host:6379/0", "its host or port cannot be read"),
+        (f"{{scheme}}://:x[{SECRET}]x@host/0", "its host or port cannot be read"),
+        (f"{{scheme}}://:[{SECRET}@host/0", "its host or port cannot be read"),
+        (f"{{scheme}}://:\u2100{SECRET}@host/0", "its host or port cannot be read"),
+    ],
+)
+def test_a_malformed_url_is_refused_and_its_password_is_not_shown(variable: str, url: str, said: str) -> None:
+    """Start-up errors end in logs and tickets: whatever is wrong with a URL, what may be secret is not quoted."""
+    scheme = "http" if variable == "PERSONA_LLM_URL" else "redis"
+    given = {variable: url.format(scheme=scheme), "PERSONA_LLM_MODEL": "small"}
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(given)
+    message = str(caught.value)
+    assert message.startswith(f"{variable}: malformed URL: ")
+    assert said in message
+    assert SECRET not in message
+
+
+def test_a_unix_url_needs_an_absolute_path() -> None:
+    """Three slashes: with two, the first part of the path would be a host."""
+    assert load_settings({"PERSONA_CACHE_URL": "unix:///run/cache.sock"}).cache_url == "unix:///run/cache.sock"
+    assert "expected unix:///absolute/path" in refusal(PERSONA_CACHE_URL="unix://")
+
+
+def test_a_model_endpoint_needs_a_model() -> None:
+    """The message names the variable that is missing, not the one that is there."""
+    assert refusal(PERSONA_LLM_URL="http://127.0.0.1:8080/v1").startswith("PERSONA_LLM_MODEL: missing")
+
+
+@pytest.mark.parametrize(
+    ("broker", "result", "backend"),
+    [
+        ("redis://:pw@host:6380/4?ssl=1", "", "redis://:pw@host:6380/1?ssl=1"),
+        ("rediss://host", "", "rediss://host/1"),
+        ("amqp://host//", "", "rpc://"),
+        ("amqp://host//", "redis://other/3", "redis://other/3"),
+        ("redis://host/0", "rpc://", "rpc://"),
+    ],
+)
+def test_the_result_backend_follows_from_the_broker_unless_it_is_named(broker: str, result: str, backend: str) -> None:
+    """One variable is enough to start."""
+    settings = load_settings({"PERSONA_BROKER_URL": broker, "PERSONA_RESULT_URL": result})
+    assert settings.result_backend_url == backend
+
+
+def test_settings_do_not_change() -> None:
+    """What was read at start holds until the end."""
+    settings = load_settings({})
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.strict = True
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (f"redis://user:{SECRET}@host:6379/0", "redis://user:***@host:6379/0"),
+        (f"redis://:{SECRET}@host/0", "redis://:***@host/0"),
+        (f"unix:///run/s.sock?password={SECRET}&db=2", "unix:///run/s.sock?password=***&db=2"),
+        ("redis://host/0?db=2", "redis://host/0?db=2"),
+        ("amqp://guest@host//", "amqp://guest@host//"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    """Wherever the client library takes a password from, a log line hides it."""
+    assert without_password(url) == shown

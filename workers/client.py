@@ -1,0 +1,176 @@
+"""For programs that ask: requests in, answers out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sized
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+import msgspec
+from kombu.exceptions import OperationalError
+
+from pipeline.cache import Invalidation, TwoTierCache
+from pipeline.errors import PipelineError
+from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
+from pipeline.optimized import build_cache
+from pipeline.settings import Settings, without_password
+from workers.app import make_app
+from workers.discovery import discover_settings
+from workers.errors import QueueUnavailableError, WorkerError
+from workers.request import REDACTED
+from workers.ticket import Ticket
+
+QUEUE: Final = "persona"
+BULK_QUEUE: Final = "persona.bulk"
+
+
+class Progress(NamedTuple):
+    """How far a `map` is. `total` is None when the requests come from an iterator whose length is not known."""
+
+    done: int
+    failed: int
+    cached: int
+    total: int | None
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """One request of a `map` with its outcome: a response or an error, never both. `index` counts from 0."""
+
+    index: int
+    request: PersonaRequest
+    response: PersonaResponse | None
+    error: PipelineError | WorkerError | None
+
+
+class PersonaClient:
+    """Sends requests to the workers. One for a program: connections are pooled. Thread-safe; not for use across a fork.
+
+    Without settings it takes those of the environment, and beneath them those of a stack that runs here (`persona up`).
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Connects on first use. Raises ConfigurationError naming the variable."""
+        self.settings = settings or discover_settings()
+        self._app = make_app(self.settings)
+        self._cache: TwoTierCache | None = None
+
+    def ask(
+        self,
+        user_input: str,
+        resonance_key: str,
+        context: ChatContext | dict[str, Any] | None = None,
+        *,
+        use_cache: bool = True,
+        timeout_s: float = 60.0,
+    ) -> PersonaResponse:
+        """Send one request and wait for its answer. Raises as `submit` and `Ticket.result` do."""
+        return self.submit(user_input, resonance_key, context, use_cache=use_cache).result(timeout_s)
+
+    def submit(
+        self,
+        user_input: str,
+        resonance_key: str,
+        context: ChatContext | dict[str, Any] | None = None,
+        *,
+        use_cache: bool = True,
+        queue: str = QUEUE,
+    ) -> Ticket:
+        """Send one request and return at once.
+
+        Raises InvalidRequestError before anything is sent, and QueueUnavailableError when the broker cannot be reached.
+        """
+        return self.submit_request(PersonaRequest.create(user_input, resonance_key, context, use_cache), queue=queue)
+
+    def submit_request(self, request: PersonaRequest, *, queue: str = QUEUE) -> Ticket:
+        """As `submit`, with a request that is validated already."""
+        try:
+            result = self._app.send_task(
+                "persona.process",
+                args=[request.to_wire()],
+                queue=queue,
+                argsrepr=REDACTED,
+                kwargsrepr=REDACTED,
+            )
+        except OperationalError as error:
+            broker = without_password(self.settings.broker_url)
+            raise QueueUnavailableError(f"the broker at {broker} cannot be reached: is it running?") from error
+        return Ticket(result, queue)
+
+    def map(
+        self,
+        requests: Iterable[PersonaRequest],
+        *,
+        concurrency: int = 16,
+        timeout_s: float = 60.0,
+        queue: str = QUEUE,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Iterator[Answered]:
+        """Send many requests, at most `concurrency` of them on their way at once, and yield their outcomes in order.
+
+        Takes from `requests` only as fast as answers come, so that memory stays bounded. A request that fails does not end the
+        others: its outcome holds the error. `on_progress` is called after each outcome.
+        """
+        if concurrency < 1:
+            raise ValueError(f"concurrency: {concurrency}; expected 1 or more")
+        total = len(requests) if isinstance(requests, Sized) else None
+        progress = Progress(0, 0, 0, total)
+        waiting: deque[tuple[int, PersonaRequest, Ticket]] = deque()
+        source = enumerate(requests)
+        try:
+            while True:
+                while len(waiting) < concurrency:
+                    following = next(source, None)
+                    if following is None:
+                        break
+                    index, request = following
+                    waiting.append((index, request, self.submit_request(request, queue=queue)))
+                if not waiting:
+                    return
+                answered = _answered(*waiting.popleft(), timeout_s)
+                response = answered.response
+                progress = progress._replace(
+                    done=progress.done + 1,
+                    failed=progress.failed + (response is None),
+                    cached=progress.cached + (response is not None and response.cached != "no"),
+                )
+                if on_progress is not None:
+                    on_progress(progress)
+                yield answered
+        finally:
+            # Left early: what has not begun need not be done for nobody.
+            for _, _, ticket in waiting:
+                ticket.revoke()
+
+    def invalidate(self, *patterns: str) -> Invalidation:
+        """Make every cached entry that matches, or was computed from a match, a miss in every process.
+
+        See TwoTierCache.invalidate. Raises InvalidPatternError.
+        """
+        return self.cache.invalidate(*patterns)
+
+    @property
+    def cache(self) -> TwoTierCache:
+        """The fleet's cache as this process sees it."""
+        if self._cache is None:
+            self._cache = build_cache(self.settings)
+        return self._cache
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._app.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _answered(index: int, request: PersonaRequest, ticket: Ticket, timeout_s: float) -> Answered:
+    try:
+        return Answered(index, request, ticket.result(timeout_s), None)
+    except (PipelineError, WorkerError) as error:
+        return Answered(index, request, None, error)

@@ -1,0 +1,32 @@
+"""What a worker shows of a task to logs, events, Flower and `inspect`: never what a user wrote or was answered."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from celery import Task
+from celery.worker.request import Request
+
+REDACTED: Final = "(redacted)"
+
+
+class RedactedRequest(Request):
+    """A request whose arguments stay with the task. The sender's own `argsrepr`, which any producer may set, is dropped."""
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        super().__init__(message, **options)
+        self._argsrepr = self._kwargsrepr = REDACTED
+        # The pool child logs from this dict.
+        self._request_dict.update(argsrepr=REDACTED, kwargsrepr=REDACTED)
+
+    def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002 - whatever was asked for
+        info: dict[str, Any] = super().info(safe=True)
+        return info
+
+
+class RedactedTask(Task):
+    """The base of every task here."""
+
+    abstract = True
+    Request = f"{__name__}:RedactedRequest"
+    resultrepr_maxsize = 10  # of an answer, no more than that there is one

@@ -1,0 +1,39 @@
+"""The tasks. Thin: a JSON object in, the pipeline's answer out."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Final
+
+from celery import Task
+
+from pipeline.errors import InvalidRequestError, ModelError, TransientModelError
+from pipeline.models import PersonaRequest
+from pipeline.optimized import get_optimized_pipeline
+from workers.app import app
+
+RETRY_PAUSE_S: Final = (2, 10)
+
+
+@app.task(
+    name="persona.process",
+    bind=True,
+    max_retries=len(RETRY_PAUSE_S),
+    default_retry_delay=5,
+    # Expected outcomes: told to the caller, not logged as the worker's own failure.
+    throws=(InvalidRequestError, ModelError),
+)
+def process(self: Task, request: Any) -> dict[str, Any]:
+    """Answer a request: `{"user_input", "resonance_key", "context"?, "use_cache"?}` to a PersonaResponse as an object.
+
+    Fails at once with InvalidRequestError (the request) or PermanentModelError (the model's endpoint); after two more tries
+    with TransientModelError.
+    """
+    parsed = PersonaRequest.from_wire(request)
+    try:
+        return get_optimized_pipeline().process_request(parsed).to_wire()
+    except TransientModelError as error:
+        if self.request.retries >= self.max_retries:
+            raise
+        pause_s = RETRY_PAUSE_S[self.request.retries] * random.uniform(0.5, 1.0)
+        raise self.retry(exc=error, countdown=pause_s) from None
