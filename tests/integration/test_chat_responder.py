@@ -343,6 +343,8 @@ def in_a_fork(work: Callable[[], str]) -> str:
         child = os.fork()
     if child == 0:
         try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(20)  # a child that hangs must not outlive the run
             os.write(writer, work().encode())
         except BaseException as error:  # noqa: BLE001 - the child must never return into pytest
             os.write(writer, repr(error).encode())

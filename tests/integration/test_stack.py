@@ -8,89 +8,24 @@ import os
 import signal
 import socket
 import stat
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import redis
 from servers import ValkeyServer
+from supervised import BOUND_S, alive, eventually, found, published, supervisor
 
-from workers.discovery import find_stack
-from workers.stack import Stack, StackError, StackInfo, StackOptions, StackRunningError
+from workers.stack import Stack, StackError, StackOptions, StackRunningError
 from workers.stack.folder import StackFolder
 from workers.stack.model import MODEL_ID, find_weights
 from workers.stack.plan import make_plan
 
 SERVERS = ("broker", "cache")
-BOUND_S = 20.0
 
 needs_model = pytest.mark.skipif(find_weights() is None, reason="the local model is not installed")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child's life to its parent's")
-
-SUPERVISOR = """
-import sys
-from pathlib import Path
-from workers.stack import Stack, StackError, StackOptions
-
-options = StackOptions(services=tuple(sys.argv[2].split(",")), directory=Path(sys.argv[1]))
-try:
-    with Stack(options, lambda message: print(message, flush=True)) as stack:
-        stack.wait()
-except StackError as error:
-    sys.exit(f"failed: {error}")
-"""
-
-
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Poll until it holds; fail after a bound."""
-    deadline = time.monotonic() + BOUND_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {BOUND_S:g} s: {what}"
-        time.sleep(0.02)
-
-
-def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie that nobody has collected does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return not Path("/proc/self").exists()
-
-
-def found(directory: Path) -> StackInfo | None:
-    return find_stack(environ={"PERSONA_STACK_DIR": str(directory)})
-
-
-def published(directory: Path) -> StackInfo:
-    info = found(directory)
-    assert info is not None
-    return info
-
-
-@contextmanager
-def supervisor(directory: Path, services: tuple[str, ...] = SERVERS) -> Iterator[tuple[subprocess.Popen[str], StackInfo]]:
-    """A process of its own that runs a stack, as in a terminal: the leader of its foreground group."""
-    with subprocess.Popen(
-        [sys.executable, "-c", SUPERVISOR, str(directory), ",".join(services)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            eventually(lambda: process.poll() is not None or found(directory) is not None, "the stack is up")
-            assert process.poll() is None, process.communicate()
-            yield process, published(directory)
-        finally:
-            process.kill()
 
 
 def free_of_password(url: str) -> str:
@@ -118,7 +53,7 @@ def test_the_servers_answer_with_their_password_only(options: StackOptions) -> N
                 with pytest.raises(redis.AuthenticationError):
                     client.ping()
                 with pytest.raises(redis.AuthenticationError):
-                    client.execute_command("AUTH", "wrong")
+                    client.auth("wrong")
 
 
 def test_the_broker_never_evicts_and_keeps_and_the_cache_evicts_and_forgets(options: StackOptions) -> None:
@@ -126,7 +61,7 @@ def test_the_broker_never_evicts_and_keeps_and_the_cache_evicts_and_forgets(opti
 
     def config(url: str, *names: str) -> dict[str, str]:
         with closing(redis.Redis.from_url(url, decode_responses=True)) as client:
-            return {name: client.config_get(name)[name] for name in names}
+            return {name: str(client.config_get(name)[name]) for name in names}
 
     names = ("maxmemory-policy", "appendonly", "appendfsync", "maxmemory", "save")
     with Stack(options) as stack:
@@ -151,7 +86,7 @@ def test_only_the_user_may_read_the_state_and_no_command_line_shows_a_password(
     options: StackOptions, directory: Path
 ) -> None:
     """`ps` shows command lines to every user of the machine, and stack.json holds every password."""
-    with Stack(options) as stack:
+    with Stack(options):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         assert stat.S_IMODE((directory / "stack.json").stat().st_mode) == 0o600
         state = json.loads((directory / "stack.json").read_bytes())
@@ -184,7 +119,7 @@ def test_a_second_stack_in_the_same_directory_is_refused_and_told_how_to_stop_th
     options: StackOptions, directory: Path, tmp_path: Path
 ) -> None:
     """Two stacks would overwrite each other's state; in another directory a second one is fine."""
-    with supervisor(directory) as (process, info):
+    with supervisor(directory, SERVERS) as (process, info):
         with pytest.raises(StackRunningError, match=rf"{directory}.*`kill {process.pid}`"):
             Stack(options).start()
         assert published(directory) == info
@@ -206,7 +141,7 @@ def test_a_port_in_use_is_named(directory: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_stop_signal_ends_every_process_and_removes_the_folder(number: signal.Signals, directory: Path) -> None:
     """The signal goes to the whole foreground group, as Ctrl-C does; the services end in order, by the supervisor."""
-    with supervisor(directory) as (process, info):
+    with supervisor(directory, SERVERS) as (process, info):
         for service in info.services:
             assert os.getpgid(service.pid) != process.pid
         os.killpg(process.pid, number)
@@ -219,10 +154,16 @@ def test_a_stop_signal_ends_every_process_and_removes_the_folder(number: signal.
 
 def test_a_stop_signal_in_the_body_of_the_with_statement_stops_everything(options: StackOptions) -> None:
     """`persona demo` works inside the statement: TERM must not leave its stack behind."""
-    with pytest.raises(SystemExit) as exit_info, Stack(options) as stack:
-        pids = [service.pid for service in stack.info.services]
-        os.kill(os.getpid(), signal.SIGTERM)
-        eventually(lambda: False, "never: the signal raises in the main thread")
+    pids: list[int] = []
+
+    def body() -> None:
+        with Stack(options) as stack:
+            pids.extend(service.pid for service in stack.info.services)
+            os.kill(os.getpid(), signal.SIGTERM)
+            eventually(lambda: False, "never: the signal raises in the main thread")
+
+    with pytest.raises(SystemExit) as exit_info:
+        body()
     assert exit_info.value.code == 128 + signal.SIGTERM
     assert not any(alive(pid) for pid in pids)
     assert options.directory is not None
@@ -235,7 +176,7 @@ def test_no_process_outlives_a_killed_supervisor_and_the_next_start_cleans_up(
     options: StackOptions, directory: Path
 ) -> None:
     """KILL runs no code of ours: the kernel ends the services, and the stale files block nobody."""
-    with supervisor(directory) as (process, info):
+    with supervisor(directory, SERVERS) as (process, info):
         process.kill()
         eventually(lambda: not any(alive(service.pid) for service in info.services), "the services are gone")
     assert (directory / "stack.json").exists()
@@ -284,7 +225,7 @@ def test_a_service_that_dies_is_started_again_where_it_was(directory: Path) -> N
         url = info.environment["PERSONA_BROKER_URL"]
         with closing(redis.Redis.from_url(url)) as client:
             client.rpush("queue", "task")
-            client.execute_command("WAITAOF", 1, 0, 5000)
+            client.waitaof(1, 0, 5000)
         os.kill(info.services[0].pid, signal.SIGKILL)
         eventually(lambda: published(directory).services[0].pid != info.services[0].pid, "another process")
         assert published(directory).environment == info.environment
@@ -301,16 +242,16 @@ def test_a_service_that_dies_is_started_again_where_it_was(directory: Path) -> N
 
 def test_a_service_that_dies_again_and_again_ends_the_stack_with_an_error(directory: Path) -> None:
     """Three restarts within a minute, then the user is told: a stack that flaps for ever helps nobody."""
-    with supervisor(directory) as (process, info):
-        cache = info.services[1].pid
+    with supervisor(directory, SERVERS) as (process, info):
         for _ in range(4):
-            os.kill(cache, signal.SIGKILL)
-            eventually(lambda cache=cache: not alive(cache), "the cache is gone")  # type: ignore[misc]  # bound now
-            eventually(
-                lambda cache=cache: process.poll() is not None or _pid_of(directory, "cache") not in (None, cache),  # type: ignore[misc]  # bound now
-                "a restart or the end",
-            )
-            cache = _pid_of(directory, "cache") or 0
+            pid = _pid_of(directory, "cache")
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+
+            def replaced(pid: int = pid) -> bool:
+                return process.poll() is not None or _pid_of(directory, "cache") not in (None, pid)
+
+            eventually(replaced, "a restart or the end")
         _output, errors = process.communicate(timeout=BOUND_S)
         assert process.returncode == 1
         assert "failed: cache: ended again after 3 restarts within a minute (killed by SIGKILL)" in errors
@@ -341,9 +282,17 @@ def test_check_tells_which_service_has_ended(options: StackOptions) -> None:
     with Stack(options) as stack:
         stack.check()
         os.kill(stack.info.services[1].pid, signal.SIGKILL)
-        eventually(lambda: not alive(stack.info.services[1].pid), "the cache is gone")
-        with pytest.raises(StackError, match=r"cache: ended \(killed by SIGKILL\)"):
-            stack.check()
+        messages: list[str] = []
+
+        def told() -> bool:
+            try:
+                stack.check()
+            except StackError as error:
+                messages.append(str(error))
+            return bool(messages)
+
+        eventually(told, "the death is noticed")
+        assert messages[0].startswith("cache: ended (killed by SIGKILL)")
 
 
 def test_a_server_that_the_environment_names_is_used_and_not_started(directory: Path) -> None:
@@ -358,7 +307,7 @@ def test_a_server_that_the_environment_names_is_used_and_not_started(directory: 
         assert any(line.startswith("cache: redis://:***@") for line in told)
         assert "secret-of-the-user" not in "".join(told)
         own.stop()
-        with pytest.raises(StackError, match="PERSONA_CACHE_URL: .* does not answer") as failure:
+        with pytest.raises(StackError, match=r"PERSONA_CACHE_URL: .* does not answer") as failure:
             Stack(options).start()
         assert "secret-of-the-user" not in str(failure.value)
 

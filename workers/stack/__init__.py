@@ -1,0 +1,17 @@
+"""The embedded stack: servers, a local model, worker, beat and Flower, on loopback, as children of one process."""
+
+from workers.stack.errors import StackError, StackRunningError
+from workers.stack.options import SERVICES, StackOptions
+from workers.stack.state import FlowerLogin, ServiceInfo, StackInfo
+from workers.stack.supervisor import Stack
+
+__all__ = [
+    "SERVICES",
+    "FlowerLogin",
+    "ServiceInfo",
+    "Stack",
+    "StackError",
+    "StackInfo",
+    "StackOptions",
+    "StackRunningError",
+]

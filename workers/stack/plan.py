@@ -1,0 +1,261 @@
+"""From the options and the environment: which services, with which commands, settings, ports and passwords."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from pipeline.errors import ConfigurationError
+from pipeline.settings import PREFIX, Settings, load_settings, without_password
+from workers.stack.errors import StackError
+from workers.stack.folder import DEFAULT_NAME, StackFolder
+from workers.stack.model import HOW_TO_INSTALL, MODEL_ID, find_weights
+from workers.stack.options import StackOptions
+from workers.stack.ports import choose_ports
+from workers.stack.readiness import http_is_ready, log_says, server_is_ready, worker_is_ready
+from workers.stack.state import FlowerLogin
+from workers.stack.valkey_server import HOST, server_command, server_config, server_url
+
+SERVERS: Final = ("broker", "cache")
+CELERY: Final = ("worker", "beat", "flower")
+FLOWER_USER: Final = "persona"
+STACK_DIR: Final = "PERSONA_STACK_DIR"
+
+# Celery and Flower read these by themselves, above what the stack says.
+FOREIGN_PREFIXES: Final = ("CELERY_", "FLOWER_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """One process to run. `is_ready` gets what it has logged since its start."""
+
+    name: str
+    command: list[str]
+    where: str
+    grace_s: float
+    is_ready: Callable[[str], bool]
+    environ: Mapping[str, str] = field(repr=False)
+    stdin: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a stack runs. `environment`: the PERSONA_ variables under which it is reached."""
+
+    services: dict[str, Service]
+    environment: dict[str, str] = field(repr=False)
+    flower: FlowerLogin | None = field(repr=False)
+    notes: tuple[str, ...]
+
+    def redacted(self, text: str) -> str:
+        """The text without any password of this stack."""
+        for secret in sorted(_secrets(self), key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings of `environ`. Raises StackError naming the variables that do not fit."""
+    try:
+        return load_settings(environ)
+    except ConfigurationError as error:
+        raise StackError(str(error)) from error
+
+
+def stack_directory(options: StackOptions) -> Path:
+    """Where the stack of these options keeps what it runs."""
+    if options.directory is not None:
+        return options.directory
+    return Path(read_settings(options.environ).stack_dir or DEFAULT_NAME)
+
+
+def make_plan(options: StackOptions, folder: StackFolder) -> Plan:
+    """Choose ports and passwords and settle what runs. Nothing is started.
+
+    What the user's environment names (PERSONA_BROKER_URL, PERSONA_CACHE_URL, PERSONA_LLM_URL) is used and not started.
+    Raises StackError: a setting or a port does not fit, or the named server does not answer.
+    """
+    read_settings(options.environ)
+    given = {name: value for name, value in options.environ.items() if name.startswith(PREFIX) and name != STACK_DIR}
+    started, notes = _what_to_start(options, given)
+    if "model" in started:  # a name and a key without an endpoint belong to some other model
+        given = {name: value for name, value in given.items() if name not in ("PERSONA_LLM_MODEL", "PERSONA_LLM_API_KEY")}
+    ports = choose_ports({name: port for name, port in options.ports.items() if name in started})
+    passwords = {name: secrets.token_urlsafe(24) for name in ports}
+    environment = {**_addresses(ports, passwords), **given}
+    settings = read_settings(environment)
+    inherited = {name: value for name, value in options.environ.items() if not name.startswith(FOREIGN_PREFIXES)}
+    base = {**inherited, **environment, STACK_DIR: str(folder.path)}
+
+    services: dict[str, Service] = {}
+    for name in SERVERS:
+        if name in started:
+            services[name] = _server(name, options, folder, port=ports[name], password=passwords[name], base=base)
+    if "model" in started:
+        services["model"] = Service(
+            name="model",
+            command=[sys.executable, "-m", "workers.stack.model_server", "--port", str(ports["model"])],
+            where=f"on {HOST}:{ports['model']} ({MODEL_ID})",
+            grace_s=options.grace_s,
+            is_ready=lambda _log: http_is_ready(ports["model"], "/v1/models", passwords["model"]),
+            environ=base,
+        )
+    if "worker" in started:
+        services["worker"] = _worker(options, settings, base)
+    if "beat" in started:
+        services["beat"] = Service(
+            name="beat",
+            command=_celery("beat", "--pidfile=", "--loglevel=INFO"),
+            where="",
+            grace_s=options.grace_s,
+            is_ready=log_says("beat: Starting"),
+            environ=base,
+        )
+    login = None
+    if "flower" in started:
+        login = FlowerLogin(f"http://{HOST}:{ports['flower']}", FLOWER_USER, passwords["flower"])
+        services["flower"] = _flower(login, ports["flower"], options, base)
+    return Plan(services=services, environment=environment, flower=login, notes=tuple(notes))
+
+
+def _what_to_start(options: StackOptions, given: Mapping[str, str]) -> tuple[set[str], list[str]]:
+    started, notes = set(options.services), []
+    for name in SERVERS:
+        variable = f"{PREFIX}{name.upper()}_URL"
+        if variable not in given:
+            continue
+        started.discard(name)
+        if not given[variable]:
+            notes.append(f"{name}: none, as {variable} is empty")
+            continue
+        shown = without_password(given[variable])
+        if not _answers(variable, given[variable]):
+            raise StackError(f"{variable}: {shown} does not answer; start it, or unset the variable for a server here")
+        notes.append(f"{name}: {shown}, as {variable} says")
+    if "model" in started and f"{PREFIX}LLM_URL" in given:
+        started.discard("model")
+        notes.append(f"model: {given[f'{PREFIX}LLM_URL'] or 'none'}, as {PREFIX}LLM_URL says")
+    elif "model" in started and find_weights() is None:
+        started.discard("model")
+        notes.append(
+            f"model: none is installed, so answers are the composed prompts. For a small real one: {HOW_TO_INSTALL}; "
+            f"for any other set {PREFIX}LLM_URL and {PREFIX}LLM_MODEL"
+        )
+    return started, notes
+
+
+def _answers(variable: str, url: str) -> bool:
+    """Asked of plain Redis only; for any other server, the services that connect to it will tell."""
+    parts = urlsplit(url)
+    if parts.scheme != "redis":
+        return True
+    try:
+        return server_is_ready(parts._replace(query="").geturl())  # options in it may be meant for Celery
+    except StackError as error:
+        raise StackError(f"{variable}: {without_password(url)} refuses the login; check its user and password") from error
+
+
+def _addresses(ports: Mapping[str, int], passwords: Mapping[str, str]) -> dict[str, str]:
+    """The variables under which the services started here are reached."""
+    found: dict[str, str] = {}
+    if "broker" in ports:
+        found["PERSONA_BROKER_URL"] = server_url(port=ports["broker"], password=passwords["broker"])
+        found["PERSONA_RESULT_URL"] = server_url(port=ports["broker"], password=passwords["broker"], database=1)
+    if "cache" in ports:
+        found["PERSONA_CACHE_URL"] = server_url(port=ports["cache"], password=passwords["cache"])
+    if "model" in ports:
+        found["PERSONA_LLM_URL"] = f"http://{HOST}:{ports['model']}/v1"
+        found["PERSONA_LLM_MODEL"] = MODEL_ID
+        found["PERSONA_LLM_API_KEY"] = passwords["model"]
+        found["PERSONA_LLM_TEMPERATURE"] = "0"
+        found["PERSONA_LLM_MAX_TOKENS"] = "64"
+    return found
+
+
+def _server(
+    name: str, options: StackOptions, folder: StackFolder, *, port: int, password: str, base: Mapping[str, str]
+) -> Service:
+    is_broker = name == "broker"
+    url = server_url(port=port, password=password)
+    return Service(
+        name=name,
+        command=server_command(),
+        where=f"on {HOST}:{port}",
+        grace_s=options.grace_s,
+        is_ready=lambda _log: server_is_ready(url),
+        # It needs none of the passwords that the others get.
+        environ={variable: value for variable, value in base.items() if not variable.startswith(PREFIX)},
+        stdin=server_config(
+            directory=folder.server_directory(name),
+            port=port,
+            password=password,
+            # Tasks must never be evicted; the cache may lose anything at any time.
+            keep_on_disk=is_broker,
+            maxmemory="0" if is_broker else options.cache_memory,
+            maxmemory_policy="noeviction" if is_broker else "allkeys-lfu",
+        ),
+    )
+
+
+def _worker(options: StackOptions, settings: Settings, base: Mapping[str, str]) -> Service:
+    concurrency = options.concurrency or max(2, os.cpu_count() or 1)
+    node_name = f"persona@{socket.gethostname()}"
+    command = _celery(
+        "worker",
+        "--pool=prefork",
+        f"--concurrency={concurrency}",
+        f"--hostname={node_name}",
+        "--loglevel=WARNING",
+        "--without-gossip",
+        "--without-mingle",
+        "-E",
+    )
+    return Service(
+        name="worker",
+        command=command,
+        where=f"with {concurrency} pool children",
+        grace_s=options.worker_grace_s,
+        is_ready=lambda _log: worker_is_ready(settings.broker_url, node_name),
+        environ=base,
+    )
+
+
+def _flower(login: FlowerLogin, port: int, options: StackOptions, base: Mapping[str, str]) -> Service:
+    return Service(
+        name="flower",
+        command=_celery("flower", f"--address={HOST}", f"--port={port}"),
+        where=f"on {login.url}",
+        grace_s=options.grace_s,
+        is_ready=lambda _log: http_is_ready(port, "/healthcheck"),
+        environ={
+            **base,
+            "FLOWER_BASIC_AUTH": f"{login.user}:{login.password}",  # not an argument: every user may read those
+            "FLOWER_READ_ONLY": "true",
+            "FLOWER_MAX_TASKS": "10000",
+            "FLOWER_PERSISTENT": "false",
+        },
+    )
+
+
+def _celery(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "celery", "-A", "workers", *arguments]
+
+
+def _secrets(plan: Plan) -> set[str]:
+    found = {plan.environment.get("PERSONA_LLM_API_KEY", "")}
+    if plan.flower is not None:
+        found.add(plan.flower.password)
+    for value in plan.environment.values():
+        if "://" in value:
+            parts = urlsplit(value)
+            for password in (parts.password, *parse_qs(parts.query).get("password", ())):
+                if password:
+                    found |= {password, unquote(password)}
+    return found - {""}

@@ -1,0 +1,49 @@
+"""What `stack.json` holds: how other processes find a running stack and log in to it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+VERSION: Final = 1
+
+
+class FlowerLogin(msgspec.Struct, frozen=True):
+    """Where the dashboard is."""
+
+    url: str
+    user: str
+    password: str
+
+
+class ServiceInfo(msgspec.Struct, frozen=True):
+    """One running process of the stack."""
+
+    name: str
+    pid: int
+    log: str
+
+
+class StackInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A running stack. `environment` holds the PERSONA_ variables, passwords included, that reach it."""
+
+    version: int
+    pid: int
+    started_at: str  # ISO 8601, UTC
+    environment: dict[str, str]
+    services: tuple[ServiceInfo, ...]
+    flower: FlowerLogin | None = None
+
+
+def encode(info: StackInfo) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n"
+
+
+def decode(text: bytes) -> StackInfo | None:
+    """None if this is not what `encode` of this version wrote."""
+    try:
+        info = msgspec.json.decode(text, type=StackInfo)
+    except (msgspec.DecodeError, UnicodeDecodeError):  # a ValidationError is a DecodeError
+        return None
+    return info if info.version == VERSION else None
