@@ -41,8 +41,7 @@ visibility_timeout = _VISIBILITY_TIMEOUT_S
 task_default_queue = "persona"
 # "celery" is where a producer without any configuration sends.
 task_queues = tuple(
-    Queue(name, Exchange(name, type="direct"), routing_key=name)
-    for name in ("persona", "persona.bulk", "maintenance", "celery")
+    Queue(name, Exchange(name, type="direct"), routing_key=name) for name in ("persona", "persona.bulk", "maintenance", "celery")
 )
 task_default_exchange = "persona"
 task_default_routing_key = "persona"
@@ -89,9 +88,7 @@ worker_send_task_events = True
 task_send_sent_event = False  # one more message a task, for what task-received tells as well
 
 # -- beat: schedule and lock in Redis, so that a second beat is a spare and not a double
-beat_scheduler = (
-    "redbeat.RedBeatScheduler" if not _settings.broker_url.startswith("amqp") else "celery.beat.PersistentScheduler"
-)
+beat_scheduler = "redbeat.RedBeatScheduler" if not _settings.broker_url.startswith("amqp") else "celery.beat.PersistentScheduler"
 beat_max_loop_interval = 10
 redbeat_lock_timeout = 60  # the default leaves the fleet without beat for 25 minutes after a crash
 redbeat_key_prefix = "persona:redbeat:"

@@ -54,9 +54,7 @@ class ResonanceKey(msgspec.Struct, frozen=True, order=True):
             raise InvalidRequestError("resonance_key", f"expected text, got {_kind(text)}; write 'tone-pace-intent'")
         parts = text.strip().lower().split("-")
         if len(parts) < 3:
-            raise InvalidRequestError(
-                "resonance_key", f"{_quote(text)} has {len(parts)} part(s), expected 3: 'tone-pace-intent'"
-            )
+            raise InvalidRequestError("resonance_key", f"{_quote(text)} has {len(parts)} part(s), expected 3: 'tone-pace-intent'")
         tone, pace = parts[0], parts[1]
         intent = "_".join(parts[2:])
         intent = INTENT_SPELLINGS.get(intent, intent)

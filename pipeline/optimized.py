@@ -7,12 +7,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from pipeline import keys
 from pipeline.cache import AsOf, Found, Invalidation, LocalCache, RedisCache, TwoTierCache, provide_default_cache
+from pipeline.cache.bus import NodeBus
 from pipeline.cache.stats import Counters, percent
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
 from pipeline.persona_pipeline import PersonaPipeline, get_pipeline
@@ -29,9 +30,7 @@ class OptimizedPipeline:
     only to that user's own. What the cache holds of another release (other prompts, model or parameters) is not served.
     """
 
-    def __init__(
-        self, pipeline: PersonaPipeline, cache: TwoTierCache, *, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
+    def __init__(self, pipeline: PersonaPipeline, cache: TwoTierCache, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self.pipeline = pipeline
         self.cache = cache
         self._clock = clock
@@ -124,9 +123,9 @@ class OptimizedPipeline:
             self._info(persona.slug, as_of)
         return len(self.pipeline.catalog)
 
-    def invalidate(self, *patterns: str) -> Invalidation:
+    def invalidate(self, *patterns: str, wait_s: float = 0.0) -> Invalidation:
         """Make misses of all entries that match or depend on a match, in every process. See TwoTierCache.invalidate."""
-        return self.cache.invalidate(*patterns)
+        return self.cache.invalidate(*patterns, wait_s=wait_s)
 
     def invalidate_cache_pattern(self, pattern: str) -> int:
         """Invalidate what matches, everywhere, and remove its bytes; how many keys went. See TwoTierCache.delete_pattern."""
@@ -155,7 +154,17 @@ class OptimizedPipeline:
         self.cache.close()
 
 
-def build_cache(settings: Settings) -> TwoTierCache:
+class Equipment(NamedTuple):
+    """What a worker lends the caches of its processes: the node's bus, and the way to tell the other nodes."""
+
+    bus: NodeBus | None = None
+    announce: Callable[[Invalidation, str | None], None] | None = None
+
+
+_BARE = Equipment()
+
+
+def build_cache(settings: Settings, equipment: Equipment = _BARE) -> TwoTierCache:
     """A cache as the settings describe it. Connects on first use."""
     l2 = None
     if settings.cache_url:
@@ -167,11 +176,20 @@ def build_cache(settings: Settings) -> TwoTierCache:
         strict=settings.strict,
         l1_max_ttl_s=settings.l1_max_ttl_s,
         max_ttl_s=keys.LONGEST_TTL_S,
+        bus=equipment.bus,
+        announce=equipment.announce,
     )
 
 
+_equipment = _BARE
 _built: tuple[int, OptimizedPipeline] | None = None
 _build_lock = threading.Lock()
+
+
+def equip(equipment: Equipment) -> None:
+    """Lend this to the pipeline that `get_optimized_pipeline` builds, here and in the children forked from now on."""
+    global _equipment  # noqa: PLW0603 - one a process, set once at its start
+    _equipment = equipment
 
 
 def get_optimized_pipeline() -> OptimizedPipeline:
@@ -182,7 +200,7 @@ def get_optimized_pipeline() -> OptimizedPipeline:
         return built[1]
     with _build_lock:
         if _built is None or _built[0] != os.getpid():
-            _built = (os.getpid(), OptimizedPipeline(get_pipeline(), build_cache(get_settings())))
+            _built = (os.getpid(), OptimizedPipeline(get_pipeline(), build_cache(get_settings(), _equipment)))
         return _built[1]
 
 

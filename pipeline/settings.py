@@ -28,13 +28,9 @@ class Settings(BaseSettings):
 
     # -- the queue
     broker_url: str = Field("redis://127.0.0.1:6379/0", description="Where tasks are queued: redis, rediss, amqp or amqps.")
-    result_url: str = Field(
-        "", description="Where results are kept. Empty: database 1 of a Redis broker, rpc:// of RabbitMQ."
-    )
+    result_url: str = Field("", description="Where results are kept. Empty: database 1 of a Redis broker, rpc:// of RabbitMQ.")
     # -- the cache
-    cache_url: str = Field(
-        "", description="The shared tier: redis, rediss or unix. Empty: each process has its own tier only."
-    )
+    cache_url: str = Field("", description="The shared tier: redis, rediss or unix. Empty: each process has its own tier only.")
     cache_namespace: str = Field("persona", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Prefix of every key in Redis.")
     cache_timeout_s: float = Field(0.25, gt=0, le=10, description="How long one call of the shared tier may take.")
     l1_max_entries: int = Field(1000, ge=1, le=10_000_000, description="How many entries a process keeps.")
@@ -45,13 +41,9 @@ class Settings(BaseSettings):
         le=60,
         description="How long a process may serve what was invalidated elsewhere: the lease of the first tier.",
     )
-    strict: bool = Field(
-        False, description="With Redis out of reach: bypass the first tier rather than serve it unconfirmed."
-    )
+    strict: bool = Field(False, description="With Redis out of reach: bypass the first tier rather than serve it unconfirmed.")
     # -- the model
-    llm_url: str = Field(
-        "", description="An OpenAI-compatible endpoint, with its /v1. Empty: answers are the composed prompts."
-    )
+    llm_url: str = Field("", description="An OpenAI-compatible endpoint, with its /v1. Empty: answers are the composed prompts.")
     llm_model: str = Field("", description="The model's name at that endpoint.")
     llm_api_key: SecretStr = Field(SecretStr(""), description="Its key, if it asks for one.")
     llm_timeout_s: float = Field(
@@ -60,9 +52,7 @@ class Settings(BaseSettings):
     llm_max_tokens: int = Field(256, ge=1, le=32_768, description="How long an answer may be.")
     llm_temperature: float = Field(0.7, ge=0, le=2, description="0 is the most repeatable.")
     # -- the process
-    stack_dir: str = Field(
-        "", description="Where `persona up` keeps what it runs. Empty: .persona in the working directory."
-    )
+    stack_dir: str = Field("", description="Where `persona up` keeps what it runs. Empty: .persona in the working directory.")
 
     @field_validator("broker_url")
     @classmethod

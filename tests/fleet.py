@@ -209,9 +209,9 @@ class Fleet:
         self.broker = ValkeyServer(keep_on_disk=True)
         self.cache = ValkeyServer()
         self.endpoint = ScriptedEndpoint(delay_ms=delay_ms)
-        self.environ = persona_environ(
-            broker_url=self.broker.url, cache_url=self.cache.url, llm_url=self.endpoint.url
-        ) | dict(environ or {})
+        self.environ = persona_environ(broker_url=self.broker.url, cache_url=self.cache.url, llm_url=self.endpoint.url) | dict(
+            environ or {}
+        )
         self.nodes: list[WorkerNode] = []
         self._planned = nodes
         self._options: dict[str, Any] = {"pool": pool, "concurrency": concurrency, "arguments": arguments}

@@ -86,9 +86,7 @@ class ValkeyServer:
         """Start it, on the same port as before, and return when it answers. Nothing happens if it runs."""
         if self.running:
             return self
-        self._child = ChildProcess(
-            server_command(), log=self.directory / "log", directory=self.directory, stdin=self._config
-        )
+        self._child = ChildProcess(server_command(), log=self.directory / "log", directory=self.directory, stdin=self._config)
         deadline = time.monotonic() + START_TIMEOUT_S
         while not answers(self.url):
             if self._child.exit_code is not None or time.monotonic() > deadline:

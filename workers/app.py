@@ -17,5 +17,6 @@ def make_app(settings: Settings) -> Celery:
 
 
 app = make_app(get_settings())
-app.conf.imports = ("workers.tasks", "workers.processes")
+app.conf.imports = ("workers.tasks", "workers.processes", "workers.node")
+app.steps["consumer"].add("workers.node:InvalidationStep")
 app.set_default()

@@ -13,9 +13,10 @@ from kombu.exceptions import OperationalError
 from pipeline.cache import Invalidation, TwoTierCache
 from pipeline.errors import PipelineError
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
-from pipeline.optimized import build_cache
+from pipeline.optimized import Equipment, build_cache
 from pipeline.settings import Settings, without_password
 from workers.app import make_app
+from workers.broadcast import Announcer
 from workers.discovery import discover_settings
 from workers.errors import QueueUnavailableError, WorkerError
 from workers.request import REDACTED
@@ -142,18 +143,19 @@ class PersonaClient:
             for _, _, ticket in waiting:
                 ticket.revoke()
 
-    def invalidate(self, *patterns: str) -> Invalidation:
+    def invalidate(self, *patterns: str, wait_s: float = 0.0) -> Invalidation:
         """Make every cached entry that matches, or was computed from a match, a miss in every process.
 
-        See TwoTierCache.invalidate. Raises InvalidPatternError.
+        With `wait_s` the result tells which nodes have applied it within that time. See TwoTierCache.invalidate. Raises
+        InvalidPatternError.
         """
-        return self.cache.invalidate(*patterns)
+        return self.cache.invalidate(*patterns, wait_s=wait_s)
 
     @property
     def cache(self) -> TwoTierCache:
         """The fleet's cache as this process sees it."""
         if self._cache is None:
-            self._cache = build_cache(self.settings)
+            self._cache = build_cache(self.settings, Equipment(announce=Announcer(self._app)))
         return self._cache
 
     def close(self) -> None:

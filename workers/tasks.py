@@ -15,6 +15,17 @@ from workers.app import app
 RETRY_PAUSE_S: Final = (2, 10)
 
 
+@app.task(name="cache.invalidate", ignore_result=False)
+def invalidate(*patterns: str) -> dict[str, Any]:
+    """Invalidate in every process, for a producer in any language: `send_task("cache.invalidate", args=["persona:lua:*"])`.
+
+    Returns `{"patterns", "epoch", "seq", "durable"}`. Fails with InvalidPatternError. The broadcast that follows bears the same
+    name, and goes to the nodes' main processes only (workers.node).
+    """
+    done = get_optimized_pipeline().invalidate(*patterns)
+    return {"patterns": list(done.patterns), "epoch": done.epoch, "seq": done.seq, "durable": done.durable}
+
+
 @app.task(
     name="persona.process",
     bind=True,
@@ -35,5 +46,5 @@ def process(self: Task, request: Any) -> dict[str, Any]:
     except TransientModelError as error:
         if self.request.retries >= self.max_retries:
             raise
-        pause_s = RETRY_PAUSE_S[self.request.retries] * random.uniform(0.5, 1.0)
+        pause_s = RETRY_PAUSE_S[self.request.retries] * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards nothing
         raise self.retry(exc=error, countdown=pause_s) from None

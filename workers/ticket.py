@@ -45,7 +45,7 @@ class Ticket:
             ) from None
         except OperationalError as error:
             raise QueueUnavailableError(f"the result backend cannot be reached: {type(error).__name__}") from error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - any error that a task can end with
             # Whatever ended the task is raised here; only its name and text crossed the backend.
             raise _translated(error, self.task_id) from None
         return PersonaResponse.from_wire(wire)

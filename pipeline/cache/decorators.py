@@ -45,9 +45,7 @@ def cached(
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-            raise TypeError(
-                f"{function.__qualname__}: `cached` is for plain functions; this one returns no value when called"
-            )
+            raise TypeError(f"{function.__qualname__}: `cached` is for plain functions; this one returns no value when called")
         prefix = key_prefix or f"{function.__module__}.{function.__qualname__}"
         signature = inspect.signature(function)
 
@@ -58,9 +56,7 @@ def cached(
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            return _cache(cache).get_or_compute(
-                cache_key(*args, **kwargs), lambda: function(*args, **kwargs), ttl=ttl, type=type
-            )
+            return _cache(cache).get_or_compute(cache_key(*args, **kwargs), lambda: function(*args, **kwargs), ttl=ttl, type=type)
 
         call.cache_key = cache_key  # type: ignore[attr-defined]  # documented above; a function has no place to declare it
         return call

@@ -26,9 +26,14 @@ class KeySpace:
         self.tail = f"{{{root}:log}}:tail".encode()
         self.records = f"{{{root}:log}}:records".encode()
         self.marks = f"{{{root}:log}}:marks".encode()
+        self.nodes = f"{{{root}:log}}:nodes".encode()
+        self._acknowledgements = f"{{{root}:log}}:ack:"
 
     def entry(self, key: str) -> bytes:
         return self._entry_prefix + key.encode()
+
+    def acknowledgements(self, invalidation_id: str) -> bytes:
+        return (self._acknowledgements + invalidation_id).encode()
 
     def entries_matching(self, pattern: str) -> bytes:
         """The `SCAN MATCH` argument for the entries whose keys match `pattern`."""

@@ -5,12 +5,9 @@ Protocol and proof: docs/coherence.md.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import threading
 from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
 from typing import Any, Final, Protocol
 
 import redis
@@ -18,6 +15,7 @@ import redis
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
+from pipeline.cache.scripts import run_script
 from pipeline.cache.tail import Page, Tail
 
 MAX_RECORDS: Final = 100_000
@@ -49,7 +47,7 @@ class RedisInvalidationLog:
 
     def append(self, patterns: Sequence[str]) -> Tail:
         arguments = [_new_epoch(), self._retention_ms, self._max_records, *patterns]
-        raw = self._connection.call(lambda client: _run(client, "append", self._keys, arguments))
+        raw = self._connection.call(lambda client: run_script(client, "append", self._keys, arguments))
         return _tail(raw)
 
     def read_since(self, known: Tail | None) -> Page:
@@ -89,7 +87,7 @@ class RedisInvalidationLog:
         return tail, [(member.decode(), int(score)) for member, score in pairs]
 
     def _renew(self, seen: bytes) -> Tail:
-        raw = self._connection.call(lambda client: _run(client, "renew", self._keys, [seen, _new_epoch()]))
+        raw = self._connection.call(lambda client: run_script(client, "renew", self._keys, [seen, _new_epoch()]))
         return _tail(raw)
 
 
@@ -143,17 +141,3 @@ def _tail(raw: Any) -> Tail:
     if tail is None:
         raise SharedTierUnavailableError("the invalidation log's tail is not one; another program uses its key")
     return tail
-
-
-def _run(client: redis.Redis, name: str, keys: list[bytes], arguments: list[Any]) -> Any:
-    source, digest = _script(name)
-    try:
-        return client.evalsha(digest, len(keys), *keys, *arguments)
-    except redis.exceptions.NoScriptError:
-        return client.eval(source, len(keys), *keys, *arguments)
-
-
-@cache
-def _script(name: str) -> tuple[str, str]:
-    source = files("pipeline.cache").joinpath(f"lua/{name}.lua").read_text()
-    return source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()

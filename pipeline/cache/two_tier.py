@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import random
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
+from pipeline.cache.bus import NodeBus
 from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.entry import AsOf, Entry
 from pipeline.cache.errors import SharedTierUnavailableError
@@ -18,6 +20,7 @@ from pipeline.cache.keys import check_key
 from pipeline.cache.local import LocalCache, Slot
 from pipeline.cache.log import InvalidationLog, LocalInvalidationLog, RedisInvalidationLog
 from pipeline.cache.miss import MISS, MissType
+from pipeline.cache.nodes import NodeRegistry
 from pipeline.cache.patterns import escape, parse
 from pipeline.cache.shared import RedisCache
 from pipeline.cache.stats import Counters
@@ -38,13 +41,17 @@ class Found(NamedTuple):
 class Invalidation(NamedTuple):
     """An invalidation that was made. Its patterns took the seqs up to `seq` of the log `epoch`.
 
-    `durable` is false when Redis was out of reach: it holds in this process, and is appended when Redis is back.
+    `durable` is false when Redis was out of reach (or none is configured): it holds in this process and where the broadcast
+    reaches, and is appended when Redis is back. `applied` and `silent`: the nodes that have said so within the time to wait, and
+    those alive that have not.
     """
 
     patterns: tuple[str, ...]
     epoch: str
     seq: int
     durable: bool
+    applied: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
 
 
 class TwoTierCache:
@@ -67,13 +74,16 @@ class TwoTierCache:
         l1_max_ttl_s: float = 60.0,
         max_ttl_s: float = 86_400.0,
         ttl_jitter: float = 0.1,
+        bus: NodeBus | None = None,
+        announce: Callable[[Invalidation, str | None], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         rng: Callable[[], float] = random.random,
     ) -> None:
         """`strict`: with Redis out of reach, bypass L1 rather than serve it unconfirmed. `max_ttl_s`: the longest TTL of any
         entry, and how long the log remembers. `ttl_jitter`: a computed entry lives up to this share shorter, so that what
-        was made together does not end together.
+        was made together does not end together. `bus`: the node's, which its main process keeps in step. `announce` is told
+        of every invalidation made here, with the id to acknowledge it by if anybody waits; it must not raise.
         """
         self.l1 = l1 or LocalCache()
         self.l2 = l2
@@ -85,6 +95,10 @@ class TwoTierCache:
         self._clock = clock
         self._wall_clock = wall_clock
         self._rng = rng
+        self._bus = bus
+        self._bus_version = -1  # the bus's version up to which the view has followed it
+        self._volatile_seen = bus.volatile_count if bus is not None else 0
+        self._announce = announce
         self._view = InvalidationView()
         self._counters = Counters("l2_hits", "l2_misses", "computed", "fills_discarded", "degraded")
         self._log: InvalidationLog
@@ -93,6 +107,7 @@ class TwoTierCache:
             self._view.apply(self._log.read_since(None), math.inf)  # nobody else appends: it is confirmed for ever
         else:
             self._log = RedisInvalidationLog(l2.connection, l2.keys, retention_s=max_ttl_s)
+        self._registry = NodeRegistry(l2.connection, l2.keys) if l2 is not None else None
 
     # -- reading
 
@@ -116,7 +131,31 @@ class TwoTierCache:
 
     def _confirmed(self, now_s: float) -> bool:
         """Whether L1 may serve by what is known: the lease. Without it, a frozen or cut-off process would serve for ever."""
+        bus = self._bus
+        if bus is not None:
+            confirmed_at_s = bus.confirmed_at_s  # before the version: the writer puts it there after what it vouches for
+            if bus.version != self._bus_version and not self._follow(bus):
+                return False  # something is new on the bus that this view cannot take from there: ask Redis
+            if now_s - confirmed_at_s < self._bound_s:
+                return True
         return now_s - self._view.confirmed_at_s < self._bound_s
+
+    def _follow(self, bus: NodeBus) -> bool:
+        """Take what is new on the bus into the view; whether the view knows all that the bus does."""
+        state = bus.read(self._view.known, self._volatile_seen)
+        if state is None:
+            return False
+        if state.volatile:
+            self._view.pend(state.volatile)
+            self._volatile_seen = state.volatile_count
+            if self.l2 is None:
+                self._append_pending()
+        if state.page is None:
+            # Nothing to follow as long as no log has reached the bus.
+            return state.empty
+        self._view.apply(state.page, state.confirmed_at_s)
+        self._bus_version = state.version
+        return True
 
     def _lookup_beyond(self, key: str, codec: Codec[Any], now_s: float) -> Found | MissType:
         """What L1 may not serve at once: because it is not there, was judged by older records, or the lease has run out."""
@@ -174,9 +213,7 @@ class TwoTierCache:
                     value = MISS  # another type, or a struct of another release
                 if value is not MISS:
                     self._counters.add("l2_hits")
-                    self._keep(
-                        key, bytes(entry.value), value, codec, as_of, entry.deps, entry.remaining_s(self._wall_clock())
-                    )
+                    self._keep(key, bytes(entry.value), value, codec, as_of, entry.deps, entry.remaining_s(self._wall_clock()))
                     return Found(value, "l2")
         self._counters.add("l2_misses")
         return MISS
@@ -248,9 +285,7 @@ class TwoTierCache:
         if not self._keep(key, payload, carried, codec, as_of, deps, ttl_s):
             self._counters.add("fills_discarded")
         elif self.l2 is not None:
-            entry = Entry(
-                as_of.epoch, as_of.seq, deps, int(self._wall_clock() * 1000), int(ttl_s * 1000), msgspec.Raw(payload)
-            )
+            entry = Entry(as_of.epoch, as_of.seq, deps, int(self._wall_clock() * 1000), int(ttl_s * 1000), msgspec.Raw(payload))
             try:
                 self.l2.write(key, entry)
             except SharedTierUnavailableError:
@@ -305,11 +340,11 @@ class TwoTierCache:
             had = self.l2.delete(key) or had
         return had
 
-    def invalidate(self, *patterns: str) -> Invalidation:
+    def invalidate(self, *patterns: str, wait_s: float = 0.0) -> Invalidation:
         """Make every entry that matches, or was computed from a match, a miss. O(1) in the number of entries.
 
         Patterns: `*`, `?`, `[...]`, `\\` before a literal; anchored, case-sensitive. Raises InvalidPatternError; never because
-        Redis is away: then `durable` is false.
+        Redis is away: then `durable` is false. With `wait_s` it waits so long for the nodes to say that they have applied it.
         """
         texts = tuple(parse(pattern).text for pattern in patterns)
         if not texts:
@@ -320,10 +355,25 @@ class TwoTierCache:
         except SharedTierUnavailableError:
             self._view.pend(texts)
             known = self._view.as_of()
-            return Invalidation(texts, known.epoch, known.seq, durable=False)
+            return self._announced(Invalidation(texts, known.epoch, known.seq, durable=False), wait_s)
         if not self.refresh():
             self._view.pend(texts)  # it holds elsewhere; here too from now on, and once more when Redis is back
-        return Invalidation(texts, tail.epoch, tail.seq, durable=True)
+        return self._announced(Invalidation(texts, tail.epoch, tail.seq, durable=self.l2 is not None), wait_s)
+
+    def _announced(self, invalidation: Invalidation, wait_s: float) -> Invalidation:
+        if self._announce is None:
+            return invalidation
+        if wait_s <= 0 or self._registry is None or not invalidation.durable:
+            self._announce(invalidation, None)
+            return invalidation
+        try:
+            expected = self._registry.alive()
+        except SharedTierUnavailableError:
+            expected = []
+        invalidation_id = secrets.token_hex(8)
+        self._announce(invalidation, invalidation_id)
+        applied, silent = self._registry.wait(invalidation_id, expected, wait_s)
+        return invalidation._replace(applied=tuple(applied), silent=tuple(silent))
 
     def delete_pattern(self, pattern: str) -> int:
         """Invalidate what matches and remove its bytes; how many keys went. Entries that only depend on a match become

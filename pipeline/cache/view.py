@@ -154,6 +154,4 @@ class InvalidationView:
         return records.newest(key) <= as_of.seq and all(records.newest(dep) <= as_of.seq for dep in deps)
 
     def _is_pending(self, generation: int, key: str, deps: tuple[str, ...]) -> bool:
-        return any(
-            since > generation and any(map(parse(text).matcher(), (key, *deps))) for text, since in self._pending.items()
-        )
+        return any(since > generation and any(map(parse(text).matcher(), (key, *deps))) for text, since in self._pending.items())

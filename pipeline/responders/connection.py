@@ -86,9 +86,7 @@ class Connection:
             response = raw.http_response
         except APIStatusError as error:
             response = error.response
-        return Answer(
-            response.status_code, {name.lower(): value for name, value in response.headers.items()}, response.content
-        )
+        return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, response.content)
 
     def _run(self) -> None:
         try:

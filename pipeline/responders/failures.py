@@ -198,9 +198,7 @@ def _empty(choice: _Choice) -> Failure:
             advice="put the input in other words",
         )
     if choice.finish_reason == "length":
-        return Failure(
-            transient=False, what="used up all tokens before the answer began", advice="raise PERSONA_LLM_MAX_TOKENS"
-        )
+        return Failure(transient=False, what="used up all tokens before the answer began", advice="raise PERSONA_LLM_MAX_TOKENS")
     return Failure(
         transient=False, what="gave an empty answer", advice="put the input in other words, or change PERSONA_LLM_MODEL"
     )

@@ -50,8 +50,7 @@ def test_flower_asks_for_the_login_and_no_command_line_shows_a_password(tmp_path
         assert status(info, "/workers", info.flower.password) == http.client.OK
         secrets = [info.flower.password]
         secrets += [
-            info.environment[name].partition("://:")[2].partition("@")[0]
-            for name in ("PERSONA_BROKER_URL", "PERSONA_CACHE_URL")
+            info.environment[name].partition("://:")[2].partition("@")[0] for name in ("PERSONA_BROKER_URL", "PERSONA_CACHE_URL")
         ]
         assert all(secrets)
         pids = processes_of(info)

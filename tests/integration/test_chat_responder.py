@@ -357,9 +357,7 @@ def in_a_fork(work: Callable[[], str]) -> str:
     return result
 
 
-def test_a_forked_child_opens_a_connection_of_its_own(
-    endpoint: ScriptedEndpoint, make: Callable[..., ChatResponder]
-) -> None:
+def test_a_forked_child_opens_a_connection_of_its_own(endpoint: ScriptedEndpoint, make: Callable[..., ChatResponder]) -> None:
     """On the parent's, the answers of the two would get mixed up. The parent's goes on as before."""
     responder = make()
     responder.respond(prompt_of("parent"))
@@ -384,9 +382,7 @@ def test_a_child_forked_while_another_thread_connects_is_not_locked_out(make: Ca
         assert in_a_fork(lambda: responder.respond(prompt_of("child"))) == expected_answer("child")
 
 
-def test_closing_ends_the_thread_and_the_calls_under_way(
-    endpoint: ScriptedEndpoint, make: Callable[..., ChatResponder]
-) -> None:
+def test_closing_ends_the_thread_and_the_calls_under_way(endpoint: ScriptedEndpoint, make: Callable[..., ChatResponder]) -> None:
     """Nothing is left behind, and a caller who still waits is told at once rather than at the deadline."""
     responder = make()
     endpoint.script(Fault("hang"))

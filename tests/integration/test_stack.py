@@ -82,9 +82,7 @@ def test_the_broker_never_evicts_and_keeps_and_the_cache_evicts_and_forgets(opti
     )
 
 
-def test_only_the_user_may_read_the_state_and_no_command_line_shows_a_password(
-    options: StackOptions, directory: Path
-) -> None:
+def test_only_the_user_may_read_the_state_and_no_command_line_shows_a_password(options: StackOptions, directory: Path) -> None:
     """`ps` shows command lines to every user of the machine, and stack.json holds every password."""
     with Stack(options):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
@@ -172,9 +170,7 @@ def test_a_stop_signal_in_the_body_of_the_with_statement_stops_everything(option
 
 
 @linux_only
-def test_no_process_outlives_a_killed_supervisor_and_the_next_start_cleans_up(
-    options: StackOptions, directory: Path
-) -> None:
+def test_no_process_outlives_a_killed_supervisor_and_the_next_start_cleans_up(options: StackOptions, directory: Path) -> None:
     """KILL runs no code of ours: the kernel ends the services, and the stale files block nobody."""
     with supervisor(directory, SERVERS) as (process, info):
         process.kill()

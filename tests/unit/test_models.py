@@ -234,9 +234,7 @@ CONTEXTS = st.fixed_dictionaries(
         # NFC may make three characters of one.
         "user_name": st.text(st.characters(codec="utf-8"), max_size=MAX_NAME_CHARS // 3).filter(lambda t: bool(t.strip())),
         "language": st.sampled_from(["en", "ko"]),
-        "history": st.lists(
-            st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": TEXT}), max_size=4
-        ),
+        "history": st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": TEXT}), max_size=4),
     },
 )
 REQUESTS = st.builds(
@@ -266,9 +264,7 @@ def test_a_request_that_is_no_object_is_refused(wire: object, kind: str) -> None
     """Whatever a producer may send, the answer is one clear error."""
     with pytest.raises(InvalidRequestError) as caught:
         PersonaRequest.from_wire(wire)
-    assert str(caught.value) == (
-        f"request: expected an object with user_input, resonance_key, context, use_cache, got {kind}"
-    )
+    assert str(caught.value) == (f"request: expected an object with user_input, resonance_key, context, use_cache, got {kind}")
 
 
 @pytest.mark.parametrize("name", ["user_input", "resonance_key"])

@@ -165,9 +165,7 @@ def test_a_comment_does_not_change_the_version(folder: Path) -> None:
         ("order = 2", "order = ", "is not TOML: "),
     ],
 )  # fmt: skip
-def test_a_wrong_file_is_refused_with_file_field_value_and_what_is_allowed(
-    folder: Path, old: str, new: str, said: str
-) -> None:
+def test_a_wrong_file_is_refused_with_file_field_value_and_what_is_allowed(folder: Path, old: str, new: str, said: str) -> None:
     """Who wrote the file can mend it from the message alone."""
     edit(folder / "elro.toml", old, new)
     if "order = 1" in new:  # files are read in the order of their names, and the later one is to blame

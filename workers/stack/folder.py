@@ -120,9 +120,7 @@ class StackFolder:
             raise StackError(f"{self.path}: cannot be used for the stack: {error.strerror}") from error
         if owner != os.geteuid():
             raise StackError(f"{self.path}: belongs to another user; set PERSONA_STACK_DIR to a directory of your own")
-        raise StackError(
-            f"{self.path}: is not empty and no stack made it; set PERSONA_STACK_DIR to a new or an empty directory"
-        )
+        raise StackError(f"{self.path}: is not empty and no stack made it; set PERSONA_STACK_DIR to a new or an empty directory")
 
     def _remove_contents(self) -> None:
         for name in (STATE_NAME, f"{STATE_NAME}.new"):

@@ -1,0 +1,139 @@
+"""How a node keeps its bus in step with the log: by what is broadcast, and by asking when that is not enough."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from pipeline.cache.bus import NodeBus
+from pipeline.cache.errors import InvalidPatternError, SharedTierUnavailableError
+from pipeline.cache.log import InvalidationLog
+from pipeline.cache.nodes import NodeRegistry
+from pipeline.cache.patterns import parse
+from pipeline.cache.stats import Counters
+from pipeline.cache.tail import Page, Tail
+
+MAX_PATTERNS: Final = 10_000
+
+
+class Notice:
+    """A checked announcement: `patterns` took the seqs up to `seq` of the log `epoch`. Without an epoch they took none,
+    because the log was out of reach."""
+
+    __slots__ = ("epoch", "invalidation_id", "patterns", "seq")
+
+    def __init__(self, epoch: object, seq: object, patterns: object, invalidation_id: object = None) -> None:
+        """Raises ValueError for anything but text, a number, a list of patterns, and text or None."""
+        if not isinstance(epoch, str) or len(epoch) > 16 or not epoch.isascii() or ":" in epoch:
+            raise ValueError("epoch: expected up to 16 ASCII characters without ':'")
+        if not isinstance(seq, int) or isinstance(seq, bool) or not 0 <= seq < 2**62:
+            raise ValueError("seq: expected a number from 0")
+        if not isinstance(patterns, list | tuple) or not 1 <= len(patterns) <= MAX_PATTERNS:
+            raise ValueError(f"patterns: expected a list of 1 to {MAX_PATTERNS}")
+        if invalidation_id is not None and not (isinstance(invalidation_id, str) and 1 <= len(invalidation_id) <= 64):
+            raise ValueError("invalidation_id: expected up to 64 characters, or nothing")
+        try:
+            self.patterns = tuple(parse(pattern).text for pattern in patterns)
+        except (InvalidPatternError, TypeError) as error:
+            raise ValueError(str(error)) from error
+        self.epoch, self.seq, self.invalidation_id = epoch, seq, invalidation_id
+
+
+class NodeFollower:
+    """The bus's writer, in the node's main process. Never raises because Redis is away."""
+
+    def __init__(
+        self,
+        node: str,
+        bus: NodeBus,
+        log: InvalidationLog | None,
+        registry: NodeRegistry | None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Without a log (no Redis is configured) every notice is applied as it comes."""
+        self._node = node
+        self._bus = bus
+        self._log = log
+        self._registry = registry
+        self._clock = clock
+        self._pending: dict[str, None] = {}
+        self.counters = Counters("notices", "in_step", "gaps", "volatile", "malformed", "out_of_reach")
+
+    def receive(self, epoch: object, seq: object, patterns: object, invalidation_id: object = None) -> Notice | None:
+        """Apply what was broadcast; None, and counted, for what is no notice."""
+        try:
+            notice = Notice(epoch, seq, patterns, invalidation_id)
+        except ValueError:
+            self.counters.add("malformed")
+            return None
+        self.counters.add("notices")
+        self._apply(notice)
+        if notice.invalidation_id is not None and self._registry is not None:
+            try:
+                self._registry.acknowledge(notice.invalidation_id, self._node)
+            except SharedTierUnavailableError:
+                self.counters.add("out_of_reach")
+        return notice
+
+    def _apply(self, notice: Notice) -> None:
+        tail = self._bus.tail
+        if self._log is None or not notice.epoch:
+            self.counters.add("volatile")
+            self._publish_volatile(notice.patterns)
+        elif tail is not None and tail.epoch == notice.epoch and notice.seq <= tail.seq:
+            self.counters.add("in_step")  # the log, or another message, was faster
+        elif tail is not None and tail.epoch == notice.epoch and notice.seq - len(notice.patterns) == tail.seq:
+            self.counters.add("in_step")
+            self._follow(notice, tail)
+        else:
+            self.counters.add("gaps")
+            if not self.catch_up():
+                # The log cannot say what is between. These patterns at least are known.
+                self._publish_volatile(notice.patterns)
+
+    def _publish_volatile(self, patterns: tuple[str, ...]) -> None:
+        self._bus.publish_volatile(patterns)
+        if self._log is not None:
+            # Whoever made them may be gone when Redis is back.
+            self._pending.update(dict.fromkeys(patterns))
+
+    def _follow(self, notice: Notice, tail: Tail) -> None:
+        records = [(text, tail.seq + number) for number, text in enumerate(notice.patterns, start=1)]
+        after = tail._replace(seq=notice.seq)
+        self._bus.publish(Page(after, bytes(after), records, restart=False))
+
+    def beat(self) -> bool:
+        """Say that the node is alive, and see whether the log has moved without a notice; whether Redis could be asked.
+
+        To be called every half of the staleness bound or oftener: it is what heals a lost notice and renews the lease.
+        """
+        if self._log is None or self._registry is None:
+            return False
+        asked_at_s = self._clock()
+        try:
+            if self._pending:
+                self._log.append(tuple(self._pending))
+                self._pending.clear()
+            seen = self._registry.beat(self._node)
+        except SharedTierUnavailableError:
+            self.counters.add("out_of_reach")
+            return False
+        tail = self._bus.tail
+        if tail is None or seen != bytes(tail):
+            return self.catch_up()
+        self._bus.publish(Page(tail, bytes(tail), [], restart=False), asked_at_s)
+        return True
+
+    def catch_up(self) -> bool:
+        """Bring the bus to where the log stands; whether Redis could be asked."""
+        if self._log is None:
+            return False
+        asked_at_s = self._clock()
+        try:
+            self._bus.publish(self._log.read_since(self._bus.tail), asked_at_s)
+        except SharedTierUnavailableError:
+            self.counters.add("out_of_reach")
+            return False
+        return True

@@ -1,0 +1,116 @@
+"""Time that passes when told, and a shared tier whose steps can be held, failed or followed by something else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+
+from pipeline.cache import RedisCache, TwoTierCache
+from pipeline.cache.entry import Entry
+from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.log import InvalidationLog
+from pipeline.cache.tail import Page, Tail
+
+
+def nothing() -> None:
+    """What happens between two steps unless a test says otherwise."""
+
+
+def lost() -> None:
+    """The server has done it, and its answer did not arrive."""
+    raise SharedTierUnavailableError("a test lost the answer")
+
+
+def once(step: Callable[[], None]) -> Callable[[], None]:
+    """`step` at the first call, nothing at any later one, also at those that `step` itself causes."""
+    steps = [step]
+
+    def run() -> None:
+        if steps:
+            steps.pop()()
+
+    return run
+
+
+class Clock:
+    """Seconds that pass when told."""
+
+    def __init__(self, now_s: float = 1_000.0) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def tick(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+class SteppedRedisCache(RedisCache):
+    """The real tier with a place to step in after each read and around each write. The calls themselves are real."""
+
+    def __init__(
+        self, url: str, namespace: str, *, timeout_s: float = 5.0, wall_clock: Callable[[], float] | None = None
+    ) -> None:
+        if wall_clock is None:
+            super().__init__(url=url, namespace=namespace, timeout_s=timeout_s)
+        else:
+            super().__init__(url=url, namespace=namespace, timeout_s=timeout_s, wall_clock=wall_clock)
+        self.after_read: Callable[[], None] = nothing
+        self.before_write: Callable[[], None] = nothing
+        self.after_write: Callable[[], None] = nothing
+        self.reads = 0
+        self.writes = 0
+
+    def read(self, key: str) -> tuple[bytes | None, bytes | None]:
+        self.reads += 1
+        answer = super().read(key)
+        self.after_read()
+        return answer
+
+    def write(self, key: str, entry: Entry) -> None:
+        self.writes += 1
+        self.before_write()
+        super().write(key, entry)
+        self.after_write()
+
+    def raw(self) -> redis.Redis:
+        """The client itself, for a test that looks at or spoils what the server holds."""
+        return self.connection.client()
+
+
+class SteppedLog:
+    """A real log with a place to step in around each append and after each reading."""
+
+    def __init__(self, log: InvalidationLog) -> None:
+        self._log = log
+        self.before_append: Callable[[], None] = nothing
+        self.after_append: Callable[[], None] = nothing
+        self.after_read: Callable[[], None] = nothing
+
+    def append(self, patterns: Sequence[str]) -> Tail:
+        self.before_append()
+        tail = self._log.append(patterns)
+        self.after_append()
+        return tail
+
+    def read_since(self, known: Tail | None) -> Page:
+        page = self._log.read_since(known)
+        self.after_read()
+        return page
+
+
+def step_into_log(cache: TwoTierCache) -> SteppedLog:
+    """Put a stepped log around the cache's own."""
+    stepped = SteppedLog(cache._log)
+    cache._log = stepped
+    return stepped
+
+
+def age(client: redis.Redis, namespace: str, seconds: float) -> None:
+    """Let time pass for a namespace's entries in Redis: each has that much less of its TTL left, or is gone."""
+    for name in list(client.scan_iter(match=f"{namespace}:*")):
+        left_ms: Any = client.pttl(name)
+        if left_ms >= 0:
+            client.pexpire(name, max(0, left_ms - int(seconds * 1000)))

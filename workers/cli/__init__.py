@@ -1,0 +1,64 @@
+"""The command line `persona`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code: 0, 1 (failed), 2 (bad usage), 128 + the number of the signal that ended it.
+
+    Every error is a sentence on standard error, and under `--json` the document on standard output.
+    """
+    try:
+        code = _run(sys.argv[1:] if arguments is None else list(arguments))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _forget_broken_streams()
+        return 1
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    from workers.cli.failures import CommandError, failure_of
+    from workers.cli.program import program
+    from workers.cli.screen import Screen
+
+    # Until the command is parsed, and when it cannot be: what the user most likely means.
+    screen = Screen(as_json="--json" in arguments)
+    try:
+        code = _exit_code(program(arguments, prog_name="persona", standalone_mode=False, obj=screen))
+    except SystemExit as ending:
+        code = _exit_code(ending.code)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the edge: what is not translated shows itself as a bug
+        failure = failure_of(error)
+        screen.fail(failure)
+        return failure.exit_code
+    if code > 128:
+        screen.fail(CommandError("interrupted", None, "ended by a signal", exit_code=code), quietly=True)
+    return code
+
+
+def _exit_code(result: object) -> int:
+    if isinstance(result, int):
+        return result
+    return 0 if result is None else 1
+
+
+def _forget_broken_streams() -> None:
+    """Whoever read our output has gone: what is still buffered is written to nowhere, or the interpreter complains."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

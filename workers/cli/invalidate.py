@@ -1,0 +1,70 @@
+"""`persona invalidate`: make cached entries misses, in every process."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from workers.cli.failures import CommandError
+from workers.cli.screen import JsonFlag, begin, shown_ms
+
+
+def register(program: typer.Typer) -> None:
+    program.command("invalidate", epilog="Example: persona invalidate 'persona:lua:*' 'user:ann'")(invalidate)
+
+
+def invalidate(
+    context: typer.Context,
+    patterns: Annotated[
+        list[str],
+        typer.Argument(metavar="PATTERN", help="Keys, with *, ? and \\[abc] as wildcards; quote them.", show_default=False),
+    ],
+    as_json: JsonFlag = False,
+) -> None:
+    """Make every cached entry that matches, or was computed from a match, a miss.
+
+    Keys: persona:<name>:<key>:<digest> (answers), persona:<name>:info, prompt:<name>:<key>, routing:<key>, user:<id>.
+    Exit 1 if it could not be made durable, because the cache server is out of reach.
+    """
+    screen = begin(context, as_json)
+    from pipeline.cache.patterns import parse
+    from pipeline.settings import without_password
+
+    for pattern in patterns:
+        parse(pattern)  # refused before anything is asked of a server
+
+    from workers.client import PersonaClient
+
+    with PersonaClient() as client:
+        if not client.settings.cache_url:
+            raise CommandError(
+                "no_shared_cache",
+                "PERSONA_CACHE_URL",
+                "not set, so there is no shared cache to invalidate. Start one here with `persona up`, or name yours.",
+            )
+        started = time.perf_counter()
+        made = client.invalidate(*patterns)
+        time_ms = (time.perf_counter() - started) * 1000
+        document = {
+            "patterns": list(made.patterns),
+            "epoch": made.epoch,
+            "seq": made.seq,
+            "durable": made.durable,
+            "time_ms": time_ms,
+        }
+        if not made.durable:
+            server = without_password(client.settings.cache_url)
+            raise CommandError(
+                "not_durable",
+                "cache",
+                f"{server} is out of reach, so the invalidation is not durable. Repeat it when the server answers.",
+                document=document,
+            )
+    if screen.as_json:
+        screen.document(document)
+    else:
+        for pattern in made.patterns:
+            screen.out.print(f"invalidated {pattern}", markup=False, soft_wrap=True)
+        screen.out.print(f"durable: yes · {shown_ms(time_ms)}", style="dim")

@@ -1,0 +1,52 @@
+"""All the commands together. Modules here import what is heavy inside their command: `persona --help` loads none of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from workers.cli import ask, demo, invalidate, up
+
+# A further command: a module of its own with `register`, and its name here. Help shows them in this order.
+COMMANDS = (up, demo, ask, invalidate)
+
+program = typer.Typer(
+    name="persona",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"persona {version('persona-worker')}")
+        raise typer.Exit
+
+
+@program.callback(
+    invoke_without_command=True,
+    epilog="Example: persona up (in one terminal), then persona ask 'What is a generator?' --key curious-medium-learning",
+)
+def _persona(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback does it
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Ask personas through a task queue and a two-tier cache.
+
+    Commands find the stack that runs here (persona up); PERSONA_BROKER_URL and PERSONA_CACHE_URL name other servers.
+    Exit codes: 0, 1 (failed), 2 (bad usage), 128 + the number of the signal that ended it.
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
+for module in COMMANDS:
+    module.register(program)

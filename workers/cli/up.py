@@ -1,0 +1,127 @@
+"""`persona up`: the embedded stack in the foreground."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workers.cli.failures import BAD_USAGE, CommandError
+from workers.cli.screen import JsonFlag, Screen, begin
+
+if TYPE_CHECKING:
+    from workers.stack import StackInfo, StackOptions
+
+STOP_HINT = "Ctrl-C stops everything."
+
+
+def register(program: typer.Typer) -> None:
+    program.command("up", epilog="Example: persona up --concurrency 4 --flower-port 5555")(up)
+
+
+def up(
+    context: typer.Context,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", help="Pool children of the worker; else one a core, at least 2.")
+    ] = None,
+    broker_port: Annotated[int | None, typer.Option("--broker-port", help="Port of the broker; else a free one.")] = None,
+    cache_port: Annotated[int | None, typer.Option("--cache-port", help="Port of the cache server; else a free one.")] = None,
+    model_port: Annotated[int | None, typer.Option("--model-port", help="Port of the local model; else a free one.")] = None,
+    flower_port: Annotated[int | None, typer.Option("--flower-port", help="Port of Flower; else a free one.")] = None,
+    cache_memory: Annotated[
+        str | None, typer.Option("--cache-memory", metavar="SIZE", help="Memory of the cache server; else 256mb.")
+    ] = None,
+    no_model: Annotated[bool, typer.Option("--no-model", help="Start no local model.")] = False,
+    no_flower: Annotated[bool, typer.Option("--no-flower", help="Start no dashboard.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Start broker, cache, a local model, worker, beat and Flower, and run until Ctrl-C.
+
+    All on 127.0.0.1, with random ports and passwords; files lie in .persona (or PERSONA_STACK_DIR) and go at the end.
+    What PERSONA_BROKER_URL, PERSONA_CACHE_URL and PERSONA_LLM_URL name is used instead of started.
+    Without any model, answers are the composed prompts.
+    """
+    screen = begin(context, as_json)
+    from workers.stack import SERVICES, Stack
+
+    left_out = {"model": no_model, "flower": no_flower}
+    options = make_options(
+        services=tuple(service for service in SERVICES if not left_out.get(service)),
+        concurrency=concurrency,
+        broker_port=broker_port,
+        cache_port=cache_port,
+        model_port=model_port,
+        flower_port=flower_port,
+        cache_memory=cache_memory,
+    )
+    with Stack(options, screen.note) as stack:
+        facts = describe(stack.info, options)
+        if screen.as_json:
+            screen.document(facts)
+        else:
+            show(screen, facts)
+        ending = stack.wait()
+    raise typer.Exit(128 + ending)
+
+
+def make_options(**choices: Any) -> StackOptions:
+    """The stack's options; None stands for the default. Raises CommandError (bad usage) naming the command line's option."""
+    from workers.stack import StackError, StackOptions
+
+    chosen = {name: value for name, value in choices.items() if value is not None}
+    chosen.setdefault("concurrency", max(2, os.cpu_count() or 1))  # the stack's own default, named to be shown
+    try:
+        return StackOptions(**chosen)
+    except StackError as error:
+        name, _, problem = str(error).partition(": ")
+        raise CommandError("usage", f"--{name.replace('_', '-')}", problem, exit_code=BAD_USAGE) from None
+
+
+def describe(info: StackInfo, options: StackOptions) -> dict[str, Any]:
+    """What runs where, as JSON carries it; servers' passwords are left out, Flower's login is what the user needs."""
+    from pipeline.settings import without_password
+    from workers.stack.plan import stack_directory
+
+    def address(variable: str) -> str | None:
+        return without_password(info.environment.get(variable, "")) or None
+
+    started = {service.name: {"pid": service.pid, "log": service.log} for service in info.services}
+    facts: dict[str, Any] = {
+        "folder": str(Path(stack_directory(options)).absolute()),
+        "pid": info.pid,
+        "started_at": info.started_at,
+        "broker": {"url": address("PERSONA_BROKER_URL")},
+        "cache": {"url": address("PERSONA_CACHE_URL")},
+        "model": {"url": address("PERSONA_LLM_URL"), "name": info.environment.get("PERSONA_LLM_MODEL")},
+        "worker": {"concurrency": options.concurrency},
+        "beat": {},
+        "flower": None,
+    }
+    if info.flower is not None:
+        facts["flower"] = {"url": info.flower.url, "user": info.flower.user, "password": info.flower.password}
+    for name, process in started.items():
+        facts[name].update(process)
+    return facts
+
+
+def show(screen: Screen, facts: dict[str, Any]) -> None:
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = [(name, facts[name]["url"] or "none") for name in ("broker", "cache")]
+    model = facts["model"]
+    rows.append(("model", f"{model['name']} at {model['url']}" if model["url"] else "none: answers are the prompts"))
+    rows.append(("worker", f"{facts['worker']['concurrency']} pool children"))
+    if flower := facts["flower"]:
+        rows += [("Flower", flower["url"]), ("  user", flower["user"]), ("  password", flower["password"])]
+    rows.append(("folder", facts["folder"]))
+    grid = Table.grid(padding=(0, 2))
+    for name, value in rows:
+        grid.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
+    screen.out.print(Panel(grid, title="persona is up", title_align="left", subtitle=STOP_HINT, subtitle_align="left"))
+    screen.out.print(
+        "In another terminal: persona ask 'I feel stuck.' --key frustrated-burst-seek_advice", style="dim", soft_wrap=True
+    )

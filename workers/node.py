@@ -1,0 +1,143 @@
+"""The node: a worker's main process, which follows the invalidation log for all its pool children.
+
+The broadcast is consumed here, on a channel of its own: on the tasks' channel it would share their prefetch credit and not
+even be read while all slots are busy, and in the pool one child of many would get it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, Final
+from uuid import NAMESPACE_OID, uuid5
+
+from celery import bootsteps
+from celery.signals import worker_init
+from kombu import Consumer
+from kombu.exceptions import KombuError
+from kombu.message import Message
+
+from pipeline.cache.bus import NodeBus
+from pipeline.cache.connection import RedisConnection
+from pipeline.cache.follower import NodeFollower
+from pipeline.cache.keys import KeySpace
+from pipeline.cache.log import RedisInvalidationLog
+from pipeline.cache.nodes import NodeRegistry
+from pipeline.keys import LONGEST_TTL_S
+from pipeline.optimized import Equipment, equip
+from pipeline.settings import Settings, get_settings
+from workers.broadcast import TASK, Announcer, queue_of_node
+
+logger: Final = logging.getLogger(__name__)
+
+_bus: NodeBus | None = None
+
+
+@worker_init.connect(weak=False)
+def equip_processes(sender: Any = None, **_: Any) -> None:
+    """Before the pool forks: make the bus that the children will share."""
+    global _bus  # noqa: PLW0603 - one a worker, made here
+    _bus = NodeBus()
+    if get_settings().llm_url:
+        import openai  # noqa: F401 - half a second, once for all children instead of once in each one's first answer
+    equip(Equipment(bus=_bus, announce=Announcer(sender.app)))
+
+
+def build_follower(node: str, bus: NodeBus, settings: Settings) -> NodeFollower:
+    if not settings.cache_url:
+        return NodeFollower(node, bus, None, None)
+    connection = RedisConnection(settings.cache_url, timeout_s=settings.cache_timeout_s)
+    keys = KeySpace(settings.cache_namespace)
+    log = RedisInvalidationLog(connection, keys, retention_s=LONGEST_TTL_S)
+    return NodeFollower(node, bus, log, NodeRegistry(connection, keys))
+
+
+class InvalidationStep(bootsteps.ConsumerStep):
+    """Consumes the broadcast and beats twice a staleness bound. Starts anew with each connection to the broker."""
+
+    requires = ("celery.worker.consumer:Connection", "celery.worker.consumer.events:Events")
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._timer_entry: Any = None
+        self._follower: NodeFollower | None = None
+
+    def start(self, c: Any) -> None:
+        settings = get_settings()
+        if self._follower is None and _bus is not None:
+            self._follower = build_follower(c.hostname, _bus, settings)
+        if self._follower is None:
+            return
+        self._parent = c
+        super().start(c)
+        self._follower.catch_up()  # after the subscription: nothing falls between the two
+        self._follower.beat()
+        self._timer_entry = c.timer.call_repeatedly(settings.staleness_bound_s / 2, self._beat)
+
+    def stop(self, c: Any) -> None:
+        self._cancel_timer()
+        super().stop(c)
+
+    def shutdown(self, c: Any) -> None:
+        self._cancel_timer()
+        super().shutdown(c)
+
+    def get_consumers(self, channel: Any) -> list[Consumer]:
+        return [
+            Consumer(
+                channel,
+                queues=[queue_of_node()],
+                on_message=self.on_message,
+                no_ack=True,
+                accept=["json"],
+                tag_prefix="invalidation",
+            )
+        ]
+
+    def on_message(self, message: Message) -> None:
+        """Apply one notice. A malformed or foreign message is counted and dropped: nothing may end the main process."""
+        follower = self._follower
+        if follower is None:
+            return
+        began_s = time.monotonic()
+        notice = follower.receive(*_fields(message))
+        if notice is None:
+            logger.warning("cache.notice_dropped: a malformed or foreign message")
+            return
+        self._tell_flower(message, notice.patterns, time.monotonic() - began_s)
+
+    def _tell_flower(self, message: Message, patterns: tuple[str, ...], runtime_s: float) -> None:
+        """The events of a task that ran here, so that Flower shows the invalidation on each worker."""
+        dispatcher = self._parent.event_dispatcher
+        if dispatcher is None or not dispatcher.enabled:
+            return
+        # The nodes share the message's id; Flower shows a task once. An id of this node's own keeps them apart.
+        uuid = str(uuid5(NAMESPACE_OID, f"{message.headers.get('id')}:{self._parent.hostname}"))
+        shown = repr(list(patterns))[:200]
+        try:
+            dispatcher.send("task-received", uuid=uuid, name=TASK, args=shown, kwargs="{}", retries=0, eta=None, expires=None)
+            dispatcher.send("task-started", uuid=uuid)
+            dispatcher.send("task-succeeded", uuid=uuid, result="applied", runtime=runtime_s)
+        except Exception:  # an observer cannot break the work, whatever a broken connection raises here
+            logger.warning("cache.event_lost", exc_info=True)
+
+    def _beat(self) -> None:
+        if self._follower is not None:
+            self._follower.beat()
+
+    def _cancel_timer(self) -> None:
+        if self._timer_entry is not None:
+            self._timer_entry.cancel()
+            self._timer_entry = None
+
+
+def _fields(message: Message) -> tuple[Any, Any, Any, Any]:
+    """Epoch, seq, patterns and id as the message has them, unchecked; four times None for what is no notice at all."""
+    try:
+        args, kwargs, _ = message.decode()
+        epoch, seq, patterns = args
+        if message.headers["task"] == TASK:
+            return epoch, seq, patterns, kwargs.get("invalidation_id")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, KombuError):
+        pass  # counted and told by the caller, as one that is well-formed and not ours
+    return None, None, None, None
