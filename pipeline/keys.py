@@ -27,6 +27,8 @@ PERSONAL_TTL_S: Final = 60
 LONGEST_TTL_S: Final = 7200
 """How long the log remembers: the longest TTL above, and as much again for what is served past its TTL."""
 
+MAX_QUOTED_USER_CHARS: Final = 200
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -43,8 +45,14 @@ def template_key(slug: str, resonance: str) -> str:
 
 
 def user_key(user_id: str) -> str:
-    """One segment, different for different ids, without a character that a pattern would read as a wildcard."""
-    return "user:" + quote(user_id, safe="@+")
+    """One segment, different for different ids, without a character that a pattern would read as a wildcard.
+
+    An id that would be too long for a key stands as `=` and its digest; no other is written with a `=`.
+    """
+    quoted = quote(user_id, safe="@+")
+    if len(quoted) > MAX_QUOTED_USER_CHARS:
+        quoted = "=" + hashlib.blake2b(user_id.encode(), digest_size=16).hexdigest()
+    return "user:" + quoted
 
 
 def response_key(slug: str, request: PersonaRequest, made_by: str) -> str:

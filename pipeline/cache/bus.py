@@ -16,7 +16,7 @@ from pipeline.cache.tail import Page, Tail
 
 # Header, in words of 8 bytes. VERSION is odd while the writer is at it, and another one after each write: a reader that
 # sees the same even number before and after has read one moment's state (a sequence lock).
-_VERSION, _SEQ, _FLOOR, _BASE, _RECORDS, _VOLATILE, _CONFIRMED, _EPOCH = range(8)
+VERSION, _SEQ, _FLOOR, _BASE, _RECORDS, VOLATILE, CONFIRMED, _EPOCH = range(8)
 _HEADER_BYTES: Final = 128  # the epoch takes two words; the rest is room
 _EPOCH_BYTES: Final = 16
 
@@ -39,54 +39,43 @@ class BusState(NamedTuple):
 
 
 class NodeBus:
-    """One writer, any number of readers. Never blocks; a reader that cannot be served says so and asks Redis instead."""
+    """One writer, any number of readers. Never blocks; a reader that cannot be served says so and asks Redis instead.
+
+    `words[VERSION]` is another number after each change: equal to that of an earlier `read`, there is nothing new.
+    `seconds[CONFIRMED]` is a moment, by time.monotonic, before which nothing was appended to the log that is not on the bus; to
+    be read before the version, as the writer puts it there last. `words[VOLATILE]` counts the volatile patterns.
+    """
 
     def __init__(self, slots: int = 1024) -> None:
         self._slots = slots
         size = _HEADER_BYTES + (slots + _VOLATILE_SLOTS) * _SLOT_BYTES
         self._memory = mmap.mmap(-1, size)  # shared with children that are forked later
-        self._words = memoryview(self._memory)[: 8 * _EPOCH].cast("q")
-        self._seconds = memoryview(self._memory)[: 8 * _EPOCH].cast("d")
-        self._seconds[_CONFIRMED] = float("-inf")
+        self.words = memoryview(self._memory)[: 8 * _EPOCH].cast("q")
+        self.seconds = memoryview(self._memory)[: 8 * _EPOCH].cast("d")
+        self.seconds[CONFIRMED] = float("-inf")
         self._write_lock = threading.Lock()  # in a pool of threads the timer and the consumer are two threads
 
     # -- reading
 
-    @property
-    def version(self) -> int:
-        """Another number after each change: equal to the one of an earlier `read`, there is nothing new."""
-        return self._words[_VERSION]
-
-    @property
-    def confirmed_at_s(self) -> float:
-        """A moment, by time.monotonic, before which nothing was appended to the log that is not on the bus. To be read before
-        `version`: the writer puts it there last."""
-        return self._seconds[_CONFIRMED]
-
-    @property
-    def volatile_count(self) -> int:
-        """How many volatile patterns there have been."""
-        return self._words[_VOLATILE]
-
     def read(self, known: Tail | None, volatile_seen: int) -> BusState | None:
         """What a view at `known` lacks, and the volatile patterns after the first `volatile_seen`. None while it is written."""
         for _ in range(_TRIES):
-            before = self._words[_VERSION]
+            before = self.words[VERSION]
             if before % 2:
                 continue
             state = self._read(before, known, volatile_seen)
-            if self._words[_VERSION] == before:
+            if self.words[VERSION] == before:
                 return state
         return None
 
     def _read(self, version: int, known: Tail | None, volatile_seen: int) -> BusState:
-        confirmed_at_s = self._seconds[_CONFIRMED]
+        confirmed_at_s = self.seconds[CONFIRMED]
         epoch = bytes(self._memory[8 * _EPOCH : 8 * _EPOCH + _EPOCH_BYTES]).rstrip(b"\0").decode("ascii", "replace")
-        tail = Tail(epoch, self._words[_SEQ], self._words[_FLOOR])
+        tail = Tail(epoch, self.words[_SEQ], self.words[_FLOOR])
         page = None
-        if epoch and known is not None and known.epoch == epoch and known.seq >= self._words[_BASE]:
+        if epoch and known is not None and known.epoch == epoch and known.seq >= self.words[_BASE]:
             page = Page(tail, bytes(tail), self._records_after(known.seq), restart=False)
-        volatile_count = self._words[_VOLATILE]
+        volatile_count = self.words[VOLATILE]
         missed = volatile_count - volatile_seen
         if missed > _VOLATILE_SLOTS:
             volatile = ["*"]
@@ -98,7 +87,7 @@ class NodeBus:
     def _records_after(self, seq: int) -> list[tuple[str, int]]:
         """Newest first. The writer appends in the order of the seqs, so the first that is known ends the walk."""
         found = []
-        count = self._words[_RECORDS]
+        count = self.words[_RECORDS]
         for number in range(count - 1, max(-1, count - 1 - self._slots), -1):
             record = self._slot(number % self._slots)
             if record[1] <= seq:
@@ -118,7 +107,7 @@ class NodeBus:
     def tail(self) -> Tail | None:
         """Where the bus stands; None before the first page. For the writer."""
         epoch = bytes(self._memory[8 * _EPOCH : 8 * _EPOCH + _EPOCH_BYTES]).rstrip(b"\0").decode("ascii", "replace")
-        return Tail(epoch, self._words[_SEQ], self._words[_FLOOR]) if epoch else None
+        return Tail(epoch, self.words[_SEQ], self.words[_FLOOR]) if epoch else None
 
     def publish(self, page: Page, asked_at_s: float = float("-inf")) -> None:
         """Put a page of the log on the bus. `asked_at_s`: when the log was asked for it, if it was; a page that came by
@@ -127,48 +116,48 @@ class NodeBus:
             tail = self.tail
             if page.restart:
                 self._restart(page.tail)
-                self._seconds[_CONFIRMED] = asked_at_s
+                self.seconds[CONFIRMED] = asked_at_s
                 return
             if tail is None or page.tail.epoch != tail.epoch:
                 return
             fresh = sorted((record for record in page.records if record[1] > tail.seq), key=lambda record: record[1])
             if fresh or page.tail.seq > tail.seq or page.tail.floor > tail.floor:
-                self._words[_VERSION] += 1
+                self.words[VERSION] += 1
                 for text, seq in fresh:
                     self._append(text, seq)
-                self._words[_SEQ] = max(tail.seq, page.tail.seq)
-                self._words[_FLOOR] = max(tail.floor, page.tail.floor)
-                self._words[_VERSION] += 1
+                self.words[_SEQ] = max(tail.seq, page.tail.seq)
+                self.words[_FLOOR] = max(tail.floor, page.tail.floor)
+                self.words[VERSION] += 1
             # Last: whoever reads this moment first finds all that it vouches for.
-            self._seconds[_CONFIRMED] = max(self._seconds[_CONFIRMED], asked_at_s)
+            self.seconds[CONFIRMED] = max(self.seconds[CONFIRMED], asked_at_s)
 
     def publish_volatile(self, patterns: Iterable[str]) -> None:
         """Patterns that were invalidated while the log was out of reach: they have no seq."""
         with self._write_lock:
-            self._words[_VERSION] += 1
+            self.words[VERSION] += 1
             for text in patterns:
-                count = self._words[_VOLATILE]
+                count = self.words[VOLATILE]
                 self._write(self._slots + count % _VOLATILE_SLOTS, text, 0)
-                self._words[_VOLATILE] = count + 1
-            self._words[_VERSION] += 1
+                self.words[VOLATILE] = count + 1
+            self.words[VERSION] += 1
 
     def _restart(self, tail: Tail) -> None:
         """Another epoch, or a gap: what came before is not here."""
-        self._words[_VERSION] += 1
+        self.words[VERSION] += 1
         self._memory[8 * _EPOCH : 8 * _EPOCH + _EPOCH_BYTES] = tail.epoch.encode()[:_EPOCH_BYTES].ljust(_EPOCH_BYTES, b"\0")
-        self._words[_SEQ] = self._words[_BASE] = tail.seq
-        self._words[_FLOOR] = tail.floor
-        self._words[_RECORDS] = 0
-        self._words[_VERSION] += 1
+        self.words[_SEQ] = self.words[_BASE] = tail.seq
+        self.words[_FLOOR] = tail.floor
+        self.words[_RECORDS] = 0
+        self.words[VERSION] += 1
 
     def _append(self, text: str, seq: int) -> None:
-        count = self._words[_RECORDS]
+        count = self.words[_RECORDS]
         index = count % self._slots
         if count >= self._slots:
             # From the overwritten record on, the bus is no longer whole.
-            self._words[_BASE] = self._slot(index)[1]
+            self.words[_BASE] = self._slot(index)[1]
         self._write(index, text, seq)
-        self._words[_RECORDS] = count + 1
+        self.words[_RECORDS] = count + 1
 
     def _write(self, index: int, text: str, seq: int) -> None:
         at = _HEADER_BYTES + index * _SLOT_BYTES

@@ -32,6 +32,7 @@ class Codec(Generic[T]):
     """Encodes and decodes values of one type. Stateless after construction; shared by threads."""
 
     def __init__(self, value_type: type[T] | Any) -> None:
+        self.type = value_type
         self._any = value_type is Any
         self._encode = msgspec.json.Encoder().encode
         self.decode = msgspec.json.Decoder(value_type).decode

@@ -5,12 +5,10 @@ On the wire it is a JSON array: `[epoch, seq, deps, created_ms, ttl_ms, value]`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
 
-class AsOf(NamedTuple):
+class AsOf(msgspec.Struct, frozen=True):
     """What a process knew of the log at a moment. Take it before the first input of a computation is read.
 
     `generation` counts the changes of this process's knowledge. It means nothing elsewhere and is never stored.

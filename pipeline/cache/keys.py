@@ -6,13 +6,15 @@ an empty cache instead of reading what it does not understand. The log's keys sh
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from pipeline.cache.errors import InvalidPatternError
 from pipeline.cache.patterns import escape
 
 ENVELOPE_VERSION: Final = 1
-MAX_KEY_BYTES: Final = 1024
+MAX_KEY_BYTES: Final = 256
+"""Half of a pattern's: with each of its characters escaped, a key is still a pattern."""
 
 
 class KeySpace:
@@ -30,7 +32,7 @@ class KeySpace:
         self._acknowledgements = f"{{{root}:log}}:ack:"
 
     def entry(self, key: str) -> bytes:
-        return self._entry_prefix + key.encode()
+        return self._entry_prefix + key.encode(errors="surrogatepass")  # a key that cannot be one is never written: a miss
 
     def acknowledgements(self, invalidation_id: str) -> bytes:
         return (self._acknowledgements + invalidation_id).encode()
@@ -41,11 +43,25 @@ class KeySpace:
 
 
 def check_key(key: object) -> str:
-    """`key` itself. Raises InvalidPatternError when it is not text, empty, or over 1024 bytes."""
+    """`key` itself. Raises InvalidPatternError when it is not text, empty, or over 256 bytes of UTF-8."""
     if not isinstance(key, str):
         raise InvalidPatternError(f"key: expected text, got {type(key).__name__}")
     if not key:
         raise InvalidPatternError("key: is empty")
-    if len(key) * 4 > MAX_KEY_BYTES and len(key.encode(errors="replace")) > MAX_KEY_BYTES:
-        raise InvalidPatternError(f"key: has over {MAX_KEY_BYTES} bytes")
+    if key.isascii():  # a flag of the text itself: no other key is encoded twice
+        size = len(key)
+    else:
+        try:
+            size = len(key.encode())
+        except UnicodeEncodeError:
+            raise InvalidPatternError("key: is not valid Unicode") from None
+    if size > MAX_KEY_BYTES:
+        raise InvalidPatternError(f"key: has {size} bytes; allowed are up to {MAX_KEY_BYTES}")
     return key
+
+
+def check_deps(deps: Iterable[str]) -> tuple[str, ...]:
+    """The keys that an entry depends on. Raises InvalidPatternError for one that is none, and for a text in their place."""
+    if isinstance(deps, str):
+        raise InvalidPatternError("deps: expected several keys, got a text; write (key,) for one")
+    return tuple(check_key(dep) for dep in deps)

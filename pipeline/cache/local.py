@@ -8,39 +8,46 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
-from pipeline.cache.codec import ANY, Codec
+import msgspec
+
+from pipeline.cache.codec import ANY, Codec, codec_for
 from pipeline.cache.entry import AsOf
 from pipeline.cache.keys import check_key
 from pipeline.cache.miss import MISS
 from pipeline.cache.patterns import parse
 from pipeline.cache.stats import percent
 
-_COPY: Final = object()
+COPY: Final = object()
 
 
 class Slot:
-    """One entry as a process keeps it. Only `generation` changes: the last at which it was found valid."""
+    """One entry as a process keeps it. Only `generation` changes: the last at which it was found valid.
 
-    __slots__ = ("_codec", "_payload", "_shared", "as_of", "deps", "expires_at", "generation")
+    `shared` is the value when it is immutable to its leaves: it is handed out as it is, to whoever asks for its `type`. Any
+    other value is decoded anew for each caller, so that nothing a caller does to it reaches the next one (a third of the cost
+    of copy.deepcopy); `shared` is then `COPY`.
+    """
+
+    __slots__ = ("_payload", "as_of", "deps", "expires_at", "generation", "shared", "type")
 
     def __init__(
         self, codec: Codec[Any], payload: bytes, value: object, expires_at: float, as_of: AsOf, deps: tuple[str, ...]
     ) -> None:
-        self._codec = codec
-        self._payload = payload
-        # A value that is immutable to its leaves is handed out as it is; any other is decoded anew for each caller, so
-        # that nothing a caller does to it reaches the next one. Decoding costs a third of copy.deepcopy.
-        self._shared = value if codec.shareable(value) else _COPY
+        shareable = codec.shareable(value)
+        self.type = codec.type
+        self.shared = value if shareable else COPY
+        self._payload = None if shareable else payload
         self.expires_at = expires_at
         self.as_of = as_of
         self.generation = as_of.generation
         self.deps = deps
 
-    def value(self, codec: Codec[Any]) -> Any:
-        """The value in that codec's type, the caller's own. Raises msgspec.DecodeError when the type does not fit."""
-        if codec is self._codec and self._shared is not _COPY:
-            return self._shared
-        return codec.decode(self._payload)
+    def value(self, type: Any) -> Any:
+        """The value in that type, the caller's own. Raises msgspec.DecodeError when the type does not fit."""
+        if type is self.type and self.shared is not COPY:
+            return self.shared
+        payload = msgspec.json.encode(self.shared) if self._payload is None else self._payload
+        return codec_for(type).decode(payload)
 
 
 class LocalCache:
@@ -65,9 +72,11 @@ class LocalCache:
 
     def get(self, key: str, default: Any = MISS) -> Any:
         """The value, or `default`."""
-        slot = self.peek(key, self._clock())
-        self.count(hit=slot is not None)
-        return default if slot is None else slot.value(ANY)
+        slot = self.hit(key, self._clock(), 0)
+        if slot is None:
+            self.count(hit=False)
+            return default
+        return slot.shared if slot.shared is not COPY else slot.value(Any)
 
     def set(self, key: str, value: object, ttl: float = 300) -> None:
         """Keep `value` for `ttl` seconds.
@@ -89,7 +98,7 @@ class LocalCache:
     def delete_pattern(self, pattern: str) -> int:
         """Remove every entry whose key matches; how many. Raises InvalidPatternError."""
         matches = parse(pattern).matcher()
-        return self.drop(lambda key, _: matches(key))
+        return len(self.drop(lambda key, _: matches(key)))
 
     def clear(self) -> int:
         """Remove everything; how many entries. Counters stay."""
@@ -124,7 +133,10 @@ class LocalCache:
         """The slot that was found valid at `generation`, counted as a hit; else None, not counted."""
         with self._lock:
             slot = self._slots.get(key)
-            if slot is None or slot.generation != generation or slot.expires_at <= now_s:
+            if slot is None or slot.generation != generation:
+                return None
+            if slot.expires_at <= now_s:
+                del self._slots[key]
                 return None
             self._slots.move_to_end(key)
             self._hits += 1
@@ -156,13 +168,19 @@ class LocalCache:
             if self._slots.get(key) is slot:
                 del self._slots[key]
 
-    def drop(self, doomed: Callable[[str, Slot], bool]) -> int:
-        """Remove every slot for which `doomed` is true; how many. Walks the whole cache, holding the lock."""
+    def reject(self, key: str, slot: Slot) -> None:
+        """Take back a hit whose value was kept under another type: as good as nothing."""
+        self.discard(key, slot)
+        with self._lock:
+            self._hits -= 1
+
+    def drop(self, doomed: Callable[[str, Slot], bool]) -> list[str]:
+        """Remove every slot for which `doomed` is true; their keys. Walks the whole cache, holding the lock."""
         with self._lock:
             keys = [key for key, slot in self._slots.items() if doomed(key, slot)]
             for key in keys:
                 del self._slots[key]
-        return len(keys)
+        return keys
 
     def count(self, *, hit: bool) -> None:
         with self._lock:

@@ -5,6 +5,7 @@ Protocol and proof: docs/coherence.md.
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 from collections.abc import Sequence
@@ -84,7 +85,8 @@ class RedisInvalidationLog:
         if tail is None and raw:
             tail = self._renew(raw)
             return tail, []
-        return tail, [(member.decode(), int(score)) for member, score in pairs]
+        # Nothing of ours writes what is not text or has no finite seq; a view takes the first for "everything".
+        return tail, [(member.decode(errors="replace"), int(score)) for member, score in pairs if math.isfinite(score)]
 
     def _renew(self, seen: bytes) -> Tail:
         raw = self._connection.call(lambda client: run_script(client, "renew", self._keys, [seen, _new_epoch()]))

@@ -18,7 +18,11 @@ from pipeline.cache.miss import MISS
 from pipeline.cache.patterns import parse
 from pipeline.cache.stats import megabytes
 
+NO_SERVER: Final = {"cache_type": "none", "available": False, "memory_used": "0.0 MB", "connected_clients": 0}
+"""What there is to say of an L2 that is not."""
 _SCAN_COUNT: Final = 1000
+_MAX_TTL_S: Final = 366 * 86_400
+_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class RedisCache:
@@ -57,7 +61,7 @@ class RedisCache:
             return default
         try:
             return ANY.decode(entry.value)
-        except msgspec.DecodeError:
+        except _UNDECODABLE:
             self.undecodable_count += 1
             return default
 
@@ -67,8 +71,8 @@ class RedisCache:
         Raises UncacheableValueError, InvalidPatternError (the key) or ValueError (ttl).
         """
         check_key(key)
-        if not ttl > 0:
-            raise ValueError(f"ttl: {ttl}; expected seconds above 0")
+        if not 0 < ttl <= _MAX_TTL_S:
+            raise ValueError(f"ttl: {ttl}; expected seconds above 0 and up to {_MAX_TTL_S}")
         payload, _ = ANY.encode(value)
         entry = Entry("", 0, (), int(self._wall_clock() * 1000), int(ttl * 1000), msgspec.Raw(payload))
         try:
@@ -105,12 +109,7 @@ class RedisCache:
 
     def get_stats(self) -> dict[str, Any]:
         """What the server says of itself. `memory_used` and `connected_clients` are the whole server's."""
-        stats: dict[str, Any] = {
-            "cache_type": "L2 Redis",
-            "available": False,
-            "memory_used": "0.0 MB",
-            "connected_clients": 0,
-        }
+        stats: dict[str, Any] = NO_SERVER | {"cache_type": "L2 Redis"}
         try:
             info: dict[str, Any] = self.connection.call(_server_info)
         except SharedTierUnavailableError:
@@ -142,6 +141,16 @@ class RedisCache:
         match = self.keys.entries_matching(pattern)
         return sum(self.unlink(batch) for batch in self._scan(match))
 
+    def count_present(self, keys: list[str]) -> int:
+        """How many of these keys have bytes here; 0 when the server is away."""
+        if not keys:
+            return 0
+        names = [self.keys.entry(key) for key in keys]
+        try:
+            return int(self.connection.call(lambda client: client.exists(*names)))
+        except SharedTierUnavailableError:
+            return 0
+
     def unlink(self, names: list[bytes]) -> int:
         return int(self.connection.call(lambda client: client.unlink(*names))) if names else 0
 
@@ -151,7 +160,7 @@ class RedisCache:
             return None
         try:
             return decode_entry(raw)
-        except msgspec.DecodeError:
+        except _UNDECODABLE:
             self.undecodable_count += 1
             return None
 

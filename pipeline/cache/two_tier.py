@@ -6,31 +6,36 @@ import logging
 import math
 import random
 import secrets
+import struct
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from pipeline.cache.bus import NodeBus
+from pipeline.cache.bus import CONFIRMED, VERSION, VOLATILE, NodeBus
 from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.entry import AsOf, Entry
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.keys import check_key
-from pipeline.cache.local import LocalCache, Slot
+from pipeline.cache.keys import check_deps, check_key
+from pipeline.cache.local import COPY, LocalCache, Slot
 from pipeline.cache.log import InvalidationLog, LocalInvalidationLog, RedisInvalidationLog
 from pipeline.cache.miss import MISS, MissType
 from pipeline.cache.nodes import NodeRegistry
 from pipeline.cache.patterns import escape, parse
-from pipeline.cache.shared import RedisCache
+from pipeline.cache.shared import NO_SERVER, RedisCache
 from pipeline.cache.stats import Counters
 from pipeline.cache.view import InvalidationView
 
 T = TypeVar("T")
 logger: Final = logging.getLogger(__name__)
 
+# What a process without a bus reads in its place: one that never changes and never confirms anything.
+_NO_WORDS: Final = memoryview(bytes(8 * 8)).cast("q")
+_NO_SECONDS: Final = memoryview(struct.pack("8d", *[-math.inf] * 8)).cast("d")
 
-class Found(NamedTuple):
+
+class Found(msgspec.Struct, frozen=True):
     """A value and where it came from: `l1`, `l2` or `no` (computed). `degraded`: it could not be confirmed with Redis."""
 
     value: Any
@@ -85,7 +90,8 @@ class TwoTierCache:
         was made together does not end together. `bus`: the node's, which its main process keeps in step. `announce` is told
         of every invalidation made here, with the id to acknowledge it by if anybody waits; it must not raise.
         """
-        self.l1 = l1 or LocalCache()
+        self.l1 = LocalCache() if l1 is None else l1
+        self._hit = self.l1.hit
         self.l2 = l2
         self._strict = strict
         self._bound_s = staleness_bound_s
@@ -96,8 +102,10 @@ class TwoTierCache:
         self._wall_clock = wall_clock
         self._rng = rng
         self._bus = bus
-        self._bus_version = -1  # the bus's version up to which the view has followed it
-        self._volatile_seen = bus.volatile_count if bus is not None else 0
+        self._bus_words = bus.words if bus is not None else _NO_WORDS
+        self._bus_seconds = bus.seconds if bus is not None else _NO_SECONDS
+        self._bus_version = -1 if bus is not None else 0  # the bus's version up to which the view has followed it
+        self._volatile_seen = self._bus_words[VOLATILE]
         self._announce = announce
         self._view = InvalidationView()
         self._counters = Counters("l2_hits", "l2_misses", "computed", "fills_discarded", "degraded")
@@ -113,36 +121,47 @@ class TwoTierCache:
 
     def get(self, key: str, default: Any = MISS, *, type: Any = Any) -> Any:
         """The value, or `default`. `type`: Any for JSON, or a frozen struct that comes back as such."""
+        # As `lookup`, with nothing called or made on the way that need not be: this is the hottest path of all.
+        now_s = self._clock()
+        if (
+            now_s - self._bus_seconds[CONFIRMED] < self._bound_s or now_s - self._view.confirmed_at_s < self._bound_s
+        ) and self._bus_words[VERSION] == self._bus_version:
+            slot = self._hit(key, now_s, self._view.generation)
+            if slot is not None:
+                if slot.shared is not COPY and slot.type is type:
+                    return slot.shared
+                try:
+                    return slot.value(type)
+                except msgspec.DecodeError:
+                    self.l1.reject(key, slot)
         found = self.lookup(key, type=type)
         return default if found is MISS else found.value
 
     def lookup(self, key: str, *, type: Any = Any) -> Found | MissType:
         """The value and where it came from, or MISS."""
-        codec = codec_for(type)
         now_s = self._clock()
         if self._confirmed(now_s):
-            slot = self.l1.hit(key, now_s, self._view.generation)
+            slot = self._hit(key, now_s, self._view.generation)
             if slot is not None:
                 try:
-                    return Found(slot.value(codec), "l1")
+                    return Found(slot.value(type), "l1")
                 except msgspec.DecodeError:
-                    self.l1.discard(key, slot)  # kept under another type: as good as nothing
-        return self._lookup_beyond(key, codec, now_s)
+                    self.l1.reject(key, slot)
+        return self._lookup_beyond(key, codec_for(type), now_s)
 
     def _confirmed(self, now_s: float) -> bool:
         """Whether L1 may serve by what is known: the lease. Without it, a frozen or cut-off process would serve for ever."""
-        bus = self._bus
-        if bus is not None:
-            confirmed_at_s = bus.confirmed_at_s  # before the version: the writer puts it there after what it vouches for
-            if bus.version != self._bus_version and not self._follow(bus):
-                return False  # something is new on the bus that this view cannot take from there: ask Redis
-            if now_s - confirmed_at_s < self._bound_s:
-                return True
-        return now_s - self._view.confirmed_at_s < self._bound_s
+        # The moments before the bus's version: its writer puts them there after what they vouch for.
+        leased = now_s - self._bus_seconds[CONFIRMED] < self._bound_s or now_s - self._view.confirmed_at_s < self._bound_s
+        if self._bus_words[VERSION] != self._bus_version:
+            return self._follow() and self._confirmed(now_s)
+        return leased
 
-    def _follow(self, bus: NodeBus) -> bool:
-        """Take what is new on the bus into the view; whether the view knows all that the bus does."""
-        state = bus.read(self._view.known, self._volatile_seen)
+    def _follow(self) -> bool:
+        """Take what is new on the bus into the view; false when it cannot be had from there, so that Redis must be asked."""
+        if self._bus is None:
+            return True
+        state = self._bus.read(self._view.known, self._volatile_seen)
         if state is None:
             return False
         if state.volatile:
@@ -150,10 +169,10 @@ class TwoTierCache:
             self._volatile_seen = state.volatile_count
             if self.l2 is None:
                 self._append_pending()
-        if state.page is None:
-            # Nothing to follow as long as no log has reached the bus.
-            return state.empty
-        self._view.apply(state.page, state.confirmed_at_s)
+        if state.page is not None:
+            self._view.apply(state.page, state.confirmed_at_s)
+        elif not state.empty:
+            return False
         self._bus_version = state.version
         return True
 
@@ -166,7 +185,7 @@ class TwoTierCache:
             self.l1.count(hit=False)
             return MISS
         try:
-            raw = self._read_confirming(self.l2, key)
+            raw, generation = self._read_confirming(self.l2, key)
         except SharedTierUnavailableError:
             self._counters.add("degraded")
             if slot is not None and not self._strict:
@@ -177,7 +196,7 @@ class TwoTierCache:
         if slot is not None:
             return self._serve(slot, codec, key)
         self.l1.count(hit=False)
-        return self._promote(key, self.l2.decode(raw), codec)
+        return self._promote(key, self.l2.decode(raw), codec, generation)
 
     def _judged_slot(self, key: str, now_s: float) -> Slot | None:
         """L1's slot, if it is valid by what is known now; an invalid one goes."""
@@ -194,7 +213,7 @@ class TwoTierCache:
 
     def _serve(self, slot: Slot, codec: Codec[Any], key: str, *, degraded: bool = False) -> Found | MissType:
         try:
-            found = Found(slot.value(codec), "l1", degraded)
+            found = Found(slot.value(codec.type), "l1", degraded)
         except msgspec.DecodeError:
             self.l1.discard(key, slot)
             self.l1.count(hit=False)
@@ -202,14 +221,14 @@ class TwoTierCache:
         self.l1.count(hit=True)
         return found
 
-    def _promote(self, key: str, entry: Entry | None, codec: Codec[Any]) -> Found | MissType:
-        """Serve what L2 had, if it is valid, and keep it in L1."""
+    def _promote(self, key: str, entry: Entry | None, codec: Codec[Any], generation: int) -> Found | MissType:
+        """Serve what L2 had, if it is valid, and keep it in L1. `generation`: that from before it was read."""
         if entry is not None:
-            as_of = AsOf(entry.epoch, entry.seq, self._view.generation)
+            as_of = AsOf(entry.epoch, entry.seq, generation)
             if self._view.valid(as_of, key, entry.deps):
                 try:
                     value = codec.decode(entry.value)
-                except msgspec.DecodeError:
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                     value = MISS  # another type, or a struct of another release
                 if value is not MISS:
                     self._counters.add("l2_hits")
@@ -218,14 +237,18 @@ class TwoTierCache:
         self._counters.add("l2_misses")
         return MISS
 
-    def _read_confirming(self, l2: RedisCache, key: str) -> bytes | None:
-        """The entry's bytes, after the view has caught up with the log as it stood when they were read."""
+    def _read_confirming(self, l2: RedisCache, key: str) -> tuple[bytes | None, int]:
+        """The entry's bytes, after the view has caught up with the log as it stood when they were read; and the generation
+        before that, from which on what is invalidated here counts against them."""
         self._append_pending()
+        generation = self._view.generation
         asked_at_s = self._clock()
         raw, tail = l2.read(key)
         if not self._view.confirm(tail, asked_at_s):
             self._view.apply(self._log.read_since(self._view.known), asked_at_s)
-        return raw
+            if not self._view.covers(tail):
+                return None, generation  # another thread has taken the view elsewhere: it cannot judge what was read here
+        return raw, generation
 
     # -- computing
 
@@ -269,6 +292,7 @@ class TwoTierCache:
         """
         check_key(key)
         self._check_ttl(ttl)
+        deps = check_deps(deps)
         found = self.lookup(key, type=type)
         if found is not MISS and (accept is None or accept(found.value)):
             return found
@@ -277,7 +301,7 @@ class TwoTierCache:
         value = compute()
         self._counters.add("computed")
         lifetime_s = ttl * (1 - self._ttl_jitter * self._rng())
-        return Found(self._store(key, value, lifetime_s, tuple(deps), codec_for(type), as_of), "no", self.degraded)
+        return Found(self._store(key, value, lifetime_s, deps, codec_for(type), as_of), "no", self.degraded)
 
     def _store(self, key: str, value: object, ttl_s: float, deps: tuple[str, ...], codec: Codec[Any], as_of: AsOf) -> Any:
         """Keep a value in both tiers, unless it is known to be invalid by now; the value as JSON carried it."""
@@ -311,7 +335,7 @@ class TwoTierCache:
         if not self._view.valid(as_of, key, deps):
             return False
         expires_at_s = self._clock() + min(ttl_s, self._l1_max_ttl_s)
-        self.l1.put(key, Slot(codec, payload, value, expires_at_s, as_of._replace(generation=generation), deps))
+        self.l1.put(key, Slot(codec, payload, value, expires_at_s, AsOf(as_of.epoch, as_of.seq, generation), deps))
         return True
 
     # -- changing
@@ -376,13 +400,15 @@ class TwoTierCache:
         return invalidation._replace(applied=tuple(applied), silent=tuple(silent))
 
     def delete_pattern(self, pattern: str) -> int:
-        """Invalidate what matches and remove its bytes; how many keys went. Entries that only depend on a match become
+        """Invalidate what matches and remove its bytes; how many keys went, of either tier. Entries that depend on a match become
         misses, and their bytes stay until they expire. Walks all keys in Redis: to make misses, `invalidate` suffices.
         """
         matches = parse(pattern).matcher()
         self.invalidate(pattern)
         here = self.l1.drop(lambda key, _: matches(key))
-        return max(here, self.l2.delete_pattern(pattern)) if self.l2 is not None else here
+        if self.l2 is None:
+            return len(here)
+        return len(here) - self.l2.count_present(here) + self.l2.delete_pattern(pattern)
 
     def clear(self) -> int:
         """Invalidate everything and remove this namespace's entries, and nothing else of the database; how many went."""
@@ -402,10 +428,12 @@ class TwoTierCache:
         """Append first what could not be appended when it was asked for: nothing is read from L2 before that."""
         pending = self._view.pending
         if pending:
-            asked_at_s = self._clock()
-            self._log.append(tuple(pending))
-            # First known from the log, then no longer pending: in between another thread would serve what is neither.
+            tail = self._log.append(tuple(pending))
+            asked_at_s = self._clock() if self.l2 is not None else math.inf
             self._view.apply(self._log.read_since(self._view.known), asked_at_s)
+            # First known from the log, then no longer pending: in between another thread would serve what is neither.
+            if not self._view.covers(bytes(tail)):
+                return  # another thread has taken the view elsewhere: appended once more at the next turn
             self._view.settle(pending)
             logger.info("cache.pending_appended", extra={"patterns": len(pending)})
 
@@ -419,7 +447,7 @@ class TwoTierCache:
     def get_stats(self) -> dict[str, Any]:
         """Counts of this process since its start, and what L2's server says of itself."""
         l1 = self.l1.get_stats()
-        l2 = self.l2.get_stats() if self.l2 is not None else {"cache_type": "none", "available": False}
+        l2 = self.l2.get_stats() if self.l2 is not None else dict(NO_SERVER)
         counts = self._counters.snapshot()
         l2 |= {"hits": counts.pop("l2_hits"), "misses": counts.pop("l2_misses")}
         return {"l1": l1, "l2": l2, **counts}

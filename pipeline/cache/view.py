@@ -116,13 +116,20 @@ class InvalidationView:
             self.confirmed_at_s = max(self.confirmed_at_s, asked_at_s)
             return True
 
+    def covers(self, tail_bytes: bytes | None) -> bool:
+        """Whether all that a log at that tail says is known here. True of no tail: there is nothing to know."""
+        tail = Tail.parse(tail_bytes) if tail_bytes else None
+        here = self._state[0]
+        return tail is None or (tail.epoch == here.epoch and tail.seq <= here.seq)
+
     def apply(self, page: Page, asked_at_s: float) -> None:
         """Take in what the log said when it was asked at that moment. Pages may arrive late, twice and overlapping."""
         with self._lock:
             tail, records = self._state
             if page.restart:
-                if asked_at_s < self.confirmed_at_s and self._seen is not None:
-                    return  # an older answer than the one that was confirmed since: the next read will tell
+                late = page.tail.seq < tail.seq if page.tail.epoch == tail.epoch else asked_at_s < self.confirmed_at_s
+                if late and self._seen is not None:
+                    return  # an older answer than what is known already; of two epochs nobody can tell, see `covers`
                 tail, records = page.tail, _Records()
                 self.confirmed_at_s = asked_at_s  # not the later of the two: what was known before is void
             elif page.tail.epoch != tail.epoch:

@@ -13,6 +13,7 @@ FAILED: Final = 1
 BAD_USAGE: Final = 2
 
 _BROKER_HINT: Final = "Start one here with `persona up`, or name yours in PERSONA_BROKER_URL."
+_BROKER_PREFIX: Final = "the broker at "  # the field says it
 _FIELD: Final = re.compile(r"(\S+): (?=\S)(.*)", re.DOTALL)
 
 
@@ -98,7 +99,7 @@ def _of_ours(error: Exception) -> CommandError | None:
         case StackError():
             return CommandError("stack", *_split(str(error)))
         case QueueUnavailableError():
-            return CommandError("queue_unavailable", "broker", f"{str(error).rstrip('.')} {_BROKER_HINT}")
+            return CommandError("queue_unavailable", "broker", f"{str(error).removeprefix(_BROKER_PREFIX)} {_BROKER_HINT}")
         case AnswerTimeoutError():
             return CommandError("answer_timeout", "timeout", str(error))
         case AnswerFailedError():

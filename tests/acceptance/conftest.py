@@ -1,0 +1,34 @@
+"""Fleets that several acceptance tests share, since a start costs half a second."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from endpoints import Fault
+from fleet import Fleet
+
+
+@pytest.fixture(scope="session")
+def shared_fleet() -> Iterator[Fleet]:
+    """One node with two pool children, for the whole run. Ask for `fleet` instead."""
+    with Fleet() as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def fleet(shared_fleet: Fleet) -> Iterator[Fleet]:
+    """The fleet for tests that stop, kill and freeze nothing. Ask it questions of your own: see `question`."""
+    shared_fleet.endpoint.script(Fault())
+    seen = len(shared_fleet.node.log())
+    yield shared_fleet
+    sys.stdout.write(shared_fleet.node.log()[seen:])  # shown when the test has failed
+    shared_fleet.endpoint.script(Fault())
+
+
+@pytest.fixture
+def question() -> str:
+    """A question that nobody has asked before."""
+    return f"What do I do about {uuid.uuid4().hex}?"

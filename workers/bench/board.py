@@ -1,0 +1,131 @@
+"""What the program that measures and the pool children that are measured write for each other: memory that they share.
+
+Nothing is sent while it is measured: a child notes a moment by one write to memory, and the figures are made afterwards.
+Moments are CLOCK_MONOTONIC in nanoseconds, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import Final, Self
+
+# Words of 8 bytes. First the board's own, then one block for each child.
+_CHILDREN, _VERSIONS, _SOURCE, _STOP = range(4)
+_HEADER_WORDS: Final = 8
+# Of a child: its pid while it works, samples taken and when, the longest time between two, when it ran the stock task. Then for
+# each version when it was first served, and the moment before the last lookup that still served it.
+_PID, _SAMPLES, _BEGAN, _ENDED, _LONGEST_GAP, _STOCK = range(6)
+_CHILD_WORDS: Final = 8
+_WORD_BYTES: Final = 8
+
+
+class Board:
+    """A file that every process of a benchmark maps. Each word has one writer; a word is written at once or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        """Attach to one that `create` has made."""
+        with path.open("r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), 0)
+        self._words = memoryview(self._memory).cast("q")
+        self.children = self._words[_CHILDREN]
+        self.versions = self._words[_VERSIONS]
+
+    @classmethod
+    def create(cls, path: Path, *, children: int, versions: int) -> Self:
+        """A new one: `children` that serve, of a source that takes the versions 0 to `versions`."""
+        words = _HEADER_WORDS + children * (_CHILD_WORDS + 2 * (versions + 1))
+        with path.open("xb") as file:
+            file.truncate(words * _WORD_BYTES)
+            file.write(children.to_bytes(_WORD_BYTES, "little") + versions.to_bytes(_WORD_BYTES, "little"))
+        return cls(path)
+
+    def close(self) -> None:
+        self._words.release()
+        self._memory.close()
+
+    # -- the program that measures writes these
+
+    @property
+    def source(self) -> int:
+        """The version that a computation finds: what the benchmark's cached value is made from."""
+        return self._words[_SOURCE]
+
+    @source.setter
+    def source(self, version: int) -> None:
+        self._words[_SOURCE] = version
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the children's tasks shall end."""
+        return bool(self._words[_STOP])
+
+    @stopped.setter
+    def stopped(self, stopped: bool) -> None:
+        self._words[_STOP] = stopped
+
+    # -- a child writes into its own block
+
+    def enter(self, child: int, pid: int, now_ns: int) -> None:
+        """The task that occupies this child has begun."""
+        at = self._block(child)
+        self._words[at + _BEGAN] = now_ns
+        self._words[at + _SAMPLES] = self._words[at + _LONGEST_GAP] = 0
+        self._words[at + _PID] = pid
+
+    def leave(self, child: int) -> None:
+        self._words[self._block(child) + _PID] = 0
+
+    def served(self, child: int, version: int, asked_ns: int, served_ns: int) -> None:
+        """A lookup, begun at one moment and answered at the other, gave this version."""
+        at = self._block(child)
+        words = self._words
+        words[at + _SAMPLES] += 1
+        if words[at + _SAMPLES] > 1:
+            words[at + _LONGEST_GAP] = max(words[at + _LONGEST_GAP], served_ns - words[at + _ENDED])
+        words[at + _ENDED] = served_ns
+        first = at + _CHILD_WORDS + 2 * version
+        if not words[first]:
+            words[first] = served_ns
+        words[first + 1] = asked_ns
+
+    def ran_stock(self, pid: int, now_ns: int) -> None:
+        """The stock task ran in the child of that pid; its first run counts."""
+        for child in range(self.children):
+            at = self._block(child)
+            if self._words[at + _STOCK + 1] == pid and not self._words[at + _STOCK]:
+                self._words[at + _STOCK] = now_ns
+
+    # -- read afterwards
+
+    def pid(self, child: int) -> int:
+        """Of the process whose slot the child's task occupies now; 0 if none."""
+        return self._words[self._block(child) + _PID]
+
+    def samples(self, child: int) -> int:
+        return self._words[self._block(child) + _SAMPLES]
+
+    def mean_interval_ns(self, child: int) -> float:
+        """From one answered lookup to the next."""
+        at = self._block(child)
+        return (self._words[at + _ENDED] - self._words[at + _BEGAN]) / max(1, self._words[at + _SAMPLES])
+
+    def longest_gap_ns(self, child: int) -> int:
+        return self._words[self._block(child) + _LONGEST_GAP]
+
+    def first_served_ns(self, child: int, version: int) -> int:
+        """0: never."""
+        return self._words[self._block(child) + _CHILD_WORDS + 2 * version]
+
+    def last_asked_ns(self, child: int, version: int) -> int:
+        """When the last lookup began that gave this version. 0: none did."""
+        return self._words[self._block(child) + _CHILD_WORDS + 2 * version + 1]
+
+    def stock_ns(self, child: int) -> int:
+        """0: the stock task did not run there."""
+        return self._words[self._block(child) + _STOCK]
+
+    def _block(self, child: int) -> int:
+        if not 0 <= child < self.children:
+            raise ValueError(f"child: {child}; expected 0 to {self.children - 1}")
+        return _HEADER_WORDS + child * (_CHILD_WORDS + 2 * (self.versions + 1))

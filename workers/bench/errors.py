@@ -1,0 +1,19 @@
+"""How a benchmark fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class BenchmarkFailedError(Exception):
+    """What was measured is not what must be so: its figures are not to be used. `problems` are sentences.
+
+    `figures`: those that there are. `document`: the whole record, once `run_benchmark` has put it together.
+    """
+
+    def __init__(self, problems: Sequence[str], figures: Mapping[str, float] | None = None) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+        self.figures: dict[str, float] = dict(figures or {})
+        self.document: dict[str, Any] = {}
