@@ -37,7 +37,7 @@ class OptimizedPipeline:
         self._counters = Counters("requests", "hits", "time_us")
         self._catalog_version = pipeline.catalog.version
         self._made_by = {
-            persona.slug: _digest(persona.info.version, template_version(persona.info), pipeline.responder.fingerprint)
+            persona.slug: _digest(self._catalog_version, template_version(persona.info), pipeline.responder.fingerprint)
             for persona in pipeline.catalog
         }
 

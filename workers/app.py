@@ -17,6 +17,7 @@ def make_app(settings: Settings) -> Celery:
 
 
 app = make_app(get_settings())
-app.conf.imports = ("workers.tasks", "workers.processes", "workers.node")
+app.conf.imports = ("workers.tasks", "workers.processes", "workers.node", "workers.poison")
+app.conf.worker_consumer = "workers.poison:GuardedConsumer"
 app.steps["consumer"].add("workers.node:InvalidationStep")
 app.set_default()

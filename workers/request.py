@@ -7,7 +7,10 @@ from typing import Any, Final
 from celery import Task
 from celery.worker.request import Request
 
+from pipeline.errors import InvalidRequestError
+
 REDACTED: Final = "(redacted)"
+TOLD: Final = "request: refused (its sender has been told why)"
 
 
 class RedactedRequest(Request):
@@ -30,3 +33,12 @@ class RedactedTask(Task):
     abstract = True
     Request = f"{__name__}:RedactedRequest"
     resultrepr_maxsize = 10  # of an answer, no more than that there is one
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:  # noqa: ARG002 - the library's
+        """Called when the result is stored, before the failure is logged and told as an event: both show `einfo`.
+
+        A refusal quotes what it refuses, to its sender. Sent in the wrong field, that may be a user's words.
+        """
+        if isinstance(exc, InvalidRequestError):
+            einfo.exception = InvalidRequestError(TOLD)
+            einfo.traceback = f"{InvalidRequestError.__name__}: {TOLD}"

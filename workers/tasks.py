@@ -34,13 +34,13 @@ def invalidate(*patterns: str) -> dict[str, Any]:
     # Expected outcomes: told to the caller, not logged as the worker's own failure.
     throws=(InvalidRequestError, ModelError),
 )
-def process(self: Task, request: Any) -> dict[str, Any]:
+def process(self: Task, request: Any = None) -> dict[str, Any]:
     """Answer a request: `{"user_input", "resonance_key", "context"?, "use_cache"?}` to a PersonaResponse as an object.
 
     Fails at once with InvalidRequestError (the request) or PermanentModelError (the model's endpoint); after two more tries
     with TransientModelError.
     """
-    parsed = PersonaRequest.from_wire(request)
+    parsed = PersonaRequest.from_wire(request)  # also when there was no argument: the caller is told what is expected
     try:
         return get_optimized_pipeline().process_request(parsed).to_wire()
     except TransientModelError as error:

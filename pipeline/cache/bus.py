@@ -9,19 +9,21 @@ from __future__ import annotations
 import mmap
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
+from pipeline.cache.patterns import MAX_PATTERN_BYTES
 from pipeline.cache.tail import Page, Tail
 
 # Header, in words of 8 bytes. VERSION is odd while the writer is at it, and another one after each write: a reader that
 # sees the same even number before and after has read one moment's state (a sequence lock).
-VERSION, _SEQ, _FLOOR, _BASE, _RECORDS, VOLATILE, CONFIRMED, _EPOCH = range(8)
+VERSION, _SEQ, _FLOOR, _BASE, _RECORDS, VOLATILE, SETTLED, CONFIRMED, _EPOCH = range(9)
 _HEADER_BYTES: Final = 128  # the epoch takes two words; the rest is room
 _EPOCH_BYTES: Final = 16
 
 _RECORD: Final = struct.Struct("<qH")
-_SLOT_BYTES: Final = 528  # a pattern of up to 512 bytes with its seq and length
+_SLOT_BYTES: Final = MAX_PATTERN_BYTES + 16  # a pattern with its seq and length
 _VOLATILE_SLOTS: Final = 64
 _TRIES: Final = 3
 
@@ -43,7 +45,8 @@ class NodeBus:
 
     `words[VERSION]` is another number after each change: equal to that of an earlier `read`, there is nothing new.
     `seconds[CONFIRMED]` is a moment, by time.monotonic, before which nothing was appended to the log that is not on the bus; to
-    be read before the version, as the writer puts it there last. `words[VOLATILE]` counts the volatile patterns.
+    be read before the version, as the writer puts it there last. `words[VOLATILE]` counts the volatile patterns,
+    `words[SETTLED]` those of them that the log has by now.
     """
 
     def __init__(self, slots: int = 1024) -> None:
@@ -74,7 +77,7 @@ class NodeBus:
         tail = Tail(epoch, self.words[_SEQ], self.words[_FLOOR])
         page = None
         if epoch and known is not None and known.epoch == epoch and known.seq >= self.words[_BASE]:
-            page = Page(tail, bytes(tail), self._records_after(known.seq), restart=False)
+            page = Page(tail, bytes(tail), known.seq, self._records_after(known.seq), restart=False)
         volatile_count = self.words[VOLATILE]
         missed = volatile_count - volatile_seen
         if missed > _VOLATILE_SLOTS:
@@ -115,40 +118,62 @@ class NodeBus:
         with self._write_lock:
             tail = self.tail
             if page.restart:
-                self._restart(page.tail)
-                self.seconds[CONFIRMED] = asked_at_s
+                if tail is None or not self._is_late(page.tail, tail, asked_at_s):
+                    self._restart(page.tail)
+                    self.seconds[CONFIRMED] = asked_at_s
                 return
-            if tail is None or page.tail.epoch != tail.epoch:
+            if tail is None or page.tail.epoch != tail.epoch or page.after > tail.seq:
                 return
             fresh = sorted((record for record in page.records if record[1] > tail.seq), key=lambda record: record[1])
             if fresh or page.tail.seq > tail.seq or page.tail.floor > tail.floor:
-                self.words[VERSION] += 1
-                for text, seq in fresh:
-                    self._append(text, seq)
-                self.words[_SEQ] = max(tail.seq, page.tail.seq)
-                self.words[_FLOOR] = max(tail.floor, page.tail.floor)
-                self.words[VERSION] += 1
+                with self._writing():
+                    for text, seq in fresh:
+                        self._append(text, seq)
+                    self.words[_SEQ] = max(tail.seq, page.tail.seq)
+                    self.words[_FLOOR] = max(tail.floor, page.tail.floor)
             # Last: whoever reads this moment first finds all that it vouches for.
             self.seconds[CONFIRMED] = max(self.seconds[CONFIRMED], asked_at_s)
 
-    def publish_volatile(self, patterns: Iterable[str]) -> None:
-        """Patterns that were invalidated while the log was out of reach: they have no seq."""
-        with self._write_lock:
-            self.words[VERSION] += 1
+    def publish_volatile(self, patterns: Iterable[str]) -> int:
+        """Patterns that were invalidated while the log was out of reach: they have no seq. Their count so far."""
+        with self._write_lock, self._writing():
             for text in patterns:
                 count = self.words[VOLATILE]
                 self._write(self._slots + count % _VOLATILE_SLOTS, text, 0)
                 self.words[VOLATILE] = count + 1
-            self.words[VERSION] += 1
+            return self.words[VOLATILE]
+
+    def settle_volatile(self, count: int) -> None:
+        """The first `count` volatile patterns have been appended: a reader that begins from now on need not know them."""
+        with self._write_lock:
+            self.words[SETTLED] = max(self.words[SETTLED], count)
+
+    def _is_late(self, theirs: Tail, ours: Tail, asked_at_s: float) -> bool:
+        """Whether another thread has brought the bus further than this restart would."""
+        return theirs.seq < ours.seq if theirs.epoch == ours.epoch else asked_at_s < self.seconds[CONFIRMED]
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Tell readers that what they see is being changed. Also when the writer is interrupted: then there is a next number
+        all the same, and what it began is finished by the next page or void with the next epoch."""
+        began = self.words[VERSION] | 1
+        self.words[VERSION] = began
+        try:
+            yield
+        except BaseException:
+            self._memory[8 * _EPOCH : 8 * _EPOCH + _EPOCH_BYTES] = bytes(_EPOCH_BYTES)
+            raise
+        finally:
+            self.words[VERSION] = began + 1
 
     def _restart(self, tail: Tail) -> None:
         """Another epoch, or a gap: what came before is not here."""
-        self.words[VERSION] += 1
-        self._memory[8 * _EPOCH : 8 * _EPOCH + _EPOCH_BYTES] = tail.epoch.encode()[:_EPOCH_BYTES].ljust(_EPOCH_BYTES, b"\0")
-        self.words[_SEQ] = self.words[_BASE] = tail.seq
-        self.words[_FLOOR] = tail.floor
-        self.words[_RECORDS] = 0
-        self.words[VERSION] += 1
+        self.seconds[CONFIRMED] = float("-inf")
+        with self._writing():
+            self._memory[8 * _EPOCH : 8 * _EPOCH + _EPOCH_BYTES] = tail.epoch.encode()[:_EPOCH_BYTES].ljust(_EPOCH_BYTES, b"\0")
+            self.words[_SEQ] = self.words[_BASE] = tail.seq
+            self.words[_FLOOR] = tail.floor
+            self.words[_RECORDS] = 0
 
     def _append(self, text: str, seq: int) -> None:
         count = self.words[_RECORDS]
@@ -161,7 +186,9 @@ class NodeBus:
 
     def _write(self, index: int, text: str, seq: int) -> None:
         at = _HEADER_BYTES + index * _SLOT_BYTES
-        payload = text.encode()[: _SLOT_BYTES - _RECORD.size]
+        payload = text.encode()
+        if len(payload) > _SLOT_BYTES - _RECORD.size:
+            payload = b"*"  # cut, it would mean other keys
         _RECORD.pack_into(self._memory, at, seq, len(payload))
         at += _RECORD.size
         self._memory[at : at + len(payload)] = payload

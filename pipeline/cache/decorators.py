@@ -36,16 +36,16 @@ def cached(
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Cache what the function returns for `ttl` seconds, under `<key_prefix>:<digest of its arguments>`.
 
-    Arguments must be JSON values; equal calls share an entry however they are written (by position, by name, by default).
-    `key_prefix` is the function's qualified name unless given. For plain functions: a method's `self` is no JSON value, and
-    a coroutine has no value yet. `function.cache_key(...)` is the key of a call, to invalidate it.
+    Arguments must be JSON values; equal calls share an entry however they are written (by position, by name, by default). Two
+    functions under one prefix share entries, too. `key_prefix` is the function's qualified name unless given. For plain
+    functions: a method's `self` is no JSON value, and a coroutine has no value yet. `function.cache_key(...)` is the key of a
+    call, to invalidate it.
 
     Raises, when called: UncacheableValueError naming the argument, or that the result is no JSON value.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-            raise TypeError(f"{function.__qualname__}: `cached` is for plain functions; this one returns no value when called")
+        _refuse_async(function, "cached")
         prefix = key_prefix or f"{function.__module__}.{function.__qualname__}"
         signature = inspect.signature(function)
 
@@ -72,8 +72,7 @@ def invalidate_cache(pattern: str, *, cache: TwoTierCache | None = None) -> Call
     parse(pattern)
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        if inspect.iscoroutinefunction(function):
-            raise TypeError(f"{function.__qualname__}: `invalidate_cache` is for plain functions")
+        _refuse_async(function, "invalidate_cache")
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -84,6 +83,13 @@ def invalidate_cache(pattern: str, *, cache: TwoTierCache | None = None) -> Call
         return call
 
     return decorate
+
+
+def _refuse_async(function: Callable[..., object], decorator: str) -> None:
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"{function.__qualname__}: `{decorator}` is for plain functions; this one has done nothing yet when it returns"
+        )
 
 
 def _cache(given: TwoTierCache | None) -> TwoTierCache:
@@ -97,13 +103,26 @@ def _cache(given: TwoTierCache | None) -> TwoTierCache:
 def _digest(name: str, arguments: dict[str, Any]) -> str:
     """128 bits over the arguments as JSON."""
     for parameter, value in arguments.items():
-        _refuse_foreign(value, f"{name}({parameter})")
+        try:
+            _refuse_foreign(value, f"{name}({parameter})")
+        except RecursionError:
+            raise UncacheableValueError(f"{name}({parameter}): is nested too deeply, or contains itself") from None
     return hashlib.blake2b(_encode(arguments), digest_size=16).hexdigest()
+
+
+def _refuse_surrogate(text: str, place: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UncacheableValueError(f"{place}: text with a lone surrogate cannot be part of a key") from None
 
 
 def _refuse_foreign(value: object, place: str) -> None:
     """Exact types only: msgspec would write a set, a date and a text that look alike as one key."""
-    if value is None or type(value) in (bool, int, str):
+    if value is None or type(value) in (bool, int):
+        return
+    if type(value) is str:
+        _refuse_surrogate(value, place)
         return
     if type(value) is float:
         if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - only NaN differs from itself
@@ -117,6 +136,7 @@ def _refuse_foreign(value: object, place: str) -> None:
         for key, item in value.items():
             if type(key) is not str:
                 raise UncacheableValueError(f"{place}: key {key!r} is not text")
+            _refuse_surrogate(key, place)
             _refuse_foreign(item, f"{place}[{key!r}]")
         return
     raise UncacheableValueError(f"{place}: {type(value).__name__} is not a JSON value and cannot be part of a key")

@@ -58,7 +58,7 @@ class NodeFollower:
         self._log = log
         self._registry = registry
         self._clock = clock
-        self._pending: dict[str, None] = {}
+        self._pending: dict[str, int] = {}
         self.counters = Counters("notices", "in_step", "gaps", "volatile", "malformed", "out_of_reach")
 
     def receive(self, epoch: object, seq: object, patterns: object, invalidation_id: object = None) -> Notice | None:
@@ -94,15 +94,25 @@ class NodeFollower:
                 self._publish_volatile(notice.patterns)
 
     def _publish_volatile(self, patterns: tuple[str, ...]) -> None:
-        self._bus.publish_volatile(patterns)
-        if self._log is not None:
+        count = self._bus.publish_volatile(patterns)
+        if self._log is None:
+            self._bus.settle_volatile(count)
+        else:
             # Whoever made them may be gone when Redis is back.
-            self._pending.update(dict.fromkeys(patterns))
+            self._pending |= dict.fromkeys(patterns, count)
+
+    def _append_pending(self, log: InvalidationLog) -> None:
+        pending = self._pending
+        if pending:
+            log.append(tuple(pending))
+            self._bus.settle_volatile(max(pending.values()))
+            # Not what another thread has added since.
+            self._pending = {text: count for text, count in self._pending.items() if pending.get(text) != count}
 
     def _follow(self, notice: Notice, tail: Tail) -> None:
         records = [(text, tail.seq + number) for number, text in enumerate(notice.patterns, start=1)]
         after = tail._replace(seq=notice.seq)
-        self._bus.publish(Page(after, bytes(after), records, restart=False))
+        self._bus.publish(Page(after, bytes(after), tail.seq, records, restart=False))
 
     def beat(self) -> bool:
         """Say that the node is alive, and see whether the log has moved without a notice; whether Redis could be asked.
@@ -113,9 +123,7 @@ class NodeFollower:
             return False
         asked_at_s = self._clock()
         try:
-            if self._pending:
-                self._log.append(tuple(self._pending))
-                self._pending.clear()
+            self._append_pending(self._log)
             seen = self._registry.beat(self._node)
         except SharedTierUnavailableError:
             self.counters.add("out_of_reach")
@@ -123,7 +131,7 @@ class NodeFollower:
         tail = self._bus.tail
         if tail is None or seen != bytes(tail):
             return self.catch_up()
-        self._bus.publish(Page(tail, bytes(tail), [], restart=False), asked_at_s)
+        self._bus.publish(Page(tail, bytes(tail), tail.seq, [], restart=False), asked_at_s)
         return True
 
     def catch_up(self) -> bool:

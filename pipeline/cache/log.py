@@ -55,13 +55,13 @@ class RedisInvalidationLog:
         tail, records = self._read(known.seq if known else 0)
         if tail is None:
             tail = self._renew(b"")
-            return Page(tail, bytes(tail), [], restart=True)
+            return Page(tail, bytes(tail), 0, [], restart=True)
         if known is not None and tail.epoch == known.epoch:
             if tail.seq < known.seq:
                 # The server lost its newest writes (an old snapshot, a failover). What was invalidated in between is
                 # unknown, so that every older entry must go: a new epoch says that to everybody.
                 fresh = self._renew(bytes(tail))
-                return Page(fresh, bytes(fresh), [], restart=True)
+                return Page(fresh, bytes(fresh), 0, [], restart=True)
             if known.seq >= tail.floor:
                 return _page(tail, known.seq, records, restart=False)
         elif known is not None and known.seq:
@@ -119,7 +119,7 @@ class LocalInvalidationLog:
             restart = known is None or known.epoch != self._tail.epoch or known.seq < self._tail.floor
             after = 0 if restart or known is None else known.seq
             records = [item for item in self._records.items() if item[1] > after]
-            return Page(self._tail, bytes(self._tail), records, restart)
+            return Page(self._tail, bytes(self._tail), after, records, restart)
 
 
 def _page(tail: Tail, after: int, records: list[tuple[str, int]], *, restart: bool) -> Page:
@@ -130,8 +130,8 @@ def _page(tail: Tail, after: int, records: list[tuple[str, int]], *, restart: bo
     """
     seen = bytes(tail)
     if tail.seq > max(after, tail.floor) and all(seq != tail.seq for _, seq in reversed(records)):
-        return Page(tail._replace(floor=tail.seq), seen, [], restart)
-    return Page(tail, seen, records, restart)
+        return Page(tail._replace(floor=tail.seq), seen, after, [], restart)
+    return Page(tail, seen, after, records, restart)
 
 
 def _new_epoch() -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+import re
+from typing import Final, NamedTuple, Self
+
+# As append.lua reads it.
+_TAIL: Final = re.compile(rb"([!-9;-~]{1,16}):([0-9]{1,15}):([0-9]{1,15})")
 
 
 class Tail(NamedTuple):
@@ -15,11 +19,8 @@ class Tail(NamedTuple):
     @classmethod
     def parse(cls, raw: bytes) -> Self | None:
         """The tail that Redis holds, or None for bytes that are none."""
-        try:
-            epoch, seq, floor = raw.decode("ascii").split(":")
-            return cls(epoch, int(seq), int(floor))
-        except ValueError:
-            return None
+        match = _TAIL.fullmatch(raw)
+        return cls(match[1].decode(), int(match[2]), int(match[3])) if match else None
 
     def __bytes__(self) -> bytes:
         return f"{self.epoch}:{self.seq}:{self.floor}".encode()
@@ -28,12 +29,14 @@ class Tail(NamedTuple):
 class Page(NamedTuple):
     """What a reader has to apply: every record newer than where it was, and the tail that they lead to.
 
-    `seen` are the tail's bytes as the log holds them; `tail` may have a higher floor, where records were lost. `restart` says
-    that the records are the whole log, and that what the reader knew before is void: it is another epoch, or the reader was
-    behind a gap.
+    The records are all that is newer than `after` (a pattern that came again only once, under its newer seq): a reader that
+    stands below must not take them, or it would miss what lies between. `seen` are the tail's bytes as the log holds them;
+    `tail` may have a higher floor, where records were lost. `restart` says that the records are the whole log, and that what
+    the reader knew before is void: it is another epoch, or the reader was behind a gap.
     """
 
     tail: Tail
     seen: bytes
+    after: int
     records: list[tuple[str, int]]
     restart: bool

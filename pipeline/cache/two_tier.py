@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from pipeline.cache.bus import CONFIRMED, VERSION, VOLATILE, NodeBus
+from pipeline.cache.bus import CONFIRMED, SETTLED, VERSION, NodeBus
 from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.entry import AsOf, Entry
 from pipeline.cache.errors import SharedTierUnavailableError
@@ -105,7 +105,7 @@ class TwoTierCache:
         self._bus_words = bus.words if bus is not None else _NO_WORDS
         self._bus_seconds = bus.seconds if bus is not None else _NO_SECONDS
         self._bus_version = -1 if bus is not None else 0  # the bus's version up to which the view has followed it
-        self._volatile_seen = self._bus_words[VOLATILE]
+        self._volatile_seen = self._bus_words[SETTLED]
         self._announce = announce
         self._view = InvalidationView()
         self._counters = Counters("l2_hits", "l2_misses", "computed", "fills_discarded", "degraded")
@@ -254,8 +254,8 @@ class TwoTierCache:
 
     def as_of(self) -> AsOf:
         """What this process knows of the log. Take it before the first input of a computation is read, and pass it on."""
-        if self._view.known is None:
-            self.refresh()
+        if not self._confirmed(self._clock()):
+            self.refresh()  # else what others have invalidated since would void the computation's result when it is there
         return self._view.as_of()
 
     def get_or_compute(

@@ -132,8 +132,8 @@ class InvalidationView:
                     return  # an older answer than what is known already; of two epochs nobody can tell, see `covers`
                 tail, records = page.tail, _Records()
                 self.confirmed_at_s = asked_at_s  # not the later of the two: what was known before is void
-            elif page.tail.epoch != tail.epoch:
-                return  # it continues a log that another thread has left behind meanwhile
+            elif page.tail.epoch != tail.epoch or page.after > tail.seq:
+                return  # it continues a log, or from a place, that this view has not come to or has left meanwhile
             else:
                 if page.tail.floor > tail.floor:
                     # Records at or below the floor judge nothing: entries that old fail by the floor itself.

@@ -30,7 +30,8 @@ def test_a_stack_is_found_from_its_directory_and_from_below(project: Path, tmp_p
         info = find_stack(start, {})
         assert info is not None
         assert info.pid == os.getpid()
-    assert find_stack(tmp_path, {}) is None
+    elsewhere = find_stack(tmp_path, {})  # a stack of the machine's owner may run above the place for temporary files
+    assert elsewhere is None or elsewhere.pid != os.getpid()
 
 
 def test_the_named_directory_is_the_only_one_that_counts(project: Path, tmp_path: Path) -> None:

@@ -7,15 +7,16 @@ Moments are CLOCK_MONOTONIC in nanoseconds, which all processes of a machine sha
 from __future__ import annotations
 
 import mmap
+import sys
 from pathlib import Path
 from typing import Final, Self
 
 # Words of 8 bytes. First the board's own, then one block for each child.
 _CHILDREN, _VERSIONS, _SOURCE, _STOP = range(4)
 _HEADER_WORDS: Final = 8
-# Of a child: its pid while it works, samples taken and when, the longest time between two, when it ran the stock task. Then for
-# each version when it was first served, and the moment before the last lookup that still served it.
-_PID, _SAMPLES, _BEGAN, _ENDED, _LONGEST_GAP, _STOCK = range(6)
+# Of a child: its process, whether a task occupies it, how often it was sampled and when, the longest time between two samples,
+# when it ran the stock task. Then for each version: when it was first served, and when the last lookup began that gave it.
+_PID, _OCCUPIED, _SAMPLES, _BEGAN, _ENDED, _LONGEST_GAP, _STOCK = range(7)
 _CHILD_WORDS: Final = 8
 _WORD_BYTES: Final = 8
 
@@ -25,6 +26,7 @@ class Board:
 
     def __init__(self, path: Path) -> None:
         """Attach to one that `create` has made."""
+        self.path = path
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), 0)
         self._words = memoryview(self._memory).cast("q")
@@ -37,7 +39,7 @@ class Board:
         words = _HEADER_WORDS + children * (_CHILD_WORDS + 2 * (versions + 1))
         with path.open("xb") as file:
             file.truncate(words * _WORD_BYTES)
-            file.write(children.to_bytes(_WORD_BYTES, "little") + versions.to_bytes(_WORD_BYTES, "little"))
+            file.write(children.to_bytes(_WORD_BYTES, sys.byteorder) + versions.to_bytes(_WORD_BYTES, sys.byteorder))
         return cls(path)
 
     def close(self) -> None:
@@ -66,23 +68,24 @@ class Board:
 
     # -- a child writes into its own block
 
-    def enter(self, child: int, pid: int, now_ns: int) -> None:
+    def enter(self, child: int, pid: int) -> None:
         """The task that occupies this child has begun."""
         at = self._block(child)
-        self._words[at + _BEGAN] = now_ns
-        self._words[at + _SAMPLES] = self._words[at + _LONGEST_GAP] = 0
         self._words[at + _PID] = pid
+        self._words[at + _SAMPLES] = self._words[at + _LONGEST_GAP] = 0
+        self._words[at + _OCCUPIED] = 1
 
     def leave(self, child: int) -> None:
-        self._words[self._block(child) + _PID] = 0
+        self._words[self._block(child) + _OCCUPIED] = 0
 
     def served(self, child: int, version: int, asked_ns: int, served_ns: int) -> None:
         """A lookup, begun at one moment and answered at the other, gave this version."""
-        at = self._block(child)
-        words = self._words
-        words[at + _SAMPLES] += 1
-        if words[at + _SAMPLES] > 1:
+        words, at = self._words, self._block(child)
+        if words[at + _SAMPLES]:
             words[at + _LONGEST_GAP] = max(words[at + _LONGEST_GAP], served_ns - words[at + _ENDED])
+        else:
+            words[at + _BEGAN] = served_ns
+        words[at + _SAMPLES] += 1
         words[at + _ENDED] = served_ns
         first = at + _CHILD_WORDS + 2 * version
         if not words[first]:
@@ -93,14 +96,15 @@ class Board:
         """The stock task ran in the child of that pid; its first run counts."""
         for child in range(self.children):
             at = self._block(child)
-            if self._words[at + _STOCK + 1] == pid and not self._words[at + _STOCK]:
+            if self._words[at + _PID] == pid and not self._words[at + _STOCK]:
                 self._words[at + _STOCK] = now_ns
 
     # -- read afterwards
 
-    def pid(self, child: int) -> int:
-        """Of the process whose slot the child's task occupies now; 0 if none."""
-        return self._words[self._block(child) + _PID]
+    def occupant(self, child: int) -> int:
+        """The pid of the process whose slot the child's task occupies now, and in which it has served; 0 if none."""
+        at = self._block(child)
+        return self._words[at + _PID] if self._words[at + _OCCUPIED] and self._words[at + _SAMPLES] else 0
 
     def samples(self, child: int) -> int:
         return self._words[self._block(child) + _SAMPLES]
@@ -108,7 +112,7 @@ class Board:
     def mean_interval_ns(self, child: int) -> float:
         """From one answered lookup to the next."""
         at = self._block(child)
-        return (self._words[at + _ENDED] - self._words[at + _BEGAN]) / max(1, self._words[at + _SAMPLES])
+        return (self._words[at + _ENDED] - self._words[at + _BEGAN]) / max(1, self._words[at + _SAMPLES] - 1)
 
     def longest_gap_ns(self, child: int) -> int:
         return self._words[self._block(child) + _LONGEST_GAP]

@@ -14,6 +14,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Every error is a sentence on standard error, and under `--json` the document on standard output.
     """
+    if arguments is None:
+        sys.unraisablehook = _unraisable
     try:
         code = _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
@@ -51,6 +53,12 @@ def _exit_code(result: object) -> int:
     if isinstance(result, int):
         return result
     return 0 if result is None else 1
+
+
+def _unraisable(error: sys.UnraisableHookArgs) -> None:
+    # Celery's results unsubscribe in their last moment, even from a server whose loss has just been told in one sentence.
+    if getattr(error.object, "__qualname__", "") != "AsyncResult.__del__":
+        sys.__unraisablehook__(error)
 
 
 def _forget_broken_streams() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,17 @@ def _folder(stay: bool) -> Iterator[Path | None]:
         yield Path(folder) / "stack"
 
 
+@contextmanager
+def _frames_cleared() -> Iterator[None]:
+    """An interruption's frames hold results that are waited for. Each unsubscribes when it goes: let that be while the broker
+    is there, not when the frames go at last, long after the stack has stopped."""
+    try:
+        yield
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
+
+
 def _run(
     screen: Screen, stack: Stack, sample: list[PersonaRequest], in_flight: int, environ: dict[str, str]
 ) -> tuple[Traffic, Recomputation | None]:
@@ -83,7 +95,7 @@ def _run(
     from workers.client import PersonaClient, Progress
 
     settings = load_settings({**environ, **stack.info.environment})
-    with PersonaClient(settings) as client:
+    with PersonaClient(settings) as client, _frames_cleared():
         with shown_progress(screen, len(sample)) as advance:
 
             def on_progress(progress: Progress) -> None:
@@ -118,5 +130,5 @@ def _conclude(screen: Screen, traffic: Traffic, again: Recomputation | None, sta
 def _show_login(screen: Screen, info: StackInfo) -> None:
     if info.flower is not None and not screen.as_json:
         login = info.flower
-        screen.out.print(f"Flower: {login.url}, user {login.user}, password {login.password}", markup=False, soft_wrap=True)
+        screen.out.print(f"Flower    {login.url}\nuser      {login.user}\npassword  {login.password}", markup=False)
     screen.note(STOP_HINT)

@@ -13,7 +13,7 @@ from pipeline.models import PersonaRequest, PersonaResponse
 from workers.cli.figures import COMPUTED, Figures, Sample, figures_of
 from workers.client import PersonaClient, Progress
 
-TIMEOUT_S: Final = 120.0  # of one answer, its wait in the queue included
+TIMEOUT_S: Final = 60.0  # of one answer, from when it is the oldest on its way
 MARGIN_S: Final = 1.0  # beyond the staleness bound: a request's own way to the worker
 ASK_EVERY_S: Final = 0.02
 FAVOURITE: Final = "Lua"

@@ -123,5 +123,5 @@ def show(screen: Screen, facts: dict[str, Any]) -> None:
         grid.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
     screen.out.print(Panel(grid, title="persona is up", title_align="left", subtitle=STOP_HINT, subtitle_align="left"))
     screen.out.print(
-        "In another terminal: persona ask 'I feel stuck.' --key frustrated-burst-seek_advice", style="dim", soft_wrap=True
+        "From another terminal:\npersona ask 'I feel stuck.' --key frustrated-burst-seek_advice", style="dim", soft_wrap=True
     )

@@ -15,7 +15,7 @@ local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local tail = redis.call('GET', KEYS[1])
 local epoch, seq, floor
 if tail then
-  epoch, seq, floor = string.match(tail, '^([^:]+):(%d+):(%d+)$')
+  epoch, seq, floor = string.match(tail, '^([!-9;-~]+):(%d+):(%d+)$')
 end
 if not epoch then
   epoch, seq, floor = ARGV[1], 0, 0
@@ -44,8 +44,10 @@ if old[1] then
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', floor)
 end
 local most = tonumber(ARGV[3])
-if redis.call('ZCARD', KEYS[2]) > most then
-  local cut = redis.call('ZRANGE', KEYS[2], math.ceil(most / 10), math.ceil(most / 10), 'WITHSCORES')
+local size = redis.call('ZCARD', KEYS[2])
+if size > most then
+  local last_cut = math.max(math.ceil(most / 10), size - most) - 1
+  local cut = redis.call('ZRANGE', KEYS[2], last_cut, last_cut, 'WITHSCORES')
   floor = math.max(floor, tonumber(cut[2]))
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', floor)
 end

@@ -1,0 +1,16 @@
+"""Names that a fleet that is measured and the program that measures agree on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kombu import Exchange
+
+PROBE_KEY: Final = "bench:probe"
+PROBE_TTL_S: Final = 600
+
+BUSY_TASK: Final = "bench.busy"
+STOCK_TASK: Final = "bench.stock"
+# Everything that a fanout needs on Redis, so that the stock task is compared at its best: with less it reaches nobody.
+STOCK_EXCHANGE: Final = Exchange("bench.stock", type="fanout", durable=False, auto_delete=False)
+STOCK_ROUTING_KEY: Final = "stock"
