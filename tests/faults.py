@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from pipeline.cache import RedisCache, TwoTierCache
+from pipeline.cache import MISS, RedisCache, TwoTierCache
 from pipeline.cache.entry import Entry
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.log import InvalidationLog
@@ -114,3 +114,20 @@ def age(client: redis.Redis, namespace: str, seconds: float) -> None:
         left_ms: Any = client.pttl(name)
         if left_ms >= 0:
             client.pexpire(name, max(0, left_ms - int(seconds * 1000)))
+
+
+def shared(cache: TwoTierCache) -> SteppedRedisCache:
+    """The cache's second tier, which the test has stepped."""
+    assert isinstance(cache.l2, SteppedRedisCache)
+    return cache.l2
+
+
+def source(cache: TwoTierCache, key: str) -> str:
+    """Where a value comes from; `miss` when from nowhere."""
+    found = cache.lookup(key)
+    return "miss" if found is MISS else found.source
+
+
+def fill(cache: TwoTierCache, key: str, value: object = "value", **options: Any) -> Any:
+    """Compute and keep a value, or get the one that is kept."""
+    return cache.get_or_compute(key, lambda: value, **options)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 import msgspec
-from kombu.exceptions import OperationalError
 
 from pipeline.cache import Invalidation, TwoTierCache
 from pipeline.errors import PipelineError
@@ -19,6 +19,7 @@ from workers.app import make_app
 from workers.broadcast import Announcer
 from workers.discovery import discover_settings
 from workers.errors import QueueUnavailableError, WorkerError
+from workers.reach import bound_waits, close_results, reaching
 from workers.request import REDACTED
 from workers.ticket import Ticket
 
@@ -54,6 +55,7 @@ class PersonaClient:
         """Connects on first use. Raises ConfigurationError naming the variable."""
         self.settings = settings or discover_settings()
         self._app = make_app(self.settings)
+        bound_waits(self._app)
         self._cache: TwoTierCache | None = None
 
     def ask(
@@ -85,7 +87,8 @@ class PersonaClient:
 
     def submit_request(self, request: PersonaRequest, *, queue: str = QUEUE) -> Ticket:
         """As `submit`, with a request that is validated already."""
-        try:
+        broker, results = (without_password(url) for url in (self.settings.broker_url, self.settings.result_backend_url))
+        with reaching(f"the broker at {broker} or the result backend at {results}"):
             result = self._app.send_task(
                 "persona.process",
                 args=[request.to_wire()],
@@ -93,9 +96,6 @@ class PersonaClient:
                 argsrepr=REDACTED,
                 kwargsrepr=REDACTED,
             )
-        except OperationalError as error:
-            broker = without_password(self.settings.broker_url)
-            raise QueueUnavailableError(f"the broker at {broker} cannot be reached: is it running?") from error
         return Ticket(result, queue)
 
     def map(
@@ -110,7 +110,8 @@ class PersonaClient:
         """Send many requests, at most `concurrency` of them on their way at once, and yield their outcomes in order.
 
         Takes from `requests` only as fast as answers come, so that memory stays bounded. A request that fails does not end the
-        others: its outcome holds the error. `on_progress` is called after each outcome.
+        others: its outcome holds the error. `on_progress` is called after each outcome. Raises QueueUnavailableError when one
+        cannot be sent.
         """
         if concurrency < 1:
             raise ValueError(f"concurrency: {concurrency}; expected 1 or more")
@@ -139,9 +140,14 @@ class PersonaClient:
                     on_progress(progress)
                 yield answered
         finally:
-            # Left early: what has not begun need not be done for nobody.
-            for _, _, ticket in waiting:
-                ticket.revoke()
+            self._take_back([ticket.task_id for _, _, ticket in waiting])
+
+    def _take_back(self, task_ids: list[str]) -> None:
+        """What was left early and has not begun need not be done for nobody."""
+        if task_ids:
+            # If the broker is away, that is what ended the map, or what the caller's next request will tell.
+            with suppress(QueueUnavailableError), reaching("the broker"):
+                self._app.control.revoke(task_ids)
 
     def invalidate(self, *patterns: str, wait_s: float = 0.0) -> Invalidation:
         """Make every cached entry that matches, or was computed from a match, a miss in every process.
@@ -159,7 +165,8 @@ class PersonaClient:
         return self._cache
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. Tickets that have no answer yet get none."""
+        close_results(self._app)
         self._app.close()
         if self._cache is not None:
             self._cache.close()

@@ -22,7 +22,7 @@ from pipeline.cache.connection import RedisConnection
 from pipeline.cache.follower import NodeFollower
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.log import RedisInvalidationLog
-from pipeline.cache.nodes import NodeRegistry
+from pipeline.cache.nodes import ALIVE_MS, NodeRegistry
 from pipeline.keys import LONGEST_TTL_S
 from pipeline.optimized import Equipment, equip
 from pipeline.settings import Settings, get_settings
@@ -38,6 +38,7 @@ def equip_processes(sender: Any = None, **_: Any) -> None:
     """Before the pool forks: make the bus that the children will share."""
     global _bus  # noqa: PLW0603 - one a worker, made here
     _bus = NodeBus()
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each call of the model, at INFO
     if get_settings().llm_url:
         import openai  # noqa: F401 - half a second, once for all children instead of once in each one's first answer
     equip(Equipment(bus=_bus, announce=Announcer(sender.app)))
@@ -72,7 +73,8 @@ class InvalidationStep(bootsteps.ConsumerStep):
         super().start(c)
         self._follower.catch_up()  # after the subscription: nothing falls between the two
         self._follower.beat()
-        self._timer_entry = c.timer.call_repeatedly(settings.staleness_bound_s / 2, self._beat)
+        interval_s = min(settings.staleness_bound_s / 2, ALIVE_MS / 1000 / 3)
+        self._timer_entry = c.timer.call_repeatedly(interval_s, self._beat)
 
     def stop(self, c: Any) -> None:
         self._cancel_timer()

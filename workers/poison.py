@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from celery.app.task import Context
 from celery.exceptions import BackendError, NotRegistered
-from celery.signals import task_rejected, worker_init
+from celery.signals import celeryd_init, task_rejected
 from celery.worker.consumer import Consumer
 from kombu.exceptions import KombuError
 from kombu.transport import TRANSPORT_ALIASES
@@ -80,7 +80,7 @@ class _BodyOfProtocol1(msgspec.Struct):
 _BodyOfProtocol2 = tuple[list[Any], dict[str, Any], dict[str, Any] | None]
 
 
-@worker_init.connect(weak=False)
+@celeryd_init.connect(weak=False)  # `worker_init` comes after the first connection: the class would be chosen
 def guard_transport(**_: Any) -> None:
     """The connections of a worker to a Redis broker look at what they pop. In no other process: it may have apps of its own."""
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:GuardedTransport"))
@@ -156,6 +156,9 @@ class GuardedConsumer(Consumer):
         self._refuse(message, f"asks for the task {name!r}, which this worker does not know", NotRegistered(name))
 
     def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> None:  # noqa: ARG002
+        self._refuse(message, f"cannot be read ({_place(exc)})")
+
+    def on_decode_error(self, message: Any, exc: BaseException) -> None:
         self._refuse(message, f"cannot be read ({_place(exc)})")
 
     def _refuse(self, message: Any, why: str, error: Exception | None = None) -> None:

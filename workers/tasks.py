@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from celery import Task
 
+from pipeline.cache import InvalidPatternError
 from pipeline.errors import InvalidRequestError, ModelError, TransientModelError
 from pipeline.models import PersonaRequest
 from pipeline.optimized import get_optimized_pipeline
@@ -15,7 +16,7 @@ from workers.app import app
 RETRY_PAUSE_S: Final = (2, 10)
 
 
-@app.task(name="cache.invalidate", ignore_result=False)
+@app.task(name="cache.invalidate", ignore_result=False, throws=(InvalidPatternError, ValueError))
 def invalidate(*patterns: str) -> dict[str, Any]:
     """Invalidate in every process, for a producer in any language: `send_task("cache.invalidate", args=["persona:lua:*"])`.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import celery.exceptions
 from celery.result import AsyncResult
-from kombu.exceptions import OperationalError
 
 from pipeline.errors import InvalidRequestError, PermanentModelError, PipelineError, TransientModelError
 from pipeline.models import PersonaResponse
-from workers.errors import AnswerFailedError, AnswerTimeoutError, QueueUnavailableError
+from workers.errors import AnswerFailedError, AnswerTimeoutError
+from workers.reach import reaching
+
+RESULTS = "the result backend"
 
 # A result backend rebuilds errors by name. Only these are taken for what they say: see `_translated`.
 _KNOWN = {error.__name__: error for error in (InvalidRequestError, PermanentModelError, TransientModelError)}
@@ -28,34 +30,35 @@ class Ticket:
 
     @property
     def done(self) -> bool:
-        """Whether `result` would return or raise at once. Asks the result backend."""
-        return bool(self._result.ready())
+        """Whether `result` would return or raise at once. Asks the result backend. Raises QueueUnavailableError."""
+        with reaching(RESULTS):
+            return bool(self._result.ready())
 
     def result(self, timeout_s: float = 60.0) -> PersonaResponse:
-        """The answer, waiting for it at most `timeout_s` seconds.
+        """The answer, waiting for it at most `timeout_s` seconds, and PATIENCE_S more if a server is away.
 
         Raises AnswerTimeoutError; InvalidRequestError or a ModelError as the worker met it; AnswerFailedError when the worker
         gave up for another reason; QueueUnavailableError when the result backend cannot be reached.
         """
         try:
-            wire = self._result.get(timeout=timeout_s, interval=0.02)
+            with reaching(RESULTS):
+                # Not propagated: a task may have ended with the very error that a lost backend raises.
+                outcome = self._result.get(timeout=timeout_s, interval=0.02, propagate=False)
         except celery.exceptions.TimeoutError:
             raise AnswerTimeoutError(
                 f"no answer to task {self.task_id} within {timeout_s:g} s: does a worker consume the queue {self._queue!r}?"
             ) from None
-        except OperationalError as error:
-            raise QueueUnavailableError(f"the result backend cannot be reached: {type(error).__name__}") from error
-        except Exception as error:  # noqa: BLE001 - any error that a task can end with
-            # Whatever ended the task is raised here; only its name and text crossed the backend.
-            raise _translated(error, self.task_id) from None
-        return PersonaResponse.from_wire(wire)
+        if isinstance(outcome, BaseException):
+            raise _translated(outcome, self.task_id)
+        return PersonaResponse.from_wire(outcome)
 
     def revoke(self) -> None:
-        """Ask the workers not to begin the task. One that runs goes on."""
-        self._result.revoke()
+        """Ask the workers not to begin the task. One that runs goes on. Raises QueueUnavailableError."""
+        with reaching("the broker"):
+            self._result.revoke()
 
 
-def _translated(error: Exception, task_id: str) -> PipelineError | AnswerFailedError:
+def _translated(error: BaseException, task_id: str) -> PipelineError | AnswerFailedError:
     known = _KNOWN.get(type(error).__name__)
     if known is not None:
         return known(str(error))

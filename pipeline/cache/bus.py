@@ -18,7 +18,7 @@ from pipeline.cache.tail import Page, Tail
 
 # Header, in words of 8 bytes. VERSION is odd while the writer is at it, and another one after each write: a reader that
 # sees the same even number before and after has read one moment's state (a sequence lock).
-VERSION, _SEQ, _FLOOR, _BASE, _RECORDS, VOLATILE, SETTLED, CONFIRMED, _EPOCH = range(9)
+VERSION, _SEQ, _FLOOR, _BASE, _RECORDS, VOLATILE, SETTLED, CONFIRMED, STAMP, _EPOCH = range(10)
 _HEADER_BYTES: Final = 128  # the epoch takes two words; the rest is room
 _EPOCH_BYTES: Final = 16
 
@@ -45,7 +45,8 @@ class NodeBus:
 
     `words[VERSION]` is another number after each change: equal to that of an earlier `read`, there is nothing new.
     `seconds[CONFIRMED]` is a moment, by time.monotonic, before which nothing was appended to the log that is not on the bus; to
-    be read before the version, as the writer puts it there last. `words[VOLATILE]` counts the volatile patterns,
+    be read before the version, as the writer puts it there later. `words[STAMP]` is another number after each change of either,
+    and written last of all: one comparison tells that there is nothing to do. `words[VOLATILE]` counts the volatile patterns,
     `words[SETTLED]` those of them that the log has by now.
     """
 
@@ -121,6 +122,7 @@ class NodeBus:
                 if tail is None or not self._is_late(page.tail, tail, asked_at_s):
                     self._restart(page.tail)
                     self.seconds[CONFIRMED] = asked_at_s
+                    self.words[STAMP] += 1
                 return
             if tail is None or page.tail.epoch != tail.epoch or page.after > tail.seq:
                 return
@@ -133,14 +135,16 @@ class NodeBus:
                     self.words[_FLOOR] = max(tail.floor, page.tail.floor)
             # Last: whoever reads this moment first finds all that it vouches for.
             self.seconds[CONFIRMED] = max(self.seconds[CONFIRMED], asked_at_s)
+            self.words[STAMP] += 1
 
     def publish_volatile(self, patterns: Iterable[str]) -> int:
         """Patterns that were invalidated while the log was out of reach: they have no seq. Their count so far."""
-        with self._write_lock, self._writing():
-            for text in patterns:
-                count = self.words[VOLATILE]
-                self._write(self._slots + count % _VOLATILE_SLOTS, text, 0)
-                self.words[VOLATILE] = count + 1
+        with self._write_lock:
+            with self._writing():
+                for text in patterns:
+                    count = self.words[VOLATILE]
+                    self._write(self._slots + count % _VOLATILE_SLOTS, text, 0)
+                    self.words[VOLATILE] = count + 1
             return self.words[VOLATILE]
 
     def settle_volatile(self, count: int) -> None:
@@ -161,10 +165,12 @@ class NodeBus:
         try:
             yield
         except BaseException:
+            self.seconds[CONFIRMED] = float("-inf")
             self._memory[8 * _EPOCH : 8 * _EPOCH + _EPOCH_BYTES] = bytes(_EPOCH_BYTES)
             raise
         finally:
             self.words[VERSION] = began + 1
+            self.words[STAMP] += 1
 
     def _restart(self, tail: Tail) -> None:
         """Another epoch, or a gap: what came before is not here."""

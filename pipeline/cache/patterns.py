@@ -90,39 +90,36 @@ def _leading_literal(text: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=4096)
 def glob_expression(text: str) -> re.Pattern[str]:
-    """The expression of a glob, for `match`. Raises InvalidPatternError for an open bracket.
+    """The expression of a glob, for `match`. Raises InvalidPatternError for a class that is open, is empty or ends with `-`.
 
-    Each `*` but the last takes the nearest place where what follows it fits, and never another one: the method of Python's
-    fnmatch. So a hostile pattern costs time in proportion to the key's length, and cannot be made to backtrack.
+    Whatever stands between two `*` is found at its first place and never given back (an atomic group), so that a hostile pattern
+    costs time in proportion to the key's length times the pattern's.
     """
-    fixed: list[str] = [""]
+    parts: list[str] = [""]
     at = 0
     while at < len(text):
         char = text[at]
         if char == "*":
-            fixed.append("")
-            at += 1
-            continue
-        if char == "?":
-            piece, at = ".", at + 1
+            parts.append("")
+        elif char == "?":
+            parts[-1] += "."
         elif char == "[":
-            piece, at = _character_class(text, at)
-        elif char == "\\" and at + 1 < len(text):
-            piece, at = re.escape(text[at + 1]), at + 2
+            members, at = _character_class(text, at)
+            parts[-1] += members
         else:
-            piece, at = re.escape(char), at + 1
-        fixed[-1] += piece
-    first, *others = fixed
-    expression = first
-    if others:
-        *middle, last = others
-        expression += "".join(f"(?>.*?{piece})" for piece in middle if piece) + ".*" + last
-    return re.compile(expression + r"\Z", re.DOTALL)
+            if char == "\\" and at + 1 < len(text):
+                at += 1
+            parts[-1] += re.escape(text[at])
+        at += 1
+    first, *rest = parts
+    if not rest:
+        return re.compile(first + r"\Z", re.DOTALL)
+    middle = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
+    return re.compile(rf"{first}{middle}.*{rest[-1]}\Z", re.DOTALL)
 
 
 def _character_class(text: str, start: int) -> tuple[str, int]:
-    """The expression of the class that opens at `start`, and the place after it. As Redis reads it: `^` negates, `\\` takes the
-    next character as it is, a range may be written either way round, an empty class matches nothing."""
+    """The expression of the class that begins at `start`, and where its `]` is. Raises InvalidPatternError."""
     at = start + 1
     negated = text[at : at + 1] == "^"
     at += negated
@@ -131,7 +128,9 @@ def _character_class(text: str, start: int) -> tuple[str, int]:
         if text[at] == "\\" and at + 1 < len(text):
             members.append(re.escape(text[at + 1]))
             at += 2
-        elif text[at + 1 : at + 2] == "-" and at + 2 < len(text):
+        elif text[at + 1 : at + 2] == "-":
+            if text[at + 2 : at + 3] in ("", "]"):
+                raise InvalidPatternError(f"pattern: has a class that ends with '-' at character {at + 1}; write '\\-'")
             low, high = sorted((text[at], text[at + 2]))
             members.append(f"{re.escape(low)}-{re.escape(high)}")
             at += 3
@@ -141,5 +140,5 @@ def _character_class(text: str, start: int) -> tuple[str, int]:
     if at >= len(text):
         raise InvalidPatternError(f"pattern: has an open '[' at character {start}; write '\\[' for the bracket itself")
     if not members:
-        return ("." if negated else "(?!)"), at + 1
-    return f"[{'^' if negated else ''}{''.join(members)}]", at + 1
+        raise InvalidPatternError(f"pattern: has an empty class at character {start}; write '\\[' for the bracket itself")
+    return f"[{'^' * negated}{''.join(members)}]", at

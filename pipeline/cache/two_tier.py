@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from pipeline.cache.bus import CONFIRMED, SETTLED, VERSION, NodeBus
+from pipeline.cache.bus import CONFIRMED, SETTLED, STAMP, VERSION, BusState, NodeBus
 from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.entry import AsOf, Entry
 from pipeline.cache.errors import SharedTierUnavailableError
@@ -31,8 +31,8 @@ T = TypeVar("T")
 logger: Final = logging.getLogger(__name__)
 
 # What a process without a bus reads in its place: one that never changes and never confirms anything.
-_NO_WORDS: Final = memoryview(bytes(8 * 8)).cast("q")
-_NO_SECONDS: Final = memoryview(struct.pack("8d", *[-math.inf] * 8)).cast("d")
+_NO_WORDS: Final = memoryview(bytes(8 * 9)).cast("q")
+_NO_SECONDS: Final = memoryview(struct.pack("9d", *[-math.inf] * 9)).cast("d")
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -105,6 +105,8 @@ class TwoTierCache:
         self._bus_words = bus.words if bus is not None else _NO_WORDS
         self._bus_seconds = bus.seconds if bus is not None else _NO_SECONDS
         self._bus_version = -1 if bus is not None else 0  # the bus's version up to which the view has followed it
+        self._bus_stamp = -1
+        self._lease_ends_at_s = -math.inf  # as it was when the bus bore that stamp; it may have been renewed since
         self._volatile_seen = self._bus_words[SETTLED]
         self._announce = announce
         self._view = InvalidationView()
@@ -123,9 +125,7 @@ class TwoTierCache:
         """The value, or `default`. `type`: Any for JSON, or a frozen struct that comes back as such."""
         # As `lookup`, with nothing called or made on the way that need not be: this is the hottest path of all.
         now_s = self._clock()
-        if (
-            now_s - self._bus_seconds[CONFIRMED] < self._bound_s or now_s - self._view.confirmed_at_s < self._bound_s
-        ) and self._bus_words[VERSION] == self._bus_version:
+        if self._bus_words[STAMP] == self._bus_stamp and now_s < self._lease_ends_at_s:
             slot = self._hit(key, now_s, self._view.generation)
             if slot is not None:
                 if slot.shared is not COPY and slot.type is type:
@@ -151,19 +151,25 @@ class TwoTierCache:
 
     def _confirmed(self, now_s: float) -> bool:
         """Whether L1 may serve by what is known: the lease. Without it, a frozen or cut-off process would serve for ever."""
-        # The moments before the bus's version: its writer puts them there after what they vouch for.
-        leased = now_s - self._bus_seconds[CONFIRMED] < self._bound_s or now_s - self._view.confirmed_at_s < self._bound_s
-        if self._bus_words[VERSION] != self._bus_version:
-            return self._follow() and self._confirmed(now_s)
-        return leased
-
-    def _follow(self) -> bool:
-        """Take what is new on the bus into the view; false when it cannot be had from there, so that Redis must be asked."""
-        if self._bus is None:
+        if self._bus_words[STAMP] == self._bus_stamp and now_s < self._lease_ends_at_s:
             return True
-        state = self._bus.read(self._view.known, self._volatile_seen)
+        # In this order, the reverse of the writer's: what is read here vouches for no more than is followed below.
+        stamp = self._bus_words[STAMP]
+        confirmed_at_s = self._bus_seconds[CONFIRMED]
+        if self._bus_words[VERSION] != self._bus_version:
+            state = self._follow()
+            if state is None:
+                return False
+            confirmed_at_s = state.confirmed_at_s
+        self._lease_ends_at_s = max(confirmed_at_s, self._view.confirmed_at_s) + self._bound_s
+        self._bus_stamp = stamp
+        return now_s < self._lease_ends_at_s
+
+    def _follow(self) -> BusState | None:
+        """Take what is new on the bus into the view; None when it cannot be had from there, so that Redis must be asked."""
+        state = self._bus.read(self._view.known, self._volatile_seen) if self._bus is not None else None
         if state is None:
-            return False
+            return None
         if state.volatile:
             self._view.pend(state.volatile)
             self._volatile_seen = state.volatile_count
@@ -172,9 +178,9 @@ class TwoTierCache:
         if state.page is not None:
             self._view.apply(state.page, state.confirmed_at_s)
         elif not state.empty:
-            return False
+            return None
         self._bus_version = state.version
-        return True
+        return state
 
     def _lookup_beyond(self, key: str, codec: Codec[Any], now_s: float) -> Found | MissType:
         """What L1 may not serve at once: because it is not there, was judged by older records, or the lease has run out."""
@@ -185,17 +191,19 @@ class TwoTierCache:
             self.l1.count(hit=False)
             return MISS
         try:
-            raw, generation = self._read_confirming(self.l2, key)
+            found = self._read_confirming(self.l2, key)
         except SharedTierUnavailableError:
             self._counters.add("degraded")
             if slot is not None and not self._strict:
                 return self._serve(slot, codec, key, degraded=True)
             self.l1.count(hit=False)
             return MISS
-        slot = self._judged_slot(key, now_s)  # by what the read has taught
+        # L1 once more, by what the read has taught.
+        slot = self._judged_slot(key, now_s) if found is not None else None
         if slot is not None:
             return self._serve(slot, codec, key)
         self.l1.count(hit=False)
+        raw, generation = found or (None, 0)
         return self._promote(key, self.l2.decode(raw), codec, generation)
 
     def _judged_slot(self, key: str, now_s: float) -> Slot | None:
@@ -228,7 +236,7 @@ class TwoTierCache:
             if self._view.valid(as_of, key, entry.deps):
                 try:
                     value = codec.decode(entry.value)
-                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                except msgspec.DecodeError:
                     value = MISS  # another type, or a struct of another release
                 if value is not MISS:
                     self._counters.add("l2_hits")
@@ -237,9 +245,10 @@ class TwoTierCache:
         self._counters.add("l2_misses")
         return MISS
 
-    def _read_confirming(self, l2: RedisCache, key: str) -> tuple[bytes | None, int]:
+    def _read_confirming(self, l2: RedisCache, key: str) -> tuple[bytes | None, int] | None:
         """The entry's bytes, after the view has caught up with the log as it stood when they were read; and the generation
-        before that, from which on what is invalidated here counts against them."""
+        before that, from which on what is invalidated here counts against them. None when the view cannot judge them, nor
+        anything else now: another thread has taken it to another epoch."""
         self._append_pending()
         generation = self._view.generation
         asked_at_s = self._clock()
@@ -247,7 +256,7 @@ class TwoTierCache:
         if not self._view.confirm(tail, asked_at_s):
             self._view.apply(self._log.read_since(self._view.known), asked_at_s)
             if not self._view.covers(tail):
-                return None, generation  # another thread has taken the view elsewhere: it cannot judge what was read here
+                return None
         return raw, generation
 
     # -- computing
@@ -373,31 +382,37 @@ class TwoTierCache:
         texts = tuple(parse(pattern).text for pattern in patterns)
         if not texts:
             raise ValueError("patterns: none given; '*' means every key")
+        expected = self._nodes_to_wait_for(wait_s)
         try:
             self._append_pending()
             tail = self._log.append(texts)
         except SharedTierUnavailableError:
             self._view.pend(texts)
             known = self._view.as_of()
-            return self._announced(Invalidation(texts, known.epoch, known.seq, durable=False), wait_s)
+            done = Invalidation(texts, known.epoch, known.seq, durable=False)
+            self._tell(done, None)
+            return done
+        done = Invalidation(texts, tail.epoch, tail.seq, durable=self.l2 is not None)
+        invalidation_id = secrets.token_hex(8) if expected else None
+        self._tell(done, invalidation_id)  # before it is applied here: the caller goes on after both, the others need not wait
         if not self.refresh():
             self._view.pend(texts)  # it holds elsewhere; here too from now on, and once more when Redis is back
-        return self._announced(Invalidation(texts, tail.epoch, tail.seq, durable=self.l2 is not None), wait_s)
-
-    def _announced(self, invalidation: Invalidation, wait_s: float) -> Invalidation:
-        if self._announce is None:
-            return invalidation
-        if wait_s <= 0 or self._registry is None or not invalidation.durable:
-            self._announce(invalidation, None)
-            return invalidation
-        try:
-            expected = self._registry.alive()
-        except SharedTierUnavailableError:
-            expected = []
-        invalidation_id = secrets.token_hex(8)
-        self._announce(invalidation, invalidation_id)
+        if invalidation_id is None or self._registry is None:
+            return done
         applied, silent = self._registry.wait(invalidation_id, expected, wait_s)
-        return invalidation._replace(applied=tuple(applied), silent=tuple(silent))
+        return done._replace(applied=tuple(applied), silent=tuple(silent))
+
+    def _nodes_to_wait_for(self, wait_s: float) -> list[str]:
+        if wait_s <= 0 or self._registry is None or self._announce is None:
+            return []
+        try:
+            return self._registry.alive()
+        except SharedTierUnavailableError:
+            return []
+
+    def _tell(self, done: Invalidation, invalidation_id: str | None) -> None:
+        if self._announce is not None:
+            self._announce(done, invalidation_id)
 
     def delete_pattern(self, pattern: str) -> int:
         """Invalidate what matches and remove its bytes; how many keys went, of either tier. Entries that depend on a match become

@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+import redis
 from celery.result import AsyncResult
 from fleet import Fleet, captured_events, persona_environ, until
 from servers import ValkeyServer
@@ -82,7 +83,7 @@ def test_the_client_refuses_bad_input_before_anything_is_queued(name: str, valke
     """The caller learns at once, without a worker and without a queue that fills up."""
     fields, said = BAD_FIELDS[name]
     environ = persona_environ(broker_url=valkey.url_of(9))
-    with PersonaClient(load_settings(environ)) as client, closing(valkey.client(db=9)) as queue:
+    with PersonaClient(load_settings(environ)) as client, closing(redis.Redis.from_url(valkey.url_of(9))) as queue:
         with pytest.raises(InvalidRequestError) as refused:
             client.ask(**request_with(fields), timeout_s=1)
         assert queue.keys() == []

@@ -22,9 +22,9 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="a directory for the history")
     given = parser.parse_args()
     report = Workload(seed=given.seed, steps=-(-given.steps // _WORKERS), mutant=given.mutant).run(given.keep)
-    print(json.dumps({"seed": given.seed, **report.figures()}, indent=2))
+    sys.stdout.write(json.dumps({"seed": given.seed, **report.figures()}, indent=2) + "\n")
     for violation in report.violations[:20]:
-        print(f"{violation.rule}: {violation.what}\n  {violation.read}", file=sys.stderr)
+        sys.stderr.write(f"{violation.rule}: {violation.what}\n  {violation.read}\n")
     return 1 if report.violations or report.steps < given.steps else 0
 
 

@@ -99,55 +99,70 @@ class Acknowledged:
         return self._ordered[key]
 
 
+class _Sorted:
+    """A history by what its records are for."""
+
+    def __init__(self, history: Iterable[Record], report: Report) -> None:
+        self.everywhere = Acknowledged()
+        self.by_process: defaultdict[int, Acknowledged] = defaultdict(Acknowledged)
+        self.by_node: defaultdict[str, Acknowledged] = defaultdict(Acknowledged)
+        self.made: dict[str, Made] = {}
+        self.reads: list[Read] = []
+        for record in history:
+            match record:
+                case Made():
+                    self.made[record.id] = record
+                case Read():
+                    self.reads.append(record)
+                    report.reads[record.source] += 1
+                case Written():
+                    self._note_written(record, report)
+                case Applied():
+                    report.applied += 1
+                    self.by_node[record.node].note(record.versions, record.ended_ns)
+                case Fault():
+                    report.faults[record.name] += 1
+                case Ended():
+                    report.steps += record.steps
+                    report.misses += record.misses
+
+    def _note_written(self, record: Written, report: Report) -> None:
+        report.written["durable" if record.durable else "not durable"] += 1
+        self.by_process[record.pid].note(record.versions, record.ended_ns)
+        if record.durable:
+            self.everywhere.note(record.versions, record.ended_ns)
+
+
 def check(history: Iterable[Record], bound_s: float) -> Report:
     """Judge every read of a history, in any order. `bound_s`: the staleness bound that its caches were given."""
     report = Report()
-    everywhere = Acknowledged()
-    by_process: defaultdict[int, Acknowledged] = defaultdict(Acknowledged)
-    by_node: defaultdict[str, Acknowledged] = defaultdict(Acknowledged)
-    made: dict[str, Made] = {}
-    reads: list[Read] = []
-    for record in history:
-        match record:
-            case Made():
-                made[record.id] = record
-            case Read():
-                reads.append(record)
-                report.reads[record.source] += 1
-            case Written():
-                report.written["durable" if record.durable else "not durable"] += 1
-                by_process[record.pid].note(record.versions, record.ended_ns)
-                if record.durable:
-                    everywhere.note(record.versions, record.ended_ns)
-            case Applied():
-                report.applied += 1
-                by_node[record.node].note(record.versions, record.ended_ns)
-            case Fault():
-                report.faults[record.name] += 1
-            case Ended():
-                report.steps += record.steps
-                report.misses += record.misses
-
+    known = _Sorted(history, report)
     bound_ns = bound_s * 1e9
-    for read in reads:
-        _judge_value(report, read, made.get(read.made))
+    for read in known.reads:
+        _judge_value(report, read, known.made.get(read.made))
         if read.degraded and read.source == "l1":
             report.violations.append(Violation("strict", read, "served from L1 without being confirmed"))
-        for key, version in read.versions.items():
+        for key in read.versions:
             through_cache = read.source == "no" and key not in read.direct
             began_ns = read.operation_ns if through_cache else read.began_ns
             if read.source == "l1" or through_cache:
-                _judge(report, "bound", read, key, everywhere.newest(key, began_ns - bound_ns))
+                _judge(report, "bound", read, key, known.everywhere.newest(key, began_ns - bound_ns))
             else:
-                _judge(report, "l2", read, key, everywhere.newest(key, began_ns))
-            _judge(report, "process", read, key, by_process[read.pid].newest(key, began_ns))
+                _judge(report, "l2", read, key, known.everywhere.newest(key, began_ns))
+            _judge(report, "process", read, key, known.by_process[read.pid].newest(key, began_ns))
             if read.node:
-                _judge(report, "node", read, key, by_node[read.node].newest(key, began_ns))
-            superseded_ns = everywhere.superseded_ns(key, version)
-            if read.source == "l1" and superseded_ns is not None and superseded_ns < read.began_ns:
-                report.stale_in_bound += 1
-                report.stalest_s = max(report.stalest_s, (read.began_ns - superseded_ns) / 1e9)
+                _judge(report, "node", read, key, known.by_node[read.node].newest(key, began_ns))
+        if read.source == "l1":
+            _count_staleness(report, read, known.everywhere)
     return report
+
+
+def _count_staleness(report: Report, read: Read, everywhere: Acknowledged) -> None:
+    moments = [everywhere.superseded_ns(key, version) for key, version in read.versions.items()]
+    ages_ns = [read.began_ns - moment for moment in moments if moment is not None and moment < read.began_ns]
+    if ages_ns:
+        report.stale_in_bound += 1
+        report.stalest_s = max(report.stalest_s, max(ages_ns) / 1e9)
 
 
 def _judge(report: Report, rule: str, read: Read, key: str, acknowledged: int) -> None:

@@ -26,17 +26,17 @@ def no_lease() -> None:
 
 def no_validation() -> None:
     """What a tier holds is served without being judged."""
-    InvalidationView.valid = lambda *_: True  # type: ignore[method-assign]  # that is what a mutant is
+    _replace(InvalidationView, "valid", lambda *_: True)
 
 
 def as_of_after_the_computation() -> None:
     """An entry counts as new as the moment at which it was stored."""
-    store = TwoTierCache._store
+    store: Callable[..., Any] = TwoTierCache._store
 
     def late(cache: TwoTierCache, *given: Any) -> Any:
         return store(cache, *(cache._view.as_of() if isinstance(part, AsOf) else part for part in given))
 
-    TwoTierCache._store = late  # type: ignore[method-assign]  # that is what a mutant is
+    _replace(TwoTierCache, "_store", late)
 
 
 def skipped_record() -> None:
@@ -53,23 +53,23 @@ def skipped_record() -> None:
             follow(follower, notice, tail)
         else:
             after = tail._replace(seq=notice.seq)
-            follower._bus.publish(Page(after, bytes(after), [], restart=False))
+            follower._bus.publish(Page(after, bytes(after), tail.seq, [], restart=False))
 
-    RedisInvalidationLog.read_since = leaky  # type: ignore[method-assign]  # that is what a mutant is
-    NodeFollower._follow = deaf  # type: ignore[method-assign]  # that is what a mutant is
+    _replace(RedisInvalidationLog, "read_since", leaky)
+    _replace(NodeFollower, "_follow", deaf)
 
 
 def deps_ignored() -> None:
     """An entry is judged by its own key alone."""
     valid = InvalidationView.valid
-    InvalidationView.valid = lambda view, as_of, key, _: valid(view, as_of, key, ())  # type: ignore[method-assign]  # that is what a mutant is
+    _replace(InvalidationView, "valid", lambda view, as_of, key, _: valid(view, as_of, key, ()))
 
 
 def bus_never_followed() -> None:
     """A child takes the node's word that all is confirmed, and never looks what there was."""
 
     def ignore(cache: TwoTierCache) -> None:
-        cache._bus_words, cache._bus_version = _NO_WORDS, 0
+        cache._bus_words, cache._bus_version, cache._bus_stamp = _NO_WORDS, 0, 0
 
     _after_init(ignore)
 
@@ -82,7 +82,7 @@ def epoch_ignored() -> None:
         tail = view._state[0]
         return valid(view, AsOf(tail.epoch, min(as_of.seq, tail.seq), as_of.generation), key, deps)
 
-    InvalidationView.valid = blind  # type: ignore[method-assign]  # that is what a mutant is
+    _replace(InvalidationView, "valid", blind)
 
 
 def floor_ignored() -> None:
@@ -93,12 +93,19 @@ def floor_ignored() -> None:
         floor = view._state[0].floor
         return valid(view, AsOf(as_of.epoch, max(as_of.seq, floor), as_of.generation), key, deps)
 
-    InvalidationView.valid = blind  # type: ignore[method-assign]  # that is what a mutant is
+    _replace(InvalidationView, "valid", blind)
 
 
 def pending_ignored() -> None:
     """What could not be appended is not remembered."""
-    InvalidationView.pend = lambda *_: None  # type: ignore[method-assign]  # that is what a mutant is
+    _replace(InvalidationView, "pend", lambda *_: None)
+
+
+def _replace(owner: type, name: str, part: object) -> None:
+    """Fails when there is no such part any more: then the mutant must be thought over."""
+    if name not in vars(owner):
+        raise AssertionError(f"{owner.__name__} has no {name}: the mutant takes out nothing")
+    setattr(owner, name, part)
 
 
 def _after_init(change: Callable[[TwoTierCache], None]) -> None:
@@ -108,7 +115,7 @@ def _after_init(change: Callable[[TwoTierCache], None]) -> None:
         init(cache, *given, **named)
         change(cache)
 
-    TwoTierCache.__init__ = changed  # type: ignore[method-assign]  # that is what a mutant is
+    _replace(TwoTierCache, "__init__", changed)
 
 
 MUTANTS: Final[dict[str, Callable[[], None]]] = {

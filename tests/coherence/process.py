@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 from coherence.history import Journal
 from coherence.mutants import MUTANTS, STAGE_MUTANT
@@ -22,6 +21,7 @@ _LIVES = 2
 
 
 def main() -> None:
+    threading.excepthook = _end_program
     settings = decode_settings(sys.stdin.buffer.read())
     if settings.mutant:
         MUTANTS[settings.mutant]()
@@ -60,8 +60,8 @@ def run_threads(settings: ProcessSettings, source: Source) -> None:
             main.beat()
 
     threads = [
-        threading.Thread(target=_or_die(beat), daemon=True),
-        threading.Thread(target=_or_die(lambda: main.run_until(over.is_set)), daemon=True),
+        threading.Thread(target=beat, daemon=True),
+        threading.Thread(target=lambda: main.run_until(over.is_set), daemon=True),
     ]
     for thread in threads:
         thread.start()
@@ -108,27 +108,17 @@ def run_prefork(settings: ProcessSettings, source: Source) -> None:
 
 def _work(desk: Desk, settings: ProcessSettings) -> None:
     workers = [Worker(desk, settings.seed + number) for number in range(settings.workers)]
-    threads = [
-        threading.Thread(target=_or_die(lambda worker=worker: worker.run(settings.steps, settings.seconds)))
-        for worker in workers
-    ]
+    threads = [threading.Thread(target=worker.run, args=(settings.steps, settings.seconds)) for worker in workers]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
 
-def _or_die(body: Callable[[], None]) -> Callable[[], None]:
+def _end_program(failed: threading.ExceptHookArgs) -> None:
     """An error in any thread ends the program: nothing may go missing in silence."""
-
-    def run() -> None:
-        try:
-            body()
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            os._exit(1)
-
-    return run
+    sys.excepthook(failed.exc_type, failed.exc_value or failed.exc_type(), failed.exc_traceback)
+    os._exit(1)
 
 
 if __name__ == "__main__":

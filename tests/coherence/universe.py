@@ -26,8 +26,26 @@ ITEMS: Final = tuple(f"item:{number}" for number in range(4))
 CACHED: Final = ROUTINGS + INFOS + TEMPLATES + RESPONSES + ITEMS
 KEYS: Final = CACHED + USERS
 
-_PREFIXES: Final = ("routing:*", "prompt:p0:*", "prompt:p1:*", "persona:p0:*", "persona:p1:*", "persona:p0:r1:*", "user:*", "item:*")
-_GLOBS: Final = ("persona:*:r1:*", "persona:?1:r[02]:d1", "prompt:*:r2", "persona:*:info", "r*:r0", "*:p[^1]*", "item:[0-1]")
+_PREFIXES: Final = (
+    "routing:*",
+    "prompt:p0:*",
+    "prompt:p1:*",
+    "persona:p0:*",
+    "persona:p1:*",
+    "persona:p0:r1:*",
+    "user:*",
+    "item:*",
+)
+_GLOBS: Final = (
+    "persona:*:r1:*",
+    "persona:?1:r[02]:d1",
+    "prompt:*:r2",
+    "persona:*:info",
+    "r*:r0",
+    "*:p[^1]*",
+    "user:p?",
+    "item:[0-1]",
+)
 
 
 def meant_by(pattern: str) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import redis
 from coherence.checker import Report, check
 from coherence.history import Fault, Journal, now_ns, read_history
 from coherence.settings import ProcessSettings, encode_settings

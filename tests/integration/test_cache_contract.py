@@ -64,13 +64,14 @@ def subject(request: pytest.FixtureRequest, redis_url: str, namespace: str) -> I
     def both(shared: RedisCache | None) -> TwoTierCache:
         return TwoTierCache(LocalCache(100, clock=clock), shared, clock=clock, ttl_jitter=0.0)
 
-    cache: Cache = {
+    kinds: dict[str, Callable[[], Cache]] = {
         "l1": lambda: LocalCache(100, clock=clock),
         "l2": l2,
         "two tiers": lambda: both(l2()),
         "two tiers without a server": lambda: both(None),
         "two tiers from elsewhere": lambda: SeenFromElsewhere(both(l2()), both(l2())),
-    }[request.param]()
+    }
+    cache = kinds[request.param]()
 
     def pass_time(seconds: float) -> None:
         clock.tick(seconds)
@@ -194,7 +195,7 @@ def test_a_ttl_that_is_none_is_refused_and_changes_nothing(cache: Cache, ttl: fl
     assert cache.get("k") == "before"
 
 
-@pytest.mark.parametrize("key", ["", "k" * 1025, "가" * 342, "\ud800", 7, None, b"k", ["k"]], ids=lambda key: repr(key)[:12])
+@pytest.mark.parametrize("key", ["", "k" * 257, "가" * 86, "\ud800", 7, None, b"k", ["k"]], ids=lambda key: repr(key)[:12])
 def test_what_cannot_be_a_key_is_refused_by_a_set(cache: Cache, key: Any) -> None:
     """One clear error of the cache's own, before anything is kept."""
     with pytest.raises(InvalidPatternError, match="key"):
@@ -207,11 +208,9 @@ def test_a_text_that_cannot_be_a_key_is_a_miss_to_a_read(cache: Cache, key: str)
     assert cache.get(key) is MISS
 
 
-@pytest.mark.parametrize(
-    "key", ["k" * 1024, "가" * 341, "*" * 600, "\\" * 1024, "a" * 513], ids=lambda key: f"{key[0]}x{len(key)}"
-)
+@pytest.mark.parametrize("key", ["k" * 256, "가" * 85, "*" * 256, "\\" * 256, "[" * 129], ids=lambda key: f"{key[0]}x{len(key)}")
 def test_a_key_of_any_allowed_length_can_be_set_read_and_deleted(cache: Cache, key: str) -> None:
-    """What `set` takes up to 1024 bytes works for every call, also where a pattern is made of it."""
+    """What `set` takes, up to 256 bytes, works for every call, also where a pattern is made of it."""
     cache.set(key, "value")
     assert cache.get(key) == "value"
     assert cache.delete(key) is True

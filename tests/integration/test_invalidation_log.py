@@ -13,13 +13,13 @@ import pytest
 import redis
 from servers import ValkeyServer
 
-from pipeline.cache import RedisCache, TwoTierCache
+from pipeline.cache import Found, RedisCache, TwoTierCache
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.log import LocalInvalidationLog, RedisInvalidationLog
-from pipeline.cache.tail import Tail
+from pipeline.cache.tail import Page, Tail
 from pipeline.cache.view import InvalidationView
 
 RETENTION_S = 600.0
@@ -189,17 +189,15 @@ def test_a_reader_gets_what_is_new_and_only_that(log: RedisInvalidationLog) -> N
     whole = log.read_since(None)
     assert whole.restart
     assert sorted(whole.records) == [("a", 1), ("b", 2)]
-    assert log.read_since(first) == (first, bytes(first), [], False)
+    assert log.read_since(first) == Page(first, bytes(first), first.seq, [], restart=False)
     second = log.append(["c", "a"])
     page = log.read_since(first)
-    assert (page.tail, page.restart) == (second, False)
+    assert (page.tail, page.after, page.restart) == (second, first.seq, False)
     assert page.records == [("c", 3), ("a", 4)]
     assert page.seen == bytes(second)
 
 
-def test_a_log_keeps_what_is_younger_than_the_retention(
-    log: RedisInvalidationLog, client: redis.Redis, keys: KeySpace
-) -> None:
+def test_a_log_keeps_what_is_younger_than_the_retention(log: RedisInvalidationLog, client: redis.Redis, keys: KeySpace) -> None:
     """Older records go with the next append and the floor rises to them: no living entry needs them."""
     old = log.append(["old:1", "old:2"])
     make_marks_older(client, keys, RETENTION_S - 5)
@@ -269,7 +267,7 @@ def test_a_log_without_a_server_is_never_longer_than_its_limit(batch: int) -> No
         assert len(page.records) <= 20
         assert all(seq > tail.floor for _, seq in page.records)
     assert log.read_since(first).restart == (tail.floor > 0)
-    assert log.read_since(tail) == (tail, bytes(tail), [], False)
+    assert log.read_since(tail) == Page(tail, bytes(tail), tail.seq, [], restart=False)
 
 
 # -- a log that was damaged
@@ -293,9 +291,7 @@ def test_records_that_were_evicted_raise_the_readers_floor(
     assert view.confirm(client.get(keys.tail), 2.0), "what the server holds is what was seen: no further reading"  # type: ignore[arg-type]
 
 
-def test_an_append_after_an_eviction_says_so_to_all(
-    log: RedisInvalidationLog, client: redis.Redis, keys: KeySpace
-) -> None:
+def test_an_append_after_an_eviction_says_so_to_all(log: RedisInvalidationLog, client: redis.Redis, keys: KeySpace) -> None:
     """The floor in the tail itself rises: also a reader that comes later knows what is missing."""
     before = log.append(["a", "k"])
     client.delete(keys.records)
@@ -316,6 +312,7 @@ def test_a_tail_that_is_gone_is_a_new_epoch(log: RedisInvalidationLog, client: r
     assert page.tail.seq == 0
     assert page.records == []
     assert records(client, keys) == {}
+    log.append(["x", "y"])
     client.delete(keys.tail)
     after = log.append(["c"])
     assert after.epoch not in (before.epoch, page.tail.epoch)
@@ -335,10 +332,10 @@ def test_a_seq_that_went_back_is_a_new_epoch_for_all(log: RedisInvalidationLog, 
     assert log.append(["d"]).epoch == page.tail.epoch
 
 
-@pytest.mark.parametrize("garbage", [b"garbage", b"", b"a:b:c", b"e:1", b"e:1:0:0", b"\xff\x00", b":1:0", b"e:-1:0", b"e:1_0:0", b"e: 1:0", b"e:1.5:0"])
-def test_a_tail_that_is_none_is_replaced(
-    log: RedisInvalidationLog, client: redis.Redis, keys: KeySpace, garbage: bytes
-) -> None:
+@pytest.mark.parametrize(
+    "garbage", [b"garbage", b"", b"a:b:c", b"e:1", b"e:1:0:0", b"\xff\x00", b":1:0", b"e:-1:0", b"e:1_0:0", b"e: 1:0", b"e:1.5:0"]
+)
+def test_a_tail_that_is_none_is_replaced(log: RedisInvalidationLog, client: redis.Redis, keys: KeySpace, garbage: bytes) -> None:
     """Reader and appender agree on what a tail is: both begin a new epoch, and go on from there."""
     before = log.append(["a"])
     client.set(keys.tail, garbage, ex=600)
@@ -372,13 +369,15 @@ def test_a_key_of_another_type_costs_no_answer_and_heals_when_it_is_gone(
     assert cache.invalidate("k").durable
     other = TwoTierCache(None, RedisCache(url=redis_url, namespace=namespace, timeout_s=5.0))
     other.get_or_compute("k", lambda: "newer")
-    assert cache.lookup("k")[:2] == ("newer", "l2")  # type: ignore[index]  # a MISS fails here
+    assert cache.lookup("k") == Found("newer", "l2")
     for each in (cache, other):
         each.clear()
         each.close()
 
 
-@pytest.mark.parametrize(("member", "score"), [(b"\xff\xfe", 2), (b"", 2), (b"[open", 2), (b"x" * 9_000, 2), (b"a", "inf"), (b"a", "2.5")], ids=repr)
+@pytest.mark.parametrize(
+    ("member", "score"), [(b"\xff\xfe", 2), (b"", 2), (b"[open", 2), (b"x" * 9_000, 2), (b"a", "inf"), (b"a", "2.5")], ids=repr
+)
 def test_a_record_that_is_none_costs_entries_and_no_answer(
     log: RedisInvalidationLog, client: redis.Redis, keys: KeySpace, redis_url: str, namespace: str, member: bytes, score: Any
 ) -> None:

@@ -1,4 +1,4 @@
-"""The pipeline behind the cache over a real server: the same answers as without, fewer of them computed, none of them another's."""
+"""The pipeline behind the cache over a real server: the same answers, fewer of them computed, none of them another's."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def make(redis_url: str, namespace: str, clock: Clock, responder: CountingRespon
 
     def make_pipeline(catalog: Catalog | None = None, other: CountingResponder | None = None) -> OptimizedPipeline:
         l2 = RedisCache(url=redis_url, namespace=namespace, timeout_s=5.0)
-        cache = TwoTierCache(LocalCache(1000, clock=clock), l2, clock=clock, staleness_bound_s=BOUND_S, max_ttl_s=keys.LONGEST_TTL_S)
+        cache = TwoTierCache(
+            LocalCache(1000, clock=clock), l2, clock=clock, staleness_bound_s=BOUND_S, max_ttl_s=keys.LONGEST_TTL_S
+        )
         made.append(OptimizedPipeline(PersonaPipeline(catalog or load_catalog(), other or responder), cache))
         return made[-1]
 
@@ -147,7 +149,27 @@ def test_without_use_cache_nothing_is_read_and_nothing_kept(
     assert here.process("hello", KEY).cached == "l1"
 
 
-USERS = ["u", "U", "u1", "u:1", "u%3A1", "u*", "*", "[u]", "u\\", "u.", "u-1", "\u00e9", "e\u0301", "a:b", "a", "b", "user:a", "한글", "info"]
+USERS = [
+    "u",
+    "U",
+    "u1",
+    "u:1",
+    "u%3A1",
+    "u*",
+    "*",
+    "[u]",
+    "u\\",
+    "u.",
+    "u-1",
+    "\u00e9",
+    "e\u0301",
+    "a:b",
+    "a",
+    "b",
+    "user:a",
+    "한글",
+    "info",
+]
 
 
 def test_users_who_differ_in_their_id_only_never_share_an_answer(here: OptimizedPipeline, there: OptimizedPipeline) -> None:
@@ -302,9 +324,7 @@ def edited(slug: str, **changes: Any) -> Catalog:
     return Catalog(tuple(personas))
 
 
-def test_a_release_with_an_edited_persona_serves_nothing_of_the_one_before(
-    here: OptimizedPipeline, make: Make
-) -> None:
+def test_a_release_with_an_edited_persona_serves_nothing_of_the_one_before(here: OptimizedPipeline, make: Make) -> None:
     """Both may run at once on one server: each gives its own answers, and says so in every field."""
     info = load_catalog().get("lua").info
     after = make(edited("lua", prompts=msgspec.structs.replace(info.prompts, en="Be another.")))
@@ -429,8 +449,7 @@ def test_preloading_brings_every_persona_into_both_tiers(here: OptimizedPipeline
     """How many there are is told; another process finds them in L2."""
     assert here.preload_common_personas() == 4
     for persona in load_catalog():
-        found = there.cache.lookup(keys.info_key(persona.slug))
-        assert found
+        found = there.cache.fetch(keys.info_key(persona.slug), lambda: pytest.fail("not there"))
         assert found.source == "l2"
 
 

@@ -26,7 +26,9 @@ bracket = st.builds(
     st.sampled_from(["", "^"]),
     st.lists(st.one_of(member, span), min_size=1, max_size=3).filter(lambda parts: parts[0][0] != "^"),
 )
-patterns = st.lists(st.one_of(literal, st.sampled_from(["*", "?", "**", "a*", "a:*"]), bracket), min_size=1, max_size=6).map("".join)
+patterns = st.lists(st.one_of(literal, st.sampled_from(["*", "?", "**", "a*", "a:*"]), bracket), min_size=1, max_size=6).map(
+    "".join
+)
 keys = st.text(LETTERS + SPECIAL + "c5.+&~|", min_size=1, max_size=6)
 
 
@@ -61,11 +63,64 @@ def test_the_server_matches_what_we_match(client: redis.Redis, space: KeySpace, 
 
 @pytest.mark.parametrize(
     "pattern",
-    ["[!a]", "[!a-b]x", "[^!a]", "[a\\]b]", "[\\]]", "[^\\]]", "[c-a]", "[^c-a]", "[a\\-c]", "[\\^a]", "[\\\\]", "[a-c-e]", "[-a]", "a\\", "\\", "**", "*\\", "[a]*", "[[]", "[*]", "[a&&b]", "[a||b]", "[--a]", "[a~~b]"],
+    [
+        "[!a]",
+        "[!a-b]x",
+        "[^!a]",
+        "[a\\]b]",
+        "[\\]]",
+        "[^\\]]",
+        "[c-a]",
+        "[^c-a]",
+        "[a\\-c]",
+        "[\\^a]",
+        "[\\\\]",
+        "[a-c-e]",
+        "[-a]",
+        "a\\",
+        "\\",
+        "**",
+        "*\\",
+        "[a]*",
+        "[[]",
+        "[*]",
+        "[a&&b]",
+        "[a||b]",
+        "[--a]",
+        "[a~~b]",
+    ],
 )
 def test_the_server_matches_what_we_match_in_the_corners(client: redis.Redis, space: KeySpace, pattern: str) -> None:
     """Where Redis's language differs from the shell's, and from the one of regular expressions."""
-    names = {"a", "b", "c", "d", "e", "x", "!", "^", "-", "]", "\\", "[", "*", "&", "|", "~", "ax", "cx", "!x", "ab", "a]", "b]", "]b]", "a\\", "*\\", "-a", "\\]"}
+    names = {
+        "a",
+        "b",
+        "c",
+        "d",
+        "e",
+        "x",
+        "!",
+        "^",
+        "-",
+        "]",
+        "\\",
+        "[",
+        "*",
+        "&",
+        "|",
+        "~",
+        "ax",
+        "cx",
+        "!x",
+        "ab",
+        "a]",
+        "b]",
+        "]b]",
+        "a\\",
+        "*\\",
+        "-a",
+        "\\]",
+    }
     agree(client, space, pattern, names)
 
 

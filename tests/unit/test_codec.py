@@ -273,10 +273,10 @@ def test_only_what_is_immutable_to_its_leaves_is_shared(value_type: Any, frozen:
 
 def test_scalars_of_any_type_are_shared_and_nothing_else() -> None:
     """What JSON has that can be changed is decoded for each caller."""
-    for value in (None, True, 1, 1.5, "text"):
-        assert ANY.shareable(value)
-    for value in ([], {}, [1], {"a": 1}):
-        assert not ANY.shareable(value)
+    for scalar in (None, True, 1, 1.5, "text"):
+        assert ANY.shareable(scalar)
+    for changeable in ([], {}, [1], {"a": 1}):
+        assert not ANY.shareable(changeable)
 
 
 def test_a_codec_is_made_once_for_a_type() -> None:

@@ -236,6 +236,6 @@ def test_a_discard_spares_what_another_thread_has_put_in_its_place() -> None:
 def test_a_slot_gives_each_caller_his_own_value() -> None:
     """And the same object only of what cannot be changed."""
     listed, text = slot([1], 1), slot("text" * 10, 1)
-    assert listed.value(ANY) == listed.value(ANY)
-    assert listed.value(ANY) is not listed.value(ANY)
-    assert text.value(ANY) is text.value(ANY)
+    assert listed.value(Any) == listed.value(Any)
+    assert listed.value(Any) is not listed.value(Any)
+    assert text.value(Any) is text.value(Any)

@@ -91,8 +91,10 @@ class Fleet:
         self.settings: Settings = load_settings(stack.info.environment)
         self.folder = folder
         self._memory = _memory_folder(folder, self._resources)
+        # What a killed node leaves in its directory for temporary files goes with ours.
+        of_nodes = {**environ, **stack.info.environment, "TMPDIR": str(folder)}
         for number in range(1, self.nodes + 1):
-            self._start_node(f"bench{number}@{socket.gethostname()}", {**environ, **stack.info.environment})
+            self._start_node(f"bench{number}@{socket.gethostname()}", of_nodes)
         for name in self._processes:
             self.await_(
                 lambda: worker_is_ready(self.settings.broker_url, name),  # noqa: B023 - called before `name` changes

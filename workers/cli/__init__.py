@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 INTERRUPTED = 130
 
@@ -16,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         sys.unraisablehook = _unraisable
+    _open_closed_streams()
     try:
         code = _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
@@ -23,6 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         _forget_broken_streams()
+        return 1
+    except OSError as error:  # everything else is told within: this one met the output itself
+        _forget_broken_streams()
+        sys.stderr.write(f"error: standard output: {error.strerror}\n")
         return 1
     return code
 
@@ -39,7 +45,7 @@ def _run(arguments: list[str]) -> int:
     except SystemExit as ending:
         code = _exit_code(ending.code)
     except BrokenPipeError:
-        raise
+        raise  # not an error to tell: nobody is there to be told
     except Exception as error:  # noqa: BLE001 - the edge: what is not translated shows itself as a bug
         failure = failure_of(error)
         screen.fail(failure)
@@ -59,6 +65,13 @@ def _unraisable(error: sys.UnraisableHookArgs) -> None:
     # Celery's results unsubscribe in their last moment, even from a server whose loss has just been told in one sentence.
     if getattr(error.object, "__qualname__", "") != "AsyncResult.__del__":
         sys.__unraisablehook__(error)
+
+
+def _open_closed_streams() -> None:
+    """A shell's `>&-` leaves no stream at all: what is written then goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open as long as the process
 
 
 def _forget_broken_streams() -> None:

@@ -96,7 +96,7 @@ def _show(screen: Screen, response: PersonaResponse, total_ms: float) -> None:
 def _read(text: str) -> str:
     if text != "-":
         return text
-    content = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
+    content = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1) if sys.stdin else b""  # none at all: closed by the shell
     if len(content) > MAX_STDIN_BYTES:
         raise CommandError("invalid_request", "user_input", "standard input holds more than 1 MiB", exit_code=BAD_USAGE)
     try:

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from workers.cli import ask, demo, invalidate, up
+from workers.cli import ask, bench, demo, invalidate, up
 
 # A further command: a module of its own with `register`, and its name here. Help shows them in this order.
-COMMANDS = (up, demo, ask, invalidate)
+COMMANDS = (up, demo, ask, invalidate, bench)
 
 program = typer.Typer(
     name="persona",

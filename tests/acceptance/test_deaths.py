@@ -1,0 +1,102 @@
+"""Killed on purpose: what was accepted is answered by another try, or waits where another node will find it."""
+
+from __future__ import annotations
+
+from endpoints import Fault
+from fleet import Fleet, until
+from supervised import alive
+
+from pipeline.models import PersonaRequest
+
+KEY = "urgent-burst-problem_solving"
+
+
+def test_a_request_whose_pool_child_is_killed_is_answered_by_another_try(question: str) -> None:
+    """Promise 9: the caller waits longer, and notices nothing else."""
+    with Fleet(concurrency=1) as fleet:
+        fleet.endpoint.script(Fault("hang"))
+        ticket = fleet.client.submit(question, KEY)
+        until(lambda: fleet.endpoint.calls == 1, "the request is being answered")
+        killed = fleet.node.kill_child()
+        fleet.endpoint.script(Fault())
+        # Celery gives the lost child 10 s to have finished after all, and the next try waits 5 s.
+        assert question in ticket.result(40).content
+        assert fleet.endpoint.calls == 2
+        assert killed not in fleet.node.pids
+        until(lambda: fleet.unacked() + fleet.queued() == 0, "nothing is left")
+
+
+def test_what_a_killed_node_had_begun_is_answered_by_another_one(question: str) -> None:
+    """The message stays with the broker until it is acknowledged. Its time-out of 180 s is moved back rather than waited for."""
+    with Fleet(concurrency=1) as fleet:
+        fleet.endpoint.script(Fault("hang"))
+        ticket = fleet.client.submit(question, KEY)
+        until(lambda: fleet.endpoint.calls == 1, "the request is being answered")
+        children = fleet.node.pids
+        fleet.node.kill()
+        until(lambda: fleet.unacked() == 1, "the message is with the broker")
+        assert not any(alive(pid) for pid in children), "no child is left that would answer as well"
+        fleet.endpoint.script(Fault())
+        pass_visibility_timeout(fleet)
+        fleet.add_node()
+        assert question in ticket.result(30).content
+        until(lambda: fleet.unacked() + fleet.queued() == 0, "nothing is left")
+
+
+def test_a_node_that_is_told_to_end_finishes_what_runs_and_leaves_the_rest(question: str) -> None:
+    """A deployment costs nobody an answer: TERM, and the supervisor waits."""
+    with Fleet(concurrency=1, delay_ms=1000) as fleet:
+        tickets = [fleet.client.submit(f"{question} {number}", KEY) for number in range(4)]
+        until(lambda: fleet.endpoint.calls == 1, "the first is being answered")
+        assert fleet.node.stop()
+        assert fleet.node.exit_code == 0
+        assert f"{question} 0" in tickets[0].result(5).content
+        left = [ticket for ticket in tickets if not ticket.done]
+        assert len(left) == fleet.queued() + fleet.unacked() >= 2
+        fleet.endpoint.script(Fault(delay_ms=1))
+        fleet.add_node()
+        for number, ticket in enumerate(tickets):
+            assert f"{question} {number}" in ticket.result(20).content
+        assert fleet.endpoint.calls == len(tickets)
+
+
+def test_a_broker_that_is_killed_and_returns_loses_nothing(question: str) -> None:
+    """The worker reconnects by itself and goes on with the queue. What it was at has lost its connection to the message: it is
+    given up, and comes back after the time-out.
+    """
+    with Fleet(concurrency=1) as fleet:
+        fleet.endpoint.script(Fault("hang"))
+        running = fleet.client.submit(question, KEY)
+        until(lambda: fleet.endpoint.calls == 1, "one is being answered")
+        waiting = [fleet.client.submit(f"{question} {number}", KEY) for number in range(3)]
+        fleet.broker.kill()
+        fleet.endpoint.script(Fault())
+        fleet.broker.start()
+        for number, ticket in enumerate(waiting):
+            assert f"{question} {number}" in ticket.result(40).content
+        pass_visibility_timeout(fleet)
+        assert question in running.result(30).content
+        until(lambda: fleet.unacked() + fleet.queued() == 0, "nothing is left")
+        assert fleet.node.running
+
+
+def test_requests_in_flight_survive_a_broken_connection(question: str) -> None:
+    """The network drops every connection of the worker at once; each request is answered, to its own sender."""
+    with Fleet(delay_ms=50) as fleet:
+        requests = [PersonaRequest.create(f"{question} {number}", KEY) for number in range(40)]
+        answered = 0
+        for outcome in fleet.client.map(requests, concurrency=20):
+            assert outcome.response is not None, outcome.error
+            assert f"{question} {outcome.index}" in outcome.response.content
+            answered += 1
+            if answered == 5:
+                for client in fleet.queue.client_list():
+                    if client["name"] == "persona-worker":
+                        fleet.queue.client_kill_filter(_id=client["id"])
+        assert answered == len(requests)
+
+
+def pass_visibility_timeout(fleet: Fleet) -> None:
+    """As if the nodes had taken what they have 181 s earlier."""
+    for tag, taken_at_s in fleet.queue.zrange("unacked_index", 0, -1, withscores=True):
+        fleet.queue.zadd("unacked_index", {tag: taken_at_s - 181})

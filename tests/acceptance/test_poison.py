@@ -1,0 +1,183 @@
+"""Messages of a wrong shape: each costs itself and nothing else. Stock Celery's main process ends on most of them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fleet import Fleet, until
+
+from workers import poison
+
+KEY = "calm-flowing-planning"
+CANARY = "Kanarienvogel"
+REQUEST = {"user_input": f"{CANARY}, how do I begin?", "resonance_key": KEY}
+
+
+def envelope(
+    *,
+    body: Any = ([REQUEST], {}, {}),
+    raw_body: Any = None,
+    headers: dict[str, Any] | None = None,
+    properties: dict[str, Any] | None = None,
+    **changes: Any,
+) -> dict[str, Any]:
+    """A message as kombu queues it, with these parts in place of the sound ones."""
+    task_id = str(uuid.uuid4())
+    return {
+        "body": base64.b64encode(json.dumps(body).encode()).decode() if raw_body is None else raw_body,
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"task": "persona.process", "id": task_id, "root_id": task_id, "lang": "py", **(headers or {})},
+        "properties": {
+            "correlation_id": task_id,
+            "delivery_info": {"exchange": "", "routing_key": "persona"},
+            "delivery_tag": task_id,
+            "body_encoding": "base64",
+            **(properties or {}),
+        },
+        **changes,
+    }
+
+
+# What cannot become a message at all: nobody to tell.
+NO_MESSAGE: dict[str, str | bytes] = {
+    "no JSON": "{" + CANARY,
+    "nothing": "",
+    "not UTF-8": b"\xff\xfe" + CANARY.encode(),
+    "100,000 lists in each other": "[" * 100_000,
+    "a list": "[]",
+    "null": "null",
+    "a number": "5",
+    "an empty object": "{}",
+    "no properties": json.dumps(envelope(properties=None) | {"properties": None}),
+    "a tag that is a list": json.dumps(envelope(properties={"delivery_tag": [1]})),
+    "no routing": json.dumps(envelope(properties={"delivery_info": None})),
+    "a body that is a number": json.dumps(envelope(raw_body=5)),
+    "an unknown encoding of the body": json.dumps(envelope(properties={"body_encoding": "rot13"})),
+    "headers that are a list": json.dumps(envelope() | {"headers": [1]}),
+    "an object of an unknown type": json.dumps({"__type__": "nope", "__value__": 1}),
+}
+
+# What has an id: its sender is told.
+NO_TASK: dict[str, dict[str, Any]] = {
+    "null for a body": envelope(body=None),
+    "a number for a body": envelope(body=5),
+    "an object for a body": envelope(body={"args": 1}),
+    "a body of no parts": envelope(body=[]),
+    "a body of three nulls": envelope(body=[None, None, None]),
+    "text for arguments": envelope(body=["abc", {}, {}]),
+    "a body that is no JSON": envelope(raw_body=base64.b64encode(b"{" + CANARY.encode()).decode()),
+    "a body of 100,000 lists in each other": envelope(raw_body=base64.b64encode(b"[" * 100_000).decode()),
+    "a body that is not base64": envelope(raw_body="%%%"),
+    "pickle": envelope(**{"content-type": "application/x-python-serialize"}),
+    "a type that is a number": envelope(**{"content-type": 5}),
+    "an unknown compression": envelope(headers={"compression": "nope"}),
+    "a compression that it is not": envelope(headers={"compression": "application/x-gzip"}),
+    "retries that are text": envelope(headers={"retries": "x"}),
+    "retries below zero": envelope(headers={"retries": -1}),
+    "one time limit": envelope(headers={"timelimit": [5]}),
+    "time limits that are text": envelope(headers={"timelimit": ["a", "b"]}),
+    "a time that is none": envelope(headers={"eta": "never"}),
+    "a time that is a number": envelope(headers={"eta": 5}),
+    "an end that is no time": envelope(headers={"expires": "never"}),
+    "an argument of an unknown type": envelope(body=[[{"__type__": "nope", "__value__": CANARY}], {}, {}]),
+    "an unknown task": envelope(headers={"task": "persona.tomorrow"}),
+    "an old message without arguments' list": envelope(body={"task": "persona.process", "id": "old-1", "args": 5}, headers=None)
+    | {"headers": {}},
+}
+
+# What has no id that could be read, and brings a stock worker into an endless loop of reconnections.
+NO_ID: dict[str, dict[str, Any]] = {
+    "no id": envelope() | {"headers": {"task": "persona.process"}},
+    "an id that is a list": envelope(headers={"id": [1]}),
+    "an id of 10,000 characters": envelope(headers={"id": "x" * 10_000}),
+    "a task that is a list": envelope(headers={"task": ["persona.process"], "id": None}),
+}
+
+
+@pytest.fixture(scope="module", params=["prefork", "threads"])
+def poisoned_fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    with Fleet(pool=request.param) as fleet:
+        yield fleet
+
+
+def dead_letters(fleet: Fleet) -> list[dict[str, Any]]:
+    return [json.loads(letter) for letter in fleet.queue.lrange(poison.DEAD_LETTERS, 0, -1)]
+
+
+def test_what_is_no_message_is_put_aside_and_the_worker_goes_on(poisoned_fleet: Fleet) -> None:
+    """One item is worth one item: the worker neither ends nor reconnects, and the next request is answered."""
+    fleet = poisoned_fleet
+    fleet.queue.delete(poison.DEAD_LETTERS, poison.DEAD_LETTERS_COUNT)
+    connected = fleet.node.log().count("Connected to")
+    for item in NO_MESSAGE.values():
+        fleet.queue.lpush("persona", item)
+    assert fleet.client.ask("Are you still there?", KEY).persona
+    until(lambda: fleet.queued() + fleet.unacked() == 0, "nothing is left")
+    letters = dead_letters(fleet)
+    assert len(letters) == len(NO_MESSAGE) == int(fleet.queue.get(poison.DEAD_LETTERS_COUNT) or 0)
+    assert {letter["queue"] for letter in letters} == {"persona"}
+    assert "{" + CANARY in [letter["item"] for letter in letters]
+    assert 0 < fleet.queue.ttl(poison.DEAD_LETTERS) <= poison.DEAD_LETTERS_TTL_S
+    assert fleet.node.running
+    assert fleet.node.log().count("Connected to") == connected
+    assert CANARY not in fleet.node.log()
+
+
+def test_what_is_no_task_is_refused_and_its_sender_is_told(poisoned_fleet: Fleet) -> None:
+    """Terminal, for the sender too: no task is pending for ever, and none comes back to end the next worker."""
+    fleet = poisoned_fleet
+    fleet.queue.delete(poison.DEAD_LETTERS, poison.DEAD_LETTERS_COUNT)
+    connected = fleet.node.log().count("Connected to")
+    calls = fleet.endpoint.calls
+    for message in (*NO_TASK.values(), *NO_ID.values()):
+        fleet.queue.lpush("persona", json.dumps(message))
+    for name, message in NO_TASK.items():
+        result = fleet.app.AsyncResult(message["headers"].get("id", "old-1"))
+        with pytest.raises(Exception, match=r"message: |persona\.tomorrow") as failed:
+            result.get(timeout=20)
+        assert type(failed.value).__name__ in ("InvalidRequestError", "NotRegistered"), name
+        result.forget()
+    assert fleet.client.ask("Are you still there?", KEY).persona
+    until(lambda: fleet.queued() + fleet.unacked() == 0, "nothing is left")
+    assert len(dead_letters(fleet)) == len(NO_TASK) + len(NO_ID)
+    assert fleet.endpoint.calls <= calls + 1
+    assert fleet.node.running
+    assert fleet.node.log().count("Connected to") == connected
+    assert CANARY not in fleet.node.log()
+
+
+def test_dead_letters_are_bounded(poisoned_fleet: Fleet) -> None:
+    """A flood of garbage fills neither the broker nor anybody's patience."""
+    fleet = poisoned_fleet
+    fleet.queue.delete(poison.DEAD_LETTERS, poison.DEAD_LETTERS_COUNT)
+    flood = poison.MAX_DEAD_LETTERS + 50
+    fleet.queue.lpush("persona", *[f"{{{number}" + "x" * 100_000 * (number == flood - 1) for number in range(flood)])
+    until(lambda: int(fleet.queue.get(poison.DEAD_LETTERS_COUNT) or 0) == flood, "all are counted")
+    letters = dead_letters(fleet)
+    assert len(letters) == poison.MAX_DEAD_LETTERS
+    assert max(len(letter["item"]) for letter in letters) == poison.MAX_ITEM_CHARS
+
+
+@pytest.mark.parametrize("published", ["null", "{", "[1]", '{"properties": {}}'])
+def test_garbage_on_a_broadcast_channel_is_dropped(published: str, poisoned_fleet: Fleet) -> None:
+    """Remote control and invalidations come over channels that nobody acknowledges."""
+    fleet = poisoned_fleet
+    assert fleet.queue.publish("/0.celery.pidbox", published) >= 1
+    assert fleet.client.ask("Are you still there?", KEY).persona
+    assert fleet.app.control.ping(destination=[fleet.node.name], timeout=5)
+    assert fleet.node.running
+
+
+def test_a_task_of_an_older_protocol_is_answered(poisoned_fleet: Fleet) -> None:
+    """Clients of other languages speak Celery's first protocol: the guard lets sound messages of it pass."""
+    fleet = poisoned_fleet
+    task_id = str(uuid.uuid4())
+    body = {"task": "persona.process", "id": task_id, "args": [REQUEST], "kwargs": {}, "retries": 0, "eta": None}
+    fleet.queue.lpush("persona", json.dumps(envelope(body=body) | {"headers": {}}))
+    assert CANARY in fleet.app.AsyncResult(task_id).get(timeout=20)["content"]

@@ -1,0 +1,58 @@
+"""Several processes, a server, and all that may go wrong with them, at random: nothing that was served breaks a promise."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from coherence.mutants import MUTANTS, STAGE_MUTANT
+from coherence.workload import Workload
+
+ROUNDS = 6
+ROUND_S = 2.5
+
+
+def test_no_promise_is_broken_whatever_goes_wrong() -> None:
+    """The short run of what `make check-coherence` does at length. It must also have come near the edges: values in all
+    tiers, stale ones within the bound, invalidations that the server did and did not hear of, every node told of some."""
+    report = Workload(seed=20_250, seconds=14.0).run()
+    figures = json.dumps(report.figures(), indent=1)
+    told = [f"{violation.rule}: {violation.what}\n{violation.read}" for violation in report.violations[:5]]
+    assert not told, "\n".join([figures, *told])
+    assert report.steps > 2_000, figures
+    assert min(report.reads[source] for source in ("l1", "l2", "no")) > 200, figures
+    assert report.written["durable"] > 100, figures
+    assert report.written["not durable"] > 0, figures
+    assert report.applied > 100, figures
+    assert report.stale_in_bound > 0, figures
+    assert report.faults["freeze"] > 3, figures
+    assert len(report.faults) >= 5, figures
+
+
+# What each is seen by, and what brings it out: a bound that is short, or long, or a log that is left as
+# it is, so that nothing else heals it.
+EXPECTED: dict[str, tuple[set[str], dict[str, Any]]] = {
+    "no_lease": ({"bound"}, {"gentle": True, "bound_s": 0.1}),
+    "no_validation": ({"l2"}, {}),
+    "as_of_after_the_computation": ({"l2"}, {}),
+    STAGE_MUTANT: ({"l2"}, {"gentle": True, "bound_s": 1.0}),
+    "skipped_record": ({"l2"}, {"gentle": True}),
+    "deps_ignored": ({"l2"}, {"gentle": True}),
+    "bus_never_followed": ({"node"}, {"gentle": True}),
+    "epoch_ignored": ({"l2"}, {}),
+    "floor_ignored": ({"l2"}, {}),
+    "pending_ignored": ({"process", "node"}, {}),
+}
+
+
+@pytest.mark.parametrize("mutant", sorted(MUTANTS))
+def test_a_protocol_with_a_part_taken_out_is_seen_to_break_its_promise(mutant: str) -> None:
+    """A checker that never objects proves nothing. Most mutants break in the first round; chance has several."""
+    rules, options = EXPECTED[mutant]
+    for seed in range(ROUNDS):
+        report = Workload(seed=seed, seconds=ROUND_S, mutant=mutant, **options).run()
+        assert "value" not in report.rules, "the workload itself is wrong"
+        if rules <= report.rules:
+            return
+    pytest.fail(f"{ROUNDS} rounds did not show {mutant}")

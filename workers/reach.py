@@ -1,0 +1,61 @@
+"""A caller's way to the servers: waits that end, one error for all that libraries raise of a server that is away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from celery import Celery
+from celery.backends.redis import RedisBackend
+from celery.exceptions import BackendError
+from kombu.exceptions import OperationalError
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from workers.errors import QueueUnavailableError
+
+PATIENCE_S: Final = 3.0
+"""How much longer than it said a caller may wait for a result backend that is away."""
+
+
+def bound_waits(app: Celery) -> None:
+    """Make the app's result backend give up within PATIENCE_S. A worker has work to lose and tries for longer."""
+    app.conf.update(
+        redis_socket_timeout=PATIENCE_S / 2,
+        redis_socket_connect_timeout=PATIENCE_S / 2,
+        redis_retry_on_timeout=False,
+        result_backend_always_retry=False,
+    )
+    app.conf.result_backend_transport_options |= {"retry_policy": {"timeout": PATIENCE_S}}
+    backend = app.backend
+    if isinstance(backend, RedisBackend):
+        backend.connparams["retry"] = Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))  # the client's own default: 10
+
+
+def close_results(app: Celery) -> None:
+    """Close the result backend's connections, which `Celery.close` leaves open. Tickets are of no more use then."""
+    backend: Any = app.backend
+    if isinstance(backend, RedisBackend):
+        backend.result_consumer.subscribed_to.clear()  # else each ticket that is collected later would connect to unsubscribe
+        backend.result_consumer.stop()
+        backend.client.close()
+
+
+@contextmanager
+def reaching(what: str) -> Iterator[None]:
+    """Raise QueueUnavailableError when a server cannot be reached within the block."""
+    try:
+        yield
+    except (OperationalError, BackendError, RedisError, OSError) as error:
+        raise _unavailable(what, error) from error
+    except RuntimeError as error:
+        # Celery's word for a result backend that did not come back in time.
+        if not isinstance(error.__cause__, RedisError | OSError):
+            raise
+        raise _unavailable(what, error.__cause__) from error
+
+
+def _unavailable(what: str, error: BaseException) -> QueueUnavailableError:
+    return QueueUnavailableError(f"{what} cannot be reached ({type(error).__name__}): is it running?")
