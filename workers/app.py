@@ -1,20 +1,9 @@
-"""The Celery app."""
+"""The app of worker processes, with its tasks. A program that only asks uses `workers.client`, and does not import this."""
 
 from __future__ import annotations
 
-from celery import Celery
-
-from pipeline.settings import Settings, get_settings
-from workers.request import RedactedTask
-
-
-def make_app(settings: Settings) -> Celery:
-    """An app on `celeryconfig`, with the queue and the results of these settings. Connects on first use."""
-    app = Celery("persona", task_cls=RedactedTask, set_as_current=False)
-    app.config_from_object("celeryconfig")
-    app.conf.update(broker_url=settings.broker_url, result_backend=settings.result_backend_url)
-    return app
-
+from pipeline.settings import get_settings
+from workers.factory import make_app
 
 app = make_app(get_settings())
 app.conf.imports = ("workers.tasks", "workers.processes", "workers.node", "workers.poison")

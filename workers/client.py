@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
@@ -15,13 +16,13 @@ from pipeline.errors import PipelineError
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
 from pipeline.optimized import Equipment, build_cache
 from pipeline.settings import Settings, without_password
-from workers.app import make_app
 from workers.broadcast import Announcer
 from workers.discovery import discover_settings
 from workers.errors import QueueUnavailableError, WorkerError
+from workers.factory import make_app
 from workers.reach import bound_waits, close_results, reaching
 from workers.request import REDACTED
-from workers.ticket import Ticket
+from workers.ticket import QuietResult, Ticket
 
 QUEUE: Final = "persona"
 BULK_QUEUE: Final = "persona.bulk"
@@ -95,6 +96,7 @@ class PersonaClient:
                 queue=queue,
                 argsrepr=REDACTED,
                 kwargsrepr=REDACTED,
+                result_cls=partial(QuietResult, app=self._app),
             )
         return Ticket(result, queue)
 

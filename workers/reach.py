@@ -21,14 +21,18 @@ PATIENCE_S: Final = 3.0
 
 
 def bound_waits(app: Celery) -> None:
-    """Make the app's result backend give up within PATIENCE_S. A worker has work to lose and tries for longer."""
-    app.conf.update(
+    """Make the app's broker and result backend give up within seconds. A worker has work to lose and tries for longer."""
+    conf = app.conf  # new objects: the old ones are the module's, and other apps of this process have them too
+    if conf.broker_transport_options:  # none for RabbitMQ
+        conf.broker_transport_options = {**conf.broker_transport_options, "socket_timeout": PATIENCE_S / 2}
+    conf.task_publish_retry_policy = {**conf.task_publish_retry_policy, "max_retries": 1}
+    conf.result_backend_transport_options = {**conf.result_backend_transport_options, "retry_policy": {"timeout": PATIENCE_S}}
+    conf.update(
         redis_socket_timeout=PATIENCE_S / 2,
         redis_socket_connect_timeout=PATIENCE_S / 2,
         redis_retry_on_timeout=False,
         result_backend_always_retry=False,
     )
-    app.conf.result_backend_transport_options |= {"retry_policy": {"timeout": PATIENCE_S}}
     backend = app.backend
     if isinstance(backend, RedisBackend):
         backend.connparams["retry"] = Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))  # the client's own default: 10

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import celery.exceptions
 from celery.result import AsyncResult
 
@@ -14,6 +16,15 @@ RESULTS = "the result backend"
 
 # A result backend rebuilds errors by name. Only these are taken for what they say: see `_translated`.
 _KNOWN = {error.__name__: error for error in (InvalidRequestError, PermanentModelError, TransientModelError)}
+
+
+class QuietResult(AsyncResult):
+    """A result that can be dropped after its backend has gone."""
+
+    def __del__(self) -> None:
+        # The library unsubscribes here, and raises when the server is away: with nobody to catch it, it would be printed.
+        with suppress(Exception):
+            super().__del__()
 
 
 class Ticket:

@@ -101,7 +101,7 @@ def test_without_a_broker_the_caller_learns_it_within_seconds(question: str) -> 
         began = time.monotonic()
         with pytest.raises(QueueUnavailableError, match="is it running") as failed:
             client.ask(question, KEY)
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 6
         assert PASSWORD not in str(failed.value)
 
 
@@ -116,11 +116,12 @@ def test_a_broker_that_goes_away_ends_the_wait_and_its_return_mends_the_client(f
         getattr(fleet.broker, fault)()
         began = time.monotonic()
         with pytest.raises((AnswerTimeoutError, QueueUnavailableError)):
-            ticket.result(3)
-        assert time.monotonic() - began < 15
+            ticket.result(1)
+        with pytest.raises(QueueUnavailableError):
+            _ = ticket.done
         with pytest.raises(QueueUnavailableError):
             fleet.client.ask(question, KEY)
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 15
         fleet.endpoint.script(Fault())
         fleet.broker.thaw() if fault == "freeze" else fleet.broker.start()
         until(lambda: _answers(fleet, question), "the same client is answered again", bound_s=40)

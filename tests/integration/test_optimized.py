@@ -298,6 +298,16 @@ def test_an_answer_in_the_making_is_not_kept_when_its_routing_is_invalidated(
     assert here.process("hello", KEY).cached == "no"
 
 
+def test_an_answer_built_on_a_routing_that_l1_still_held_does_not_pass_for_newer(
+    here: OptimizedPipeline, there: OptimizedPipeline
+) -> None:
+    """Within the bound L1 may serve the old routing; the answer made from it was invalidated with it, and is not kept."""
+    here.process("first", KEY)
+    there.invalidate("routing:*")
+    assert here.process("second", KEY).cached == "no"  # its routing came from L1; asking L2 for the answer advanced the view
+    assert there.process("second", KEY).cached == "no"
+
+
 def test_invalidate_cache_pattern_tells_how_many_keys_went(here: OptimizedPipeline) -> None:
     """And `clear_cache` takes the rest."""
     here.process("hello", KEY)

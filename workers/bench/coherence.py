@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 
 from celery import Celery
 
-from workers.app import make_app
 from workers.bench import Figures, Progress
 from workers.bench.board import Board
 from workers.bench.cost import measure_get, measure_invalidate
@@ -24,6 +23,7 @@ from workers.bench.fleet import Fleet
 from workers.bench.reach import REACH_S, Moment, reach_figures
 from workers.bench.routes import BUSY_TASK, PROBE_KEY, STOCK_EXCHANGE, STOCK_ROUTING_KEY, STOCK_TASK
 from workers.client import PersonaClient
+from workers.factory import make_app
 
 NODES: Final = 2
 CHILDREN_PER_NODE: Final = 3

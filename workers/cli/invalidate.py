@@ -21,6 +21,9 @@ def invalidate(
         list[str],
         typer.Argument(metavar="PATTERN", help="Keys, with *, ? and \\[abc] as wildcards; quote them.", show_default=False),
     ],
+    wait_s: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=0, max=60, help="Wait so long for the nodes to say they applied it.")
+    ] = 0.5,
     as_json: JsonFlag = False,
 ) -> None:
     """Make every cached entry that matches, or was computed from a match, a miss.
@@ -45,13 +48,15 @@ def invalidate(
                 "not set, so there is no shared cache to invalidate. Start one here with `persona up`, or name yours.",
             )
         started = time.perf_counter()
-        made = client.invalidate(*patterns)
+        made = client.invalidate(*patterns, wait_s=wait_s)
         time_ms = (time.perf_counter() - started) * 1000
         document = {
             "patterns": list(made.patterns),
             "epoch": made.epoch,
             "seq": made.seq,
             "durable": made.durable,
+            "applied": list(made.applied),
+            "silent": list(made.silent),
             "time_ms": time_ms,
         }
         if not made.durable:
@@ -67,4 +72,8 @@ def invalidate(
     else:
         for pattern in made.patterns:
             screen.out.print(f"invalidated {pattern}", markup=False, soft_wrap=True)
+        if made.applied:
+            screen.out.print(f"applied by {', '.join(made.applied)}", markup=False, soft_wrap=True)
+        if made.silent:
+            screen.out.print(f"no word within {wait_s:g} s from {', '.join(made.silent)}", markup=False, soft_wrap=True)
         screen.out.print(f"durable: yes · {shown_ms(time_ms)}", style="dim")

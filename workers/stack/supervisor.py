@@ -113,6 +113,11 @@ class Stack:
             except BaseException:
                 self.stop()
                 raise
+        try:
+            self._signals.raise_received()  # one that came after the last service was ready
+        except BaseException:
+            self.stop()
+            raise
         return self.info
 
     def check(self) -> None:
