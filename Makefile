@@ -5,11 +5,11 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test lint bench lock clean help
+.PHONY: demo test lint check-coherence bench lock clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is
-	@grep -hE '^[a-z.]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
 $(VENV): $(VENV)/.installed ## the environment, with the command .venv/bin/persona
 
@@ -32,6 +32,9 @@ lint: $(VENV)/.installed ## style and types
 
 test: lint ## everything that CI runs
 	@$(PYTEST)
+
+check-coherence: $(VENV)/.installed ## the long random run of the coherence checker, some minutes
+	@PYTHONPATH=tests $(BIN)/python -m coherence --steps 100000
 
 bench: $(VENV)/.installed ## every benchmark
 	@$(BIN)/persona bench

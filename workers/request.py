@@ -22,6 +22,16 @@ class RedactedRequest(Request):
         # The pool child logs from this dict.
         self._request_dict.update(argsrepr=REDACTED, kwargsrepr=REDACTED)
 
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """End what runs, since the connection to the broker and with it the hold on the message is lost: it will come back.
+
+        Celery notes that it did so only after the result backend has been told. If that is away too, the end of the child passes
+        for a revocation, which is final: the caller is given up, and the message dropped when it comes back.
+        """
+        if self.time_start:
+            self._already_cancelled = True
+        super().cancel(pool, signal, emit_retry)
+
     def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002 - whatever was asked for
         info: dict[str, Any] = super().info(safe=True)
         return info

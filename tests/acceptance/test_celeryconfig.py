@@ -14,7 +14,7 @@ from kombu.transport.redis import Channel
 from redbeat.schedulers import RedBeatConfig
 
 import celeryconfig
-from workers.app import make_app
+from workers.factory import make_app
 
 QUEUES = {"persona", "persona.bulk", "maintenance", "celery"}
 

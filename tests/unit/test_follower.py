@@ -413,7 +413,11 @@ def test_what_comes_while_the_pending_is_appended_is_not_forgotten(node: Node) -
     node.server.away = True
     node.follower.receive("", 0, ["a"])
     node.server.away = False
-    node.server.after_append = once(lambda: node.follower.receive("", 0, ["a", "b"]))
+
+    def meanwhile() -> None:
+        node.follower.receive("", 0, ["a", "b"])
+
+    node.server.after_append = once(meanwhile)
     node.follower.beat()
     assert node.bus.words[SETTLED] == 1
     node.follower.beat()

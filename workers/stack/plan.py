@@ -175,7 +175,8 @@ def _addresses(ports: Mapping[str, int], passwords: Mapping[str, str]) -> dict[s
         found["PERSONA_LLM_MODEL"] = MODEL_ID
         found["PERSONA_LLM_API_KEY"] = passwords["model"]
         found["PERSONA_LLM_TEMPERATURE"] = "0"
-        found["PERSONA_LLM_MAX_TOKENS"] = "64"
+        found["PERSONA_LLM_TIMEOUT_S"] = "40"  # a small model on shared processors
+        found["PERSONA_LLM_MAX_TOKENS"] = "48"
     return found
 
 
