@@ -70,8 +70,10 @@ def test_a_broker_that_is_killed_and_returns_loses_nothing(question: str) -> Non
         until(lambda: fleet.endpoint.calls == 1, "one is being answered")
         waiting = [fleet.client.submit(f"{question} {number}", KEY) for number in range(3)]
         fleet.broker.kill()
-        fleet.endpoint.script(Fault())
+        # It cannot tell the result backend either, and learns of the child's end when that is back.
+        until(lambda: "Failed to cancel active request" in fleet.node.log(), "it has given the request up")
         fleet.broker.start()
+        fleet.endpoint.script(Fault())
         for number, ticket in enumerate(waiting):
             assert f"{question} {number}" in ticket.result(40).content
         pass_visibility_timeout(fleet)

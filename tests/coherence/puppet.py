@@ -7,7 +7,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Final, Literal
 
-from faults import SteppedRedisCache, step_into_log
+from faults import SteppedRedisCache, nothing, step_into_log
 
 from pipeline.cache import MISS, LocalCache, TwoTierCache
 
@@ -36,6 +36,11 @@ class Puppet:
 
     def compute(self, key: str, value: object, *deps: str) -> tuple[str, Any]:
         found: tuple[str, Any] = self._call("compute", key, value, *deps)
+        return found
+
+    def compute_reading(self, key: str, value: object, *deps: str) -> tuple[str, Any]:
+        """The same, and the computation's last step is to read something else through the cache: it learns what is new."""
+        found: tuple[str, Any] = self._call("compute_reading", key, value, *deps)
         return found
 
     def respond(self, routing_now: str) -> tuple[str, Any]:
@@ -98,9 +103,13 @@ class _Stage:
         found = self._cache.lookup(key)
         return ("miss", None) if found is MISS else (found.source, found.value)
 
-    def compute(self, key: str, value: object, *deps: str) -> tuple[str, Any]:
+    def compute_reading(self, key: str, value: object, *deps: str) -> tuple[str, Any]:
+        return self.compute(key, value, *deps, last_step=lambda: self._cache.lookup("something else"))
+
+    def compute(self, key: str, value: object, *deps: str, last_step: Callable[[], object] = nothing) -> tuple[str, Any]:
         def computation() -> object:
             self._hold_at("computing")()
+            last_step()
             return value
 
         found = self._cache.fetch(key, computation, deps=deps)

@@ -51,10 +51,12 @@ def there(make_puppet: MakePuppet) -> Puppet:
 # -- processes
 
 
-@pytest.mark.parametrize("pattern", ["a:k:1", "a:*", "a:k:*", "a:?:[1-3]", "*", "dep:1", "dep:*", "d*1"])
-def test_an_invalidation_during_a_computation(here: Puppet, there: Puppet, pattern: str) -> None:
-    """Of the key or of a dependency, in whatever words: the result goes to who asked, and is never served again."""
-    here.begin("computing", "compute", "a:k:1", "old", "dep:1")
+@pytest.mark.parametrize("what", ["compute", "compute_reading"])
+@pytest.mark.parametrize("pattern", ["a:k:1", "a:*", "a:?:[1-3]", "*", "dep:1", "dep:*", "d*1"])
+def test_an_invalidation_during_a_computation(here: Puppet, there: Puppet, pattern: str, what: str) -> None:
+    """Of the key or of a dependency, in whatever words, and whether or not the process has heard of it when it stores the
+    result: that goes to who asked, and is never served again."""
+    here.begin("computing", what, "a:k:1", "old", "dep:1")
     assert there.invalidate(pattern)[2]
     assert here.finish() == ("no", "old")
     assert here.read("a:k:1") == MISSED
@@ -222,7 +224,7 @@ def test_an_invalidation_that_has_not_returned_holds_once_it_is_in_the_log(here:
 
 def test_a_view_that_begins_anew_while_another_thread_judges(redis_url: str, namespace: str) -> None:
     """Redis lost all it had; one thread has an entry of the former epoch in its hands while another learns of the new one. The
-    new one's records say nothing of that entry: it must not be served, nor kept."""
+    new one's records say nothing of that entry, which was invalidated in the former: it must not be served, nor kept."""
     l2 = SteppedRedisCache(redis_url, namespace)
     cache = TwoTierCache(LocalCache(), l2, staleness_bound_s=1e-9)
     other = TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace))
@@ -230,8 +232,9 @@ def test_a_view_that_begins_anew_while_another_thread_judges(redis_url: str, nam
     cache.refresh()
 
     def redis_is_emptied_and_another_thread_hears_of_it() -> None:
-        l2.raw().delete(l2.keys.tail, l2.keys.records, l2.keys.marks, l2.keys.entry("k"))
         assert other.invalidate("k").durable
+        l2.raw().delete(l2.keys.tail, l2.keys.records, l2.keys.marks, l2.keys.entry("k"))
+        assert other.invalidate("another", "and another").durable
         thread = threading.Thread(target=cache.refresh)
         thread.start()
         thread.join()

@@ -14,7 +14,7 @@ from workers.cli.figures import COMPUTED, Figures, Sample, figures_of
 from workers.client import PersonaClient, Progress
 
 TIMEOUT_S: Final = 240.0
-"""For one answer, from when it is the oldest on its way. Long: on a busy machine the local model is slow, and late is no failure."""
+"""For one answer, from when it is the oldest on its way. On a busy machine the local model is slow, and late is no failure."""
 MARGIN_S: Final = 1.0  # beyond the staleness bound: a request's own way to the worker
 ASK_EVERY_S: Final = 0.02
 FAVOURITE: Final = "Lua"
