@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -59,6 +60,7 @@ class NodeFollower:
         self._registry = registry
         self._clock = clock
         self._pending: dict[str, int] = {}
+        self._pending_lock = threading.Lock()  # in a pool of threads the timer and the consumer are two threads
         self.counters = Counters("notices", "in_step", "gaps", "volatile", "malformed", "out_of_reach")
 
     def receive(self, epoch: object, seq: object, patterns: object, invalidation_id: object = None) -> Notice | None:
@@ -99,15 +101,18 @@ class NodeFollower:
             self._bus.settle_volatile(count)
         else:
             # Whoever made them may be gone when Redis is back.
-            self._pending |= dict.fromkeys(patterns, count)
+            with self._pending_lock:
+                self._pending |= dict.fromkeys(patterns, count)
 
     def _append_pending(self, log: InvalidationLog) -> None:
-        pending = self._pending
+        with self._pending_lock:
+            pending = dict(self._pending)
         if pending:
             log.append(tuple(pending))
             self._bus.settle_volatile(max(pending.values()))
-            # Not what another thread has added since.
-            self._pending = {text: count for text, count in self._pending.items() if pending.get(text) != count}
+            with self._pending_lock:
+                # Not what another thread has added since.
+                self._pending = {text: count for text, count in self._pending.items() if pending.get(text) != count}
 
     def _follow(self, notice: Notice, tail: Tail) -> None:
         records = [(text, tail.seq + number) for number, text in enumerate(notice.patterns, start=1)]

@@ -140,10 +140,11 @@ def test_notices_in_the_wrong_order_are_all_applied(node: Node) -> None:
 
 def test_a_notice_that_comes_twice_is_one(node: Node) -> None:
     """A broker may deliver again, and a beat may have been faster."""
-    notice = node.append("a")
+    notice, reads = node.append("a"), node.server.log_reads
     node.follower.receive(*notice)
     node.follower.receive(*notice)
     assert node.patterns() == ["a"]
+    assert node.server.log_reads == reads, "there is nothing to ask"
     later = node.append("b")
     node.follower.beat()
     node.follower.receive(*later)
