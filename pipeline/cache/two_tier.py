@@ -121,7 +121,7 @@ class TwoTierCache:
 
     # -- reading
 
-    def get(self, key: str, default: Any = MISS, *, type: Any = Any) -> Any:
+    def get(self, key: str, default: Any = MISS, type: Any = Any) -> Any:
         """The value, or `default`. `type`: Any for JSON, or a frozen struct that comes back as such."""
         # As `lookup`, with nothing called or made on the way that need not be: this is the hottest path of all.
         now_s = self._clock()
