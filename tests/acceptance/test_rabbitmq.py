@@ -1,0 +1,47 @@
+"""The broadcast on RabbitMQ. Needs a server: `TEST_AMQP_URL=amqp://guest:guest@127.0.0.1:5672// make test`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from fleet import WorkerNode, persona_environ
+from servers import ValkeyServer
+
+from pipeline.models import PersonaRequest
+from pipeline.settings import load_settings
+from workers.client import PersonaClient
+
+URL = os.environ.get("TEST_AMQP_URL", "")
+pytestmark = pytest.mark.skipif(not URL, reason="TEST_AMQP_URL names no RabbitMQ")
+REQUEST = PersonaRequest.create("How do I begin?", "frustrated-burst-seek_advice")
+
+
+@pytest.fixture
+def client() -> Iterator[PersonaClient]:
+    """Two nodes of three children on RabbitMQ, with a bound so long that the lease plays no part."""
+    with ValkeyServer() as cache:
+        results = cache.url_of(1)
+        bound = {"PERSONA_STALENESS_BOUND_S": "60"}
+        options = {"broker_url": URL, "cache_url": cache.url, "result_url": results}
+        nodes = [WorkerNode(**options, concurrency=3, name=f"rabbit{number}", environ=bound) for number in (1, 2)]
+        try:
+            for node in nodes:
+                node.start()
+            with PersonaClient(load_settings(persona_environ(**options) | bound)) as client:
+                yield client
+        finally:
+            for node in nodes:
+                node.close()
+
+
+def test_every_node_applies_an_invalidation(client: PersonaClient) -> None:
+    """The exchange fans out, and no child serves what was there before."""
+    for answered in client.map([REQUEST] * 40):
+        assert answered.response is not None, answered.error
+    done = client.invalidate("persona:lua:*", wait_s=5)
+    assert (done.durable, len(done.applied), done.silent) == (True, 2, ())
+    first = next(iter(client.map([REQUEST])))
+    assert first.response is not None
+    assert first.response.cached == "no"
