@@ -14,6 +14,7 @@ import msgspec
 from pipeline import keys
 from pipeline.cache import AsOf, Found, Invalidation, LocalCache, RedisCache, TwoTierCache, provide_default_cache
 from pipeline.cache.bus import NodeBus
+from pipeline.cache.coherence import Announce
 from pipeline.cache.stats import Counters, percent
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
 from pipeline.persona_pipeline import PersonaPipeline, get_pipeline
@@ -158,7 +159,7 @@ class Equipment(NamedTuple):
     """What a worker lends the caches of its processes: the node's bus, and the way to tell the other nodes."""
 
     bus: NodeBus | None = None
-    announce: Callable[[Invalidation, str | None], None] | None = None
+    announce: Announce | None = None
 
 
 _BARE = Equipment()

@@ -103,8 +103,8 @@ class SteppedLog:
 
 def step_into_log(cache: TwoTierCache) -> SteppedLog:
     """Put a stepped log around the cache's own."""
-    stepped = SteppedLog(cache._log)
-    cache._log = stepped
+    stepped = SteppedLog(cache._coherence.log)
+    cache._coherence.log = stepped
     return stepped
 
 

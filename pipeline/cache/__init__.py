@@ -1,12 +1,13 @@
 """A coherent two-tier cache. Knows nothing of personas: it imports itself, msgspec, redis and the standard library."""
 
+from pipeline.cache.coherence import Invalidation
 from pipeline.cache.decorators import cached, invalidate_cache, provide_default_cache
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import CacheError, InvalidPatternError, SharedTierUnavailableError, UncacheableValueError
 from pipeline.cache.local import LocalCache
 from pipeline.cache.miss import MISS
 from pipeline.cache.shared import RedisCache
-from pipeline.cache.two_tier import Found, Invalidation, TwoTierCache
+from pipeline.cache.two_tier import Found, TwoTierCache
 
 __all__ = [
     "MISS",

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import random
-import secrets
-import struct
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from pipeline.cache.bus import CONFIRMED, SETTLED, STAMP, VERSION, BusState, NodeBus
+from pipeline.cache.bus import STAMP, NodeBus
 from pipeline.cache.codec import Codec, codec_for
+from pipeline.cache.coherence import Announce, Coherence, Invalidation
 from pipeline.cache.entry import AsOf, Entry
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import check_deps, check_key
@@ -25,14 +22,8 @@ from pipeline.cache.nodes import NodeRegistry
 from pipeline.cache.patterns import escape, parse
 from pipeline.cache.shared import NO_SERVER, RedisCache
 from pipeline.cache.stats import Counters
-from pipeline.cache.view import InvalidationView
 
 T = TypeVar("T")
-logger: Final = logging.getLogger(__name__)
-
-# What a process without a bus reads in its place: one that never changes and never confirms anything.
-_NO_WORDS: Final = memoryview(bytes(8 * 9)).cast("q")
-_NO_SECONDS: Final = memoryview(struct.pack("9d", *[-math.inf] * 9)).cast("d")
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -41,22 +32,6 @@ class Found(msgspec.Struct, frozen=True):
     value: Any
     source: str
     degraded: bool = False
-
-
-class Invalidation(NamedTuple):
-    """An invalidation that was made. Its patterns took the seqs up to `seq` of the log `epoch`.
-
-    `durable` is false when Redis was out of reach (or none is configured): it holds in this process and where the broadcast
-    reaches, and is appended when Redis is back. `applied` and `silent`: the nodes that have said so within the time to wait, and
-    those alive that have not.
-    """
-
-    patterns: tuple[str, ...]
-    epoch: str
-    seq: int
-    durable: bool
-    applied: tuple[str, ...] = ()
-    silent: tuple[str, ...] = ()
 
 
 class TwoTierCache:
@@ -80,7 +55,7 @@ class TwoTierCache:
         max_ttl_s: float = 86_400.0,
         ttl_jitter: float = 0.1,
         bus: NodeBus | None = None,
-        announce: Callable[[Invalidation, str | None], None] | None = None,
+        announce: Announce | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         rng: Callable[[], float] = random.random,
@@ -94,30 +69,20 @@ class TwoTierCache:
         self._hit = self.l1.hit
         self.l2 = l2
         self._strict = strict
-        self._bound_s = staleness_bound_s
         self._l1_max_ttl_s = l1_max_ttl_s
         self._max_ttl_s = max_ttl_s
         self._ttl_jitter = ttl_jitter
         self._clock = clock
         self._wall_clock = wall_clock
         self._rng = rng
-        self._bus = bus
-        self._bus_words = bus.words if bus is not None else _NO_WORDS
-        self._bus_seconds = bus.seconds if bus is not None else _NO_SECONDS
-        self._bus_version = -1 if bus is not None else 0  # the bus's version up to which the view has followed it
-        self._bus_stamp = -1
-        self._lease_ends_at_s = -math.inf  # as it was when the bus bore that stamp; it may have been renewed since
-        self._volatile_seen = self._bus_words[SETTLED]
-        self._announce = announce
-        self._view = InvalidationView()
         self._counters = Counters("l2_hits", "l2_misses", "computed", "fills_discarded", "degraded")
-        self._log: InvalidationLog
-        if l2 is None:
-            self._log = LocalInvalidationLog()
-            self._view.apply(self._log.read_since(None), math.inf)  # nobody else appends: it is confirmed for ever
-        else:
-            self._log = RedisInvalidationLog(l2.connection, l2.keys, retention_s=max_ttl_s)
-        self._registry = NodeRegistry(l2.connection, l2.keys) if l2 is not None else None
+        log: InvalidationLog = LocalInvalidationLog()
+        registry = None
+        if l2 is not None:
+            log = RedisInvalidationLog(l2.connection, l2.keys, retention_s=max_ttl_s)
+            registry = NodeRegistry(l2.connection, l2.keys)
+        self._coherence = Coherence(log, registry, bound_s=staleness_bound_s, bus=bus, announce=announce, clock=clock)
+        self._view = self._coherence.view
 
     # -- reading
 
@@ -125,7 +90,8 @@ class TwoTierCache:
         """The value, or `default`. `type`: Any for JSON, or a frozen struct that comes back as such."""
         # As `lookup`, with nothing called or made on the way that need not be: this is the hottest path of all.
         now_s = self._clock()
-        if self._bus_words[STAMP] == self._bus_stamp and now_s < self._lease_ends_at_s:
+        coherence = self._coherence
+        if coherence.words[STAMP] == coherence.stamp and now_s < coherence.lease_ends_at_s:
             slot = self._hit(key, now_s, self._view.generation)
             if slot is not None:
                 if slot.shared is not COPY and slot.type is type:
@@ -140,7 +106,7 @@ class TwoTierCache:
     def lookup(self, key: str, *, type: Any = Any) -> Found | MissType:
         """The value and where it came from, or MISS."""
         now_s = self._clock()
-        if self._confirmed(now_s):
+        if self._coherence.leased(now_s):
             slot = self._hit(key, now_s, self._view.generation)
             if slot is not None:
                 try:
@@ -149,43 +115,10 @@ class TwoTierCache:
                     self.l1.reject(key, slot)
         return self._lookup_beyond(key, codec_for(type), now_s)
 
-    def _confirmed(self, now_s: float) -> bool:
-        """Whether L1 may serve by what is known: the lease. Without it, a frozen or cut-off process would serve for ever."""
-        if self._bus_words[STAMP] == self._bus_stamp and now_s < self._lease_ends_at_s:
-            return True
-        # In this order, the reverse of the writer's: what is read here vouches for no more than is followed below.
-        stamp = self._bus_words[STAMP]
-        confirmed_at_s = self._bus_seconds[CONFIRMED]
-        if self._bus_words[VERSION] != self._bus_version:
-            state = self._follow()
-            if state is None:
-                return False
-            confirmed_at_s = state.confirmed_at_s
-        self._lease_ends_at_s = max(confirmed_at_s, self._view.confirmed_at_s) + self._bound_s
-        self._bus_stamp = stamp
-        return now_s < self._lease_ends_at_s
-
-    def _follow(self) -> BusState | None:
-        """Take what is new on the bus into the view; None when it cannot be had from there, so that Redis must be asked."""
-        state = self._bus.read(self._view.known, self._volatile_seen) if self._bus is not None else None
-        if state is None:
-            return None
-        if state.volatile:
-            self._view.pend(state.volatile)
-            self._volatile_seen = state.volatile_count
-            if self.l2 is None:
-                self._append_pending()
-        if state.page is not None:
-            self._view.apply(state.page, state.confirmed_at_s)
-        elif not state.empty:
-            return None
-        self._bus_version = state.version
-        return state
-
     def _lookup_beyond(self, key: str, codec: Codec[Any], now_s: float) -> Found | MissType:
         """What L1 may not serve at once: because it is not there, was judged by older records, or the lease has run out."""
         slot = self._judged_slot(key, now_s)
-        if slot is not None and self._confirmed(now_s):
+        if slot is not None and self._coherence.leased(now_s):
             return self._serve(slot, codec, key)
         if self.l2 is None:
             self.l1.count(hit=False)
@@ -249,23 +182,17 @@ class TwoTierCache:
         """The entry's bytes, after the view has caught up with the log as it stood when they were read; and the generation
         before that, from which on what is invalidated here counts against them. None when the view cannot judge them, nor
         anything else now: another thread has taken it to another epoch."""
-        self._append_pending()
+        self._coherence.append_pending()
         generation = self._view.generation
         asked_at_s = self._clock()
         raw, tail = l2.read(key)
-        if not self._view.confirm(tail, asked_at_s):
-            self._view.apply(self._log.read_since(self._view.known), asked_at_s)
-            if not self._view.covers(tail):
-                return None
-        return raw, generation
+        return (raw, generation) if self._coherence.catch_up(tail, asked_at_s) else None
 
     # -- computing
 
     def as_of(self) -> AsOf:
         """What this process knows of the log. Take it before the first input of a computation is read, and pass it on."""
-        if not self._confirmed(self._clock()):
-            self.refresh()  # else what others have invalidated since would void the computation's result when it is there
-        return self._view.as_of()
+        return self._coherence.as_of()
 
     def get_or_compute(
         self,
@@ -382,37 +309,7 @@ class TwoTierCache:
         texts = tuple(parse(pattern).text for pattern in patterns)
         if not texts:
             raise ValueError("patterns: none given; '*' means every key")
-        expected = self._nodes_to_wait_for(wait_s)
-        try:
-            self._append_pending()
-            tail = self._log.append(texts)
-        except SharedTierUnavailableError:
-            self._view.pend(texts)
-            known = self._view.as_of()
-            done = Invalidation(texts, known.epoch, known.seq, durable=False)
-            self._tell(done, None)
-            return done
-        done = Invalidation(texts, tail.epoch, tail.seq, durable=self.l2 is not None)
-        invalidation_id = secrets.token_hex(8) if expected else None
-        self._tell(done, invalidation_id)  # before it is applied here: the caller goes on after both, the others need not wait
-        if not self.refresh():
-            self._view.pend(texts)  # it holds elsewhere; here too from now on, and once more when Redis is back
-        if invalidation_id is None or self._registry is None:
-            return done
-        applied, silent = self._registry.wait(invalidation_id, expected, wait_s)
-        return done._replace(applied=tuple(applied), silent=tuple(silent))
-
-    def _nodes_to_wait_for(self, wait_s: float) -> list[str]:
-        if wait_s <= 0 or self._registry is None or self._announce is None:
-            return []
-        try:
-            return self._registry.alive()
-        except SharedTierUnavailableError:
-            return []
-
-    def _tell(self, done: Invalidation, invalidation_id: str | None) -> None:
-        if self._announce is not None:
-            self._announce(done, invalidation_id)
+        return self._coherence.invalidate(texts, wait_s)
 
     def delete_pattern(self, pattern: str) -> int:
         """Invalidate what matches and remove its bytes; how many keys went, of either tier. Entries that depend on a match become
@@ -431,26 +328,7 @@ class TwoTierCache:
 
     def refresh(self) -> bool:
         """Catch up with the log and renew the lease; whether Redis could be asked."""
-        asked_at_s = self._clock() if self.l2 is not None else math.inf
-        try:
-            self._append_pending()
-            self._view.apply(self._log.read_since(self._view.known), asked_at_s)
-        except SharedTierUnavailableError:
-            return False
-        return True
-
-    def _append_pending(self) -> None:
-        """Append first what could not be appended when it was asked for: nothing is read from L2 before that."""
-        pending = self._view.pending
-        if pending:
-            tail = self._log.append(tuple(pending))
-            asked_at_s = self._clock() if self.l2 is not None else math.inf
-            self._view.apply(self._log.read_since(self._view.known), asked_at_s)
-            # First known from the log, then no longer pending: in between another thread would serve what is neither.
-            if not self._view.covers(bytes(tail)):
-                return  # another thread has taken the view elsewhere: appended once more at the next turn
-            self._view.settle(pending)
-            logger.info("cache.pending_appended", extra={"patterns": len(pending)})
+        return self._coherence.refresh()
 
     # -- observing
 

@@ -123,7 +123,7 @@ def test_without_a_notice_the_lease_bounds_it() -> None:
         _answer(fleet, 1)
         _ask_all(fleet, 4, 4)
         _answer(fleet, 2)
-        fleet.client.cache._announce = None
+        fleet.client.cache._coherence.announce = None
         fleet.client.invalidate("persona:lua:*")
         # Served fresh by all within the bound and the next beat; polled, as the clock is the nodes'.
         until(lambda: _ask_some(fleet) == {"version 2"}, "no old answer is served")

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from pipeline.cache import AsOf, TwoTierCache
+from pipeline.cache.coherence import NO_WORDS
 from pipeline.cache.follower import NodeFollower
 from pipeline.cache.log import RedisInvalidationLog
 from pipeline.cache.tail import Page, Tail
-from pipeline.cache.two_tier import _NO_WORDS
 from pipeline.cache.view import InvalidationView
 
 STAGE_MUTANT: Final = "as_of_of_the_last_stage"
@@ -21,7 +21,7 @@ STAGE_MUTANT: Final = "as_of_of_the_last_stage"
 
 def no_lease() -> None:
     """L1 serves what it has for as long as nobody tells it better."""
-    _after_init(lambda cache: setattr(cache, "_bound_s", math.inf))
+    _after_init(lambda cache: setattr(cache._coherence, "bound_s", math.inf))
 
 
 def no_validation() -> None:
@@ -69,7 +69,8 @@ def bus_never_followed() -> None:
     """A child takes the node's word that all is confirmed, and never looks what there was."""
 
     def ignore(cache: TwoTierCache) -> None:
-        cache._bus_words, cache._bus_version, cache._bus_stamp = _NO_WORDS, 0, 0
+        known = cache._coherence
+        known.words, known.version, known.stamp = NO_WORDS, 0, 0
 
     _after_init(ignore)
 

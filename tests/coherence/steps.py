@@ -48,7 +48,9 @@ class Desk:
             bus=bus,
             announce=self._announce,
         )
-        self.cache._log = RedisInvalidationLog(l2.connection, l2.keys, retention_s=RETENTION_S, max_records=settings.max_records)
+        self.cache._coherence.log = RedisInvalidationLog(
+            l2.connection, l2.keys, retention_s=RETENTION_S, max_records=settings.max_records
+        )
 
     def new_id(self) -> str:
         return f"{os.getpid()}-{next(self._ids)}"

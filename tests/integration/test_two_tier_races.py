@@ -142,7 +142,7 @@ def test_an_answer_of_the_log_that_comes_late_does_not_bring_back_what_was_inval
     """A thread that asked the log later may have been answered earlier: a process's first readers race. A read that went to
     L2 after the invalidation is not misled by the other's older answer."""
     fill(there, "k", "old")
-    earlier_answer = here._log.read_since(None)
+    earlier_answer = here._coherence.log.read_since(None)
     there.invalidate("k")
     apply = here._view.apply
 
@@ -258,7 +258,7 @@ def test_a_view_that_was_taken_to_another_epoch_judges_nothing_that_was_read_her
     fill(here, "k", "old")
     if held_by == "l2":
         here.l1.clear()
-    answer_of_the_lost_log = here._log.read_since(None)
+    answer_of_the_lost_log = here._coherence.log.read_since(None)
     shared(here).raw().delete(shared(here).keys.tail)
     assert there.invalidate("k").durable
     clock.tick(BOUND_S)
