@@ -120,10 +120,10 @@ def test_two_users_never_share_an_answer(fleet: Fleet, question: str) -> None:
     assert fleet.endpoint.calls == calls + 4
 
 
-@pytest.fixture(scope="module", params=["prefork", "threads", "solo"])
+@pytest.fixture(scope="module", params=["prefork", "threads", "solo", "gevent"])
 def pool_fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
     pool: Pool = request.param
-    concurrency = {"prefork": 2, "threads": 4, "solo": 1}[pool]
+    concurrency = {"prefork": 2, "threads": 4, "solo": 1, "gevent": 50}[pool]
     with Fleet(pool=pool, concurrency=concurrency, delay_ms=5) as fleet:
         yield fleet
 
