@@ -35,7 +35,6 @@ broker_transport_options = (
     if not _settings.broker_url.startswith("amqp")
     else {}
 )
-visibility_timeout = _VISIBILITY_TIMEOUT_S
 
 # -- what is queued
 task_default_queue = "persona"
@@ -76,7 +75,7 @@ result_expires = 3600
 result_extended = False  # would keep the arguments, that is what users wrote, beside each result
 result_backend_always_retry = True
 result_backend_max_retries = 3  # the default retries for ever
-result_backend_transport_options = {"visibility_timeout": _VISIBILITY_TIMEOUT_S, "retry_policy": {"timeout": 5.0}}
+result_backend_transport_options = {"retry_policy": {"timeout": 5.0}}
 redis_socket_timeout = 5  # the default holds a pool process for 120 s
 redis_socket_connect_timeout = 2
 redis_socket_keepalive = True
