@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test lint check-coherence bench lock clean help
+.PHONY: demo test test-browser lint check-coherence bench lock clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -33,16 +33,27 @@ lint: $(VENV)/.installed ## style and types
 test: lint ## everything that CI runs
 	@$(PYTEST)
 
+test-browser: $(VENV)/.installed ## Flower's page in a real Chromium, which must be installed (apt-get install chromium)
+	@$(BIN)/python -c 'from workers.bench.browser import Browser; Browser().close()'
+	@$(PYTEST) tests/acceptance/test_fleet_page.py
+
 check-coherence: $(VENV)/.installed ## the long random run of the coherence checker, some minutes
 	@PYTHONPATH=tests $(BIN)/python -m coherence --steps 100000
 
-bench: $(VENV)/.installed ## every benchmark
-	@$(BIN)/persona bench
+$(VENV)/.peers: $(VENV)/.installed requirements/bench.lock requirements/peers.lock
+	@$(PIP) install --require-hashes --no-deps -r requirements/bench.lock -r requirements/peers.lock
+	@touch $@
 
+bench: $(VENV)/.peers ## every benchmark, beside its peers; renews docs/benchmarks.md
+	@$(BIN)/persona bench --out docs
+
+COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --upgrade --no-annotate --no-header --no-emit-index-url
 lock: $(VENV)/.installed ## make the lock files anew, at today's versions
-	@$(BIN)/uv pip compile -q --universal --generate-hashes --upgrade --no-annotate --no-header --no-emit-index-url pyproject.toml -o requirements/runtime.lock
-	@$(BIN)/uv pip compile -q --universal --generate-hashes --upgrade --no-annotate --no-header --no-emit-index-url --extra local-llm --extra dev pyproject.toml -o requirements/dev.lock
-	@$(BIN)/uv pip compile -q --universal --generate-hashes --upgrade --no-deps --no-annotate --no-header --no-emit-index-url requirements/model.in -o requirements/model.lock
+	@$(COMPILE) pyproject.toml -o requirements/runtime.lock
+	@$(COMPILE) --extra local-llm --extra dev pyproject.toml -o requirements/dev.lock
+	@$(COMPILE) --extra bench -c requirements/dev.lock pyproject.toml -o requirements/bench.lock
+	@$(COMPILE) --no-deps requirements/model.in -o requirements/model.lock
+	@$(COMPILE) --no-deps requirements/peers.in -o requirements/peers.lock
 
 clean: ## remove the environment and what was made
 	@rm -rf $(VENV) .persona build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -45,7 +45,7 @@ task_queues = tuple(
 task_default_exchange = "persona"
 task_default_routing_key = "persona"
 task_create_missing_queues = False  # a mistyped queue is an error at the caller, not a list that nobody reads
-task_routes = {"cache.preload": {"queue": "maintenance"}, "cache.maintain": {"queue": "maintenance"}}
+task_routes = {name: {"queue": "maintenance"} for name in ("cache.preload", "cache.renew", "cache.maintain")}
 task_serializer = "json"  # pickle would run what it reads
 accept_content = ["json"]
 result_serializer = "json"
@@ -58,20 +58,20 @@ task_acks_late = True  # a task lost with its worker is given to another one
 task_reject_on_worker_lost = True  # also when only the pool child died
 task_retry_on_worker_lost = True  # bounded by the task's max_retries: a task that kills its child does not go on for ever
 worker_prefetch_multiplier = 1  # tasks take seconds: none should wait behind a busy process while another is free
-task_soft_time_limit = 45  # both well below the visibility time-out
-task_time_limit = 60
+task_soft_time_limit = 75  # a wait for another's answer and a model call; both well below the visibility time-out
+task_time_limit = 85
 task_track_started = True
 worker_cancel_long_running_tasks_on_connection_loss = True  # its message goes to another worker: no twin beside it
 worker_deduplicate_successful_tasks = True  # a message that came back after its task had succeeded is dropped
 worker_soft_shutdown_timeout = 30  # what runs may end; the rest returns to the queue
-worker_enable_soft_shutdown_on_idle = True
+worker_enable_soft_shutdown_on_idle = False  # it would be 30 s for nothing at every stop; postponed tasks return to the queue
 worker_proc_alive_timeout = 30  # a child that imports slowly on a busy machine is not killed for it
 worker_eta_task_limit = 1000  # a flood of postponed tasks does not fill the worker's memory
 worker_disable_rate_limits = True  # none are used; the bookkeeping goes
 
 # -- results
 result_backend = _settings.result_backend_url
-result_expires = 3600
+result_expires = _settings.result_ttl_s
 result_extended = False  # would keep the arguments, that is what users wrote, beside each result
 result_backend_always_retry = True
 result_backend_max_retries = 3  # the default retries for ever
@@ -88,7 +88,15 @@ task_send_sent_event = False  # one more message a task, for what task-received 
 
 # -- beat: schedule and lock in Redis, so that a second beat is a spare and not a double
 beat_scheduler = "redbeat.RedBeatScheduler" if not _settings.broker_url.startswith("amqp") else "celery.beat.PersistentScheduler"
-beat_max_loop_interval = 10
-redbeat_lock_timeout = 60  # the default leaves the fleet without beat for 25 minutes after a crash
+beat_max_loop_interval = min(10.0, _settings.beat_lock_s / 6)
+redbeat_lock_timeout = _settings.beat_lock_s  # the default leaves the fleet without beat for 25 minutes after a crash
 redbeat_key_prefix = "persona:redbeat:"
-beat_schedule: dict[str, object] = {}
+if not _settings.broker_url.startswith("amqp"):
+    redbeat_redis_url = _settings.broker_url
+    redbeat_redis_options = {**_SOCKET, "retry_period": 30}  # it outlives a short outage; after a longer one it is started anew
+# A run that nobody has begun when the next one is due is dropped. `every_s` lets the task see that its slot runs once, also with
+# two beats that know nothing of each other.
+beat_schedule = {
+    task: {"task": task, "schedule": every_s, "kwargs": {"every_s": every_s}, "options": {"expires": every_s}}
+    for task, every_s in (("cache.preload", _settings.preload_interval_s), ("cache.maintain", 60.0))
+}

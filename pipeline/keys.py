@@ -67,6 +67,11 @@ def response_key(slug: str, request: PersonaRequest, made_by: str) -> str:
     return f"persona:{slug}:{request.resonance_key}:{digest}"
 
 
+def resonance_of(response_key: str) -> str:
+    """The resonance key within an answer's."""
+    return response_key.split(":")[2]
+
+
 def response_ttl_s(context: ChatContext | None) -> int:
     return PERSONAL_TTL_S if context is not None and context.is_personal else RESPONSE_TTL_S
 

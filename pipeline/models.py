@@ -26,12 +26,15 @@ TONES: Final = (
 )
 PACES: Final = ("burst", "flowing", "contemplative", "medium")
 INTENTS: Final = ("seek_advice", "problem_solving", "learning", "validation", "planning", "reflection")
+RESONANCES: Final = tuple(f"{tone}-{pace}-{intent}" for tone in TONES for pace in PACES for intent in INTENTS)
+"""Every resonance key."""
 INTENT_SPELLINGS: Final = {"seeking_advice": "seek_advice"}
 
 MAX_INPUT_CHARS: Final = 8_000
 MAX_USER_ID_CHARS: Final = 128
 MAX_NAME_CHARS: Final = 80
 MAX_MESSAGES: Final = 50
+MAX_AGE_S: Final = 7 * 86_400
 
 Language = Literal["en", "ko"]
 Source = Literal["l1", "l2", "joined", "stale", "no"]
@@ -98,13 +101,16 @@ class ChatContext(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 class PersonaRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One request as it travels: plain JSON, so that a producer in any language can send it.
 
-    Build it with `create` or `from_wire`; both validate and normalise.
+    Build it with `create` or `from_wire`; both validate and normalise. `max_age_s` limits what may be served past its time to
+    live, while it is computed anew or when the model fails: no answer that was computed longer ago; 0 is none at all, None as
+    the workers' grace has it. Answers within their time to live are served whatever it says.
     """
 
     user_input: str
     resonance_key: str
     context: ChatContext | None = None
     use_cache: bool = True
+    max_age_s: float | None = None
 
     @classmethod
     def create(
@@ -113,6 +119,7 @@ class PersonaRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
         resonance_key: object,
         context: ChatContext | dict[str, Any] | None = None,
         use_cache: bool = True,
+        max_age_s: float | None = None,
     ) -> Self:
         """A validated, normalised request. Raises InvalidRequestError naming the field, the value and what is allowed."""
         return cls(
@@ -120,6 +127,7 @@ class PersonaRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
             resonance_key=str(ResonanceKey.parse(resonance_key)),
             context=_context(context),
             use_cache=_flag("use_cache", use_cache),
+            max_age_s=_age("max_age_s", max_age_s),
         )
 
     @classmethod
@@ -210,6 +218,16 @@ def _flag(field: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise InvalidRequestError(field, f"expected true or false, got {_kind(value)}")
     return value
+
+
+def _age(field: str, value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidRequestError(field, f"expected seconds as a number, got {_kind(value)}")
+    if not 0 <= value <= MAX_AGE_S:
+        raise InvalidRequestError(field, f"{_quote(value)}; expected 0 to {MAX_AGE_S} seconds")
+    return float(value)
 
 
 def _context(value: object) -> ChatContext | None:

@@ -3,25 +3,61 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from pipeline import keys
-from pipeline.cache import AsOf, Found, Invalidation, LocalCache, RedisCache, TwoTierCache, provide_default_cache
+from pipeline.cache import MISS, AsOf, Found, Grace, Invalidation, LocalCache, RedisCache, TwoTierCache, provide_default_cache
 from pipeline.cache.bus import NodeBus
 from pipeline.cache.coherence import Announce
-from pipeline.cache.stats import Counters, percent
-from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
+from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.stats import percent
+from pipeline.errors import ModelError, TransientModelError
+from pipeline.figures import Reporter, build_reporter
+from pipeline.figures.records import Role
+from pipeline.figures.tally import ANSWERED, FAILED
+from pipeline.hot import HotKeys, HotSet, Recent, Teller
+from pipeline.models import RESONANCES, ChatContext, PersonaRequest, PersonaResponse, ResonanceKey
 from pipeline.persona_pipeline import PersonaPipeline, get_pipeline
 from pipeline.personas import PersonaInfo
 from pipeline.prompts import PromptTemplate, template_version
 from pipeline.routing import Routing
 from pipeline.settings import Settings, get_settings
+
+LONGEST_WAIT_S: Final = 30.0
+"""For another's answer. With a model call of its own after that, a task stays within its limit."""
+REFRESH_PAUSE_S: Final = 5.0
+"""How long the fleet waits with sending an answer past its time to live to be computed anew once more: a model that fails is
+not asked at the rate of the requests."""
+WARMED: Final = 200
+"""How many of the hottest answers a process begins with."""
+
+Refresh = Callable[[PersonaRequest], None]
+"""Has a request answered anew, by somebody else. Neither raises nor waits."""
+Renewed = Literal["computed", "joined", "fresh", "away"]
+"""What came of a renewal: computed here, or by somebody else; not needed; or not begun, since Redis is out of reach."""
+
+
+class Sought(NamedTuple):
+    """What a request was looked for by, and the answer if it was found. No key: without asking somebody there is none."""
+
+    key: str
+    deps: tuple[str, ...]
+    response: PersonaResponse | None
+
+
+class Stages(NamedTuple):
+    """How many of the stages before an answer are in both tiers."""
+
+    personas: int
+    routes: int
+    templates: int
 
 
 class OptimizedPipeline:
@@ -31,11 +67,30 @@ class OptimizedPipeline:
     only to that user's own. What the cache holds of another release (other prompts, model or parameters) is not served.
     """
 
-    def __init__(self, pipeline: PersonaPipeline, cache: TwoTierCache, *, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        pipeline: PersonaPipeline,
+        cache: TwoTierCache,
+        *,
+        grace_s: float = 0.0,
+        refresh: Refresh | None = None,
+        reporter: Reporter | None = None,
+        recent: Recent | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`grace_s`: how long an answer is kept past its time to live. `refresh`: called with a request whose answer was served
+        past its time to live, and with its key, to have it answered anew by somebody else; it must neither raise nor wait.
+        `reporter`: tells the fleet what this process counts; without one it counts for itself. Closed with the pipeline.
+        `recent`: is told what is asked for, but for personal requests.
+        """
         self.pipeline = pipeline
         self.cache = cache
+        self._grace_s = grace_s
+        self._refresh = refresh
         self._clock = clock
-        self._counters = Counters("requests", "hits", "time_us")
+        self._note = None if recent is None else recent.note
+        self.reporter = Reporter() if reporter is None else reporter
+        self._tally = self.reporter.tally
         self._catalog_version = pipeline.catalog.version
         self._made_by = {
             persona.slug: _digest(self._catalog_version, template_version(persona.info), pipeline.responder.fingerprint)
@@ -48,47 +103,145 @@ class OptimizedPipeline:
         resonance_key: str,
         context: ChatContext | dict[str, Any] | None = None,
         use_cache: bool = True,
+        max_age_s: float | None = None,
     ) -> PersonaResponse:
-        """Answer one input. Without `use_cache` nothing is read from the cache and nothing kept.
+        """Answer one input. Without `use_cache` nothing is read from the cache and nothing kept. `max_age_s`: see PersonaRequest.
 
         Raises InvalidRequestError, and the ModelErrors of the responder; never because Redis is away.
         """
-        return self.process_request(PersonaRequest.create(user_input, resonance_key, context, use_cache))
+        return self.process_request(PersonaRequest.create(user_input, resonance_key, context, use_cache, max_age_s))
 
-    def process_request(self, request: PersonaRequest) -> PersonaResponse:
-        """Answer a validated request. `cached` says where the answer came from."""
+    def process_request(self, request: PersonaRequest, *, counted: bool = True, tried_again: bool = False) -> PersonaResponse:
+        """Answer a validated request. `cached` says where the answer came from.
+
+        Not `counted`: nobody has asked, an answer is renewed. `tried_again`: after a TransientModelError the caller tries once
+        more, so that the request has not failed yet.
+        """
         started = self._clock()
-        found = self._fetch(request) if request.use_cache else Found(self.pipeline.process_request(request), "no")
+        try:
+            found = self._fetch(request, counted) if request.use_cache else Found(self.pipeline.process_request(request), "no")
+        except Exception as error:
+            if counted and not (tried_again and isinstance(error, TransientModelError)):
+                self._tally.record(FAILED, (self._clock() - started) * 1000)
+            raise
+        return self._served(found, started, counted=counted)
+
+    def seek(self, request: PersonaRequest, *, wait: bool = True) -> Sought:
+        """Look for the answer and compute none. What was found is served and counted as `process_request` does it.
+
+        Without `wait` nobody is asked: what this process cannot tell by itself is not found.
+        """
+        started = self._clock()
+        as_of = self.cache.as_of()
+        if wait:
+            routing = self._routing(request.resonance_key, as_of)
+        else:
+            known = self.cache.peek(keys.routing_key(request.resonance_key), type=Routing)
+            if known is MISS or known.value.catalog != self._catalog_version:
+                return Sought("", (), None)
+            routing = known.value
+        key = self._key(routing.slug, request)
+        if wait:
+            stale_age_s = 0.0
+            if self._refresh is not None:
+                stale_age_s = math.inf if request.max_age_s is None else request.max_age_s
+            found = self.cache.lookup(key, type=PersonaResponse, stale_age_s=stale_age_s)
+        else:
+            found = self.cache.peek(key, type=PersonaResponse)
+        if found is not MISS and found.source == "stale":
+            self._have_refreshed(request, key)
+        response = None
+        if found is not MISS:  # else it is noted by who computes it
+            response = self._served(found, started)
+            if self._note is not None and ((context := request.context) is None or not context.is_personal):
+                self._note((key, request))
+        return Sought(key, keys.response_deps(routing.slug, request), response)
+
+    def _served(self, found: Found, started: float, *, counted: bool = True) -> PersonaResponse:
         elapsed_ms = (self._clock() - started) * 1000
-        self._counters.add("requests")
-        self._counters.add("time_us", round(elapsed_ms * 1000))
-        if found.source != "no":
-            self._counters.add("hits")
+        if counted:
+            # As Tally.record, which would cost a hit twice as much.
+            tally = self._tally
+            samples = tally.samples[found.source]
+            samples.append(elapsed_ms)
+            if len(samples) >= tally.fold_at:
+                tally.full()
         answer: PersonaResponse = found.value
         return msgspec.structs.replace(answer, cached=found.source, execution_time_ms=elapsed_ms, degraded=found.degraded)
 
-    def _fetch(self, request: PersonaRequest) -> Found:
+    def renew(self, request: PersonaRequest, least_s: float) -> Renewed:
+        """Compute the answer anew if it has less than `least_s` left, or is not there. Until then the old one is served.
+
+        Not a request: nothing is counted. One computation in the fleet, also with those who miss the answer meanwhile. Raises
+        ValueError for a personal request, which nobody but its user may be answered, and the ModelErrors of the responder.
+        """
+        if request.context is not None and request.context.is_personal:
+            raise ValueError("request: has a personal context; such an answer is not renewed")
+        as_of = self.cache.as_of()
+        routing = self._routing(request.resonance_key, as_of)
+        key = self._key(routing.slug, request)
+        left_s = self.cache.left_s([key])
+        if left_s is None:
+            return "away"
+        if left_s[key] >= least_s:
+            return "fresh"
+        # Without leave to serve the old answer after a failure: whoever renews shall know of it.
+        found = self._answer(key, request, routing, as_of, Grace(s=self._grace_s), least_s)
+        return "computed" if found.source == "no" else "joined"
+
+    def key_of(self, request: PersonaRequest) -> str:
+        """The key of the request's answer."""
+        return self._key(self._routing(request.resonance_key, self.cache.as_of()).slug, request)
+
+    def _fetch(self, request: PersonaRequest, counted: bool) -> Found:
         # Before the routing is read: an answer computed from a routing that L1 still held must not pass for newer than it.
         as_of = self.cache.as_of()
-        routing = self._routing(request, as_of)
+        routing = self._routing(request.resonance_key, as_of)
+        key = self._key(routing.slug, request)
+        if self._note is not None and counted and ((context := request.context) is None or not context.is_personal):
+            self._note((key, request))
+        return self._answer(key, request, routing, as_of, self._grace(request, key))
+
+    def _answer(
+        self, key: str, request: PersonaRequest, routing: Routing, as_of: AsOf, grace: Grace, least_s: float = 0.0
+    ) -> Found:
         slug = routing.slug
         return self.cache.fetch(
-            keys.response_key(slug, request, self._made_by[slug]),
-            lambda: self.pipeline.answer(request, routing, self._template(slug, request, as_of)),
+            key,
+            lambda: self.pipeline.answer(request, routing, self._template(slug, request.resonance_key, as_of)),
             ttl=keys.response_ttl_s(request.context),
             deps=keys.response_deps(slug, request),
             type=PersonaResponse,
             as_of=as_of,
+            grace=grace,
+            least_s=least_s,
         )
 
-    def _routing(self, request: PersonaRequest, as_of: AsOf) -> Routing:
+    def _key(self, slug: str, request: PersonaRequest) -> str:
+        return keys.response_key(slug, request, self._made_by[slug])
+
+    def _grace(self, request: PersonaRequest, key: str) -> Grace:
+        return Grace(
+            s=self._grace_s,
+            refresh=None if self._refresh is None else lambda: self._have_refreshed(request, key),
+            forgives=_is_the_models_failure,
+            max_age_s=request.max_age_s,
+        )
+
+    def _have_refreshed(self, request: PersonaRequest, key: str) -> None:
+        in_flight = self.cache.in_flight
+        if self._refresh is not None and in_flight is not None and in_flight.may_refresh(key, REFRESH_PAUSE_S):
+            self._refresh(msgspec.structs.replace(request, max_age_s=0.0))
+
+    def _routing(self, resonance: str, as_of: AsOf) -> Routing:
         routing: Routing = self.cache.get_or_compute(
-            keys.routing_key(request.resonance_key),
-            lambda: self.pipeline.route(request.resonance),
+            keys.routing_key(resonance),
+            lambda: self.pipeline.route(ResonanceKey.parse(resonance)),
             ttl=keys.ROUTING_TTL_S,
             type=Routing,
             as_of=as_of,
             accept=lambda routing: routing.catalog == self._catalog_version,
+            single_flight=False,
         )
         return routing
 
@@ -101,19 +254,21 @@ class OptimizedPipeline:
             type=PersonaInfo,
             as_of=as_of,
             accept=lambda info: info.version == current.version,
+            single_flight=False,
         )
         return info
 
-    def _template(self, slug: str, request: PersonaRequest, as_of: AsOf) -> PromptTemplate:
+    def _template(self, slug: str, resonance: str, as_of: AsOf) -> PromptTemplate:
         info = self._info(slug, as_of)
         template: PromptTemplate = self.cache.get_or_compute(
-            keys.template_key(slug, request.resonance_key),
-            lambda: self.pipeline.template(info, request.resonance),
+            keys.template_key(slug, resonance),
+            lambda: self.pipeline.template(info, ResonanceKey.parse(resonance)),
             ttl=keys.TEMPLATE_TTL_S,
             deps=(keys.info_key(slug),),
             type=PromptTemplate,
             as_of=as_of,
             accept=lambda template: template.version == template_version(info),
+            single_flight=False,
         )
         return template
 
@@ -123,6 +278,36 @@ class OptimizedPipeline:
         for persona in self.pipeline.catalog:
             self._info(persona.slug, as_of)
         return len(self.pipeline.catalog)
+
+    def preload_stages(self) -> Stages:
+        """Bring every persona's info, the routing of every resonance key and its prompt template into both tiers."""
+        personas = self.preload_common_personas()
+        self.cache.warm(dict.fromkeys(map(keys.routing_key, RESONANCES), Routing))
+        as_of = self.cache.as_of()
+        slugs = {resonance: self._routing(resonance, as_of).slug for resonance in RESONANCES}
+        self.cache.warm({keys.template_key(slug, resonance): PromptTemplate for resonance, slug in slugs.items()})
+        for resonance, slug in slugs.items():
+            self._template(slug, resonance, as_of)
+        return Stages(personas, len(slugs), len(slugs))
+
+    def warm(self, most: int = WARMED) -> int:
+        """Bring the fleet's hottest answers, as L2 has them, into this process's L1, with the routings that lead to them; how
+        many entries came. One round trip tells which they are, a second one brings them."""
+        hot = self.hot
+        if hot is None:
+            return 0
+        try:
+            answers = [key for key, _ in hot.top(most)]
+        except SharedTierUnavailableError:
+            return 0
+        routings = {keys.routing_key(keys.resonance_of(key)): Routing for key in answers}
+        return self.cache.warm(routings | dict.fromkeys(answers, PersonaResponse))
+
+    @property
+    def hot(self) -> HotSet | None:
+        """What the fleet is asked for much; None without a shared tier."""
+        l2 = self.cache.l2
+        return None if l2 is None else HotSet(l2.connection, HotKeys(l2.keys.namespace))
 
     def invalidate(self, *patterns: str, wait_s: float = 0.0) -> Invalidation:
         """Make misses of all entries that match or depend on a match, in every process. See TwoTierCache.invalidate."""
@@ -138,28 +323,34 @@ class OptimizedPipeline:
 
     def get_cache_stats(self) -> dict[str, Any]:
         """This process's figures since its start. `avg_time_ms` is the mean of the requests' own times."""
-        counts = self._counters.snapshot()
-        requests, hits = counts["requests"], counts["hits"]
+        counted = self.reporter.tally.snapshot()
+        requests = sum(counted[source].count for source in ANSWERED)
+        hits = requests - counted["no"].count
+        time_ms = math.fsum(counted[source].sum_ms for source in ANSWERED)
         stats = self.cache.get_stats()
         return {
             "total_requests": requests,
             "cache_hits": hits,
             "cache_misses": requests - hits,
             "hit_rate": percent(hits, requests),
-            "avg_time_ms": f"{counts['time_us'] / 1000 / requests if requests else 0.0:.1f}",
+            "avg_time_ms": f"{time_ms / requests if requests else 0.0:.1f}",
             **stats,
         }
 
     def close(self) -> None:
-        """Close this process's connections; a later call opens them anew."""
+        """Report what was counted and close this process's connections; a later call opens them anew."""
+        self.reporter.close()
         self.cache.close()
 
 
 class Equipment(NamedTuple):
-    """What a worker lends the caches of its processes: the node's bus, and the way to tell the other nodes."""
+    """What a worker lends its processes: the node's bus, the way to tell the other nodes, the way to queue a request, and the
+    node's name. A program that is no worker has none."""
 
     bus: NodeBus | None = None
     announce: Announce | None = None
+    refresh: Refresh | None = None
+    node: str = ""
 
 
 _BARE = Equipment()
@@ -177,8 +368,24 @@ def build_cache(settings: Settings, equipment: Equipment = _BARE) -> TwoTierCach
         strict=settings.strict,
         l1_max_ttl_s=settings.l1_max_ttl_s,
         max_ttl_s=keys.LONGEST_TTL_S,
+        lease_s=settings.lease_s,
+        wait_s=min(settings.llm_timeout_s, LONGEST_WAIT_S),
         bus=equipment.bus,
         announce=equipment.announce,
+    )
+
+
+def build_optimized_pipeline(settings: Settings, pipeline: PersonaPipeline, equipment: Equipment = _BARE) -> OptimizedPipeline:
+    """That pipeline behind a cache as the settings describe it."""
+    cache = build_cache(settings, equipment)
+    role: Role = "worker" if equipment.node else "producer"
+    reporter = build_reporter(settings, node=equipment.node, role=role, l1_entries=cache.l1.__len__)
+    recent = None
+    if settings.cache_url and settings.figures:
+        recent = Recent()
+        reporter.tell_along(Teller(HotKeys(settings.cache_namespace), recent, keeps_requests=settings.preload_budget > 0))
+    return OptimizedPipeline(
+        pipeline, cache, grace_s=settings.stale_grace_s, refresh=equipment.refresh, reporter=reporter, recent=recent
     )
 
 
@@ -201,7 +408,7 @@ def get_optimized_pipeline() -> OptimizedPipeline:
         return built[1]
     with _build_lock:
         if _built is None or _built[0] != os.getpid():
-            _built = (os.getpid(), OptimizedPipeline(get_pipeline(), build_cache(get_settings(), _equipment)))
+            _built = (os.getpid(), build_optimized_pipeline(get_settings(), get_pipeline(), _equipment))
         return _built[1]
 
 
@@ -213,6 +420,10 @@ def _release_build_lock_in_child() -> None:
 
 os.register_at_fork(after_in_child=_release_build_lock_in_child)
 provide_default_cache(lambda: get_optimized_pipeline().cache)
+
+
+def _is_the_models_failure(error: Exception) -> bool:
+    return isinstance(error, ModelError)
 
 
 def _digest(*parts: str) -> str:

@@ -44,12 +44,13 @@ class PersonaPipeline:
         resonance_key: str,
         context: ChatContext | dict[str, Any] | None = None,
         use_cache: bool = True,
+        max_age_s: float | None = None,
     ) -> PersonaResponse:
         """Answer one input. Raises InvalidRequestError, and the ModelErrors of the responder.
 
-        There is no cache here; `use_cache` is taken so that a pipeline with one can stand in for this.
+        There is no cache here; `use_cache` and `max_age_s` are taken so that a pipeline with one can stand in for this.
         """
-        return self.process_request(PersonaRequest.create(user_input, resonance_key, context, use_cache))
+        return self.process_request(PersonaRequest.create(user_input, resonance_key, context, use_cache, max_age_s))
 
     def process_request(self, request: PersonaRequest) -> PersonaResponse:
         """Answer a validated request. `execution_time_ms` is the time this call took."""

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     # -- the queue
     broker_url: str = Field("redis://127.0.0.1:6379/0", description="Where tasks are queued: redis, rediss, amqp or amqps.")
     result_url: str = Field("", description="Where results are kept. Empty: database 1 of a Redis broker, rpc:// of RabbitMQ.")
+    result_ttl_s: int = Field(3600, ge=1, le=7 * 86_400, description="How long a task's result is kept for its caller.")
     # -- the cache
     cache_url: str = Field("", description="The shared tier: redis, rediss or unix. Empty: each process has its own tier only.")
     cache_namespace: str = Field("persona", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Prefix of every key in Redis.")
@@ -42,16 +43,41 @@ class Settings(BaseSettings):
         description="How long a process may serve what was invalidated elsewhere: the lease of the first tier.",
     )
     strict: bool = Field(False, description="With Redis out of reach: bypass the first tier rather than serve it unconfirmed.")
+    stale_grace_s: float = Field(
+        300.0,
+        ge=0,
+        le=3600,
+        description="How long an answer is kept past its time to live: served while it is computed anew, or if the model fails.",
+    )
+    lease_s: float = Field(
+        5.0,
+        ge=0.5,
+        le=60,
+        description="How long a key waits for the process that computed it and died. Renewed while that lives.",
+    )
     # -- the model
     llm_url: str = Field("", description="An OpenAI-compatible endpoint, with its /v1. Empty: answers are the composed prompts.")
     llm_model: str = Field("", description="The model's name at that endpoint.")
     llm_api_key: SecretStr = Field(SecretStr(""), description="Its key, if it asks for one.")
     llm_timeout_s: float = Field(
-        30.0, gt=0, le=40, description="The deadline of one answer, retries included; below a task's own limit of 45 s."
+        30.0,
+        gt=0,
+        le=40,
+        description="The deadline of one answer, retries included; a task's own is 75 s, of which it may wait 30 s for another's answer.",
     )
     llm_max_tokens: int = Field(256, ge=1, le=32_768, description="How long an answer may be.")
     llm_temperature: float = Field(0.7, ge=0, le=2, description="0 is the most repeatable.")
+    # -- what is done ahead
+    preload_interval_s: float = Field(
+        300.0, ge=1, le=86_400, description="How often the caches are warmed and the answers asked for most renewed."
+    )
+    preload_budget: int = Field(
+        50, ge=0, le=10_000, description="How many answers are renewed at a time. 0: none, and no request is kept for it."
+    )
+    beat_lock_s: int = Field(60, ge=2, le=3600, description="After how long a spare beat stands in for one that died.")
     # -- the process
+    figures: bool = Field(True, description="Tell the fleet's figures, in the cache's Redis, what each process counts.")
+    log: Literal["text", "json"] = Field("text", description="How worker and beat write their logs: json is one object a line.")
     stack_dir: str = Field("", description="Where `persona up` keeps what it runs. Empty: .persona in the working directory.")
 
     @field_validator("broker_url")
@@ -127,6 +153,12 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     else:
         if settings.llm_url and not settings.llm_model:
             problems.append(f"{PREFIX}LLM_MODEL: missing; {PREFIX}LLM_URL needs the model's name")
+        for name in ("stale_grace_s", "lease_s"):
+            if getattr(settings, name) > settings.result_ttl_s:
+                problems.append(
+                    f"{PREFIX}{name.upper()}: {getattr(settings, name):g}; allowed is up to the life of a result, "
+                    f"{PREFIX}RESULT_TTL_S, which is {settings.result_ttl_s}"
+                )
         if not problems:
             return settings
     raise ConfigurationError("\n".join(problems))

@@ -23,11 +23,14 @@ from typing import Any, Final, Literal, Self
 import redis
 from celery import Celery
 from celery.exceptions import OperationalError
+from celery.result import AsyncResult
 from endpoints import ScriptedEndpoint
 from servers import ValkeyServer
 
+from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
 from pipeline.settings import load_settings
 from workers.client import PersonaClient
+from workers.events import FLUSH_S
 from workers.stack.processes import ChildProcess
 
 Pool = Literal["prefork", "threads", "solo", "gevent"]
@@ -36,6 +39,7 @@ ROOT: Final = Path(__file__).parents[1]
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 30.0
 BOUND_S: Final = 20.0
+ANSWER_S: Final = 60.0
 API_KEY: Final = "sk-canary-of-the-key"
 
 # What the person who runs the tests has set must not reach the nodes: theirs may be a real broker.
@@ -55,6 +59,16 @@ def bare_app(broker_url: str, result_url: str = "") -> Celery:
     app = Celery("foreign", broker=broker_url, backend=result_url or None, set_as_current=False)
     app.conf.broker_connection_timeout = 2
     return app
+
+
+def send_plain(app: Celery, request: PersonaRequest, queue: str = "persona") -> AsyncResult:
+    """One task for the workers, as any program queues it: nobody has looked for its answer, and it joins no other."""
+    return app.send_task("persona.process", args=[request.to_wire()], queue=queue)
+
+
+def answers_of(results: Sequence[AsyncResult], timeout_s: float = ANSWER_S) -> list[PersonaResponse]:
+    """What the workers made of them, in order; each is waited for no longer than that. Raises the error of one that failed."""
+    return [PersonaResponse.from_wire(result.get(timeout=timeout_s)) for result in results]
 
 
 class WorkerNode:
@@ -191,7 +205,8 @@ class WorkerNode:
 class Fleet:
     """A broker, a cache's server, a scripted model endpoint and `nodes` worker nodes, all its own.
 
-    `client` asks it, `app` is a foreign program's app for remote control, `environ` is what its nodes run under.
+    `client` asks it, and looks into its own cache before it asks a node: a test of what nodes do sends `plain` tasks. `app` is a
+    foreign program's app, for those and for remote control, `environ` is what its nodes run under.
     """
 
     def __init__(
@@ -252,6 +267,16 @@ class Fleet:
         """The first one."""
         return self.nodes[0]
 
+    def plain(self, *requests: PersonaRequest) -> list[PersonaResponse]:
+        """The nodes' answers, in order, to tasks that are all queued at once."""
+        return answers_of([send_plain(self.app, request) for request in requests])
+
+    def ask_plain(
+        self, user_input: str, resonance_key: str, context: ChatContext | dict[str, Any] | None = None, *, use_cache: bool = True
+    ) -> PersonaResponse:
+        """A node's answer to one task."""
+        return self.plain(PersonaRequest.create(user_input, resonance_key, context, use_cache))[0]
+
     def queued(self, queue: str = "persona") -> int:
         """How many messages wait in the queue; those that a node has taken do not count."""
         length: int = self.queue.llen(queue)
@@ -305,8 +330,11 @@ def captured_events(app: Celery) -> Iterator[list[dict[str, Any]]]:
         thread.start()
         try:
             until(lambda: _sent(dispatcher, mark, last=False) and ready.wait(0.05), "events are captured")
+            time.sleep(2 * FLUSH_S)  # nodes keep events for so long, and none says that it keeps none
+            seen.clear()
             yield seen
         finally:
+            time.sleep(2 * FLUSH_S)
             # One that is sent after the others arrives after them: the server keeps the order of a channel.
             until(lambda: _sent(dispatcher, mark, last=True) and ended.wait(0.5), "the last event has come")
             thread.join(BOUND_S)

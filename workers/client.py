@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import suppress
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
-
-import msgspec
+from typing import Any, Self
 
 from pipeline.cache import Invalidation, TwoTierCache
-from pipeline.errors import PipelineError
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
-from pipeline.optimized import Equipment, build_cache
+from pipeline.optimized import Equipment, OptimizedPipeline, Sought, build_optimized_pipeline
+from pipeline.persona_pipeline import PersonaPipeline
+from pipeline.personas import load_catalog
+from pipeline.responders import responder_from
 from pipeline.settings import Settings, without_password
-from workers.broadcast import Announcer
+from workers.broadcast import Announcer, note_in
 from workers.discovery import discover_settings
-from workers.errors import QueueUnavailableError, WorkerError
+from workers.dispatch import BULK_QUEUE, QUEUE, Dispatcher, Sent, refresher
 from workers.factory import make_app
+from workers.mapping import Answered, Progress, map_requests
 from workers.reach import bound_waits, close_results, reaching
-from workers.request import REDACTED
-from workers.ticket import QuietResult, Ticket
+from workers.results import Mailbox
+from workers.ticket import Ticket
 
-QUEUE: Final = "persona"
-BULK_QUEUE: Final = "persona.bulk"
-
-
-class Progress(NamedTuple):
-    """How far a `map` is. `total` is None when the requests come from an iterator whose length is not known."""
-
-    done: int
-    failed: int
-    cached: int
-    total: int | None
-
-
-class Answered(msgspec.Struct, frozen=True):
-    """One request of a `map` with its outcome: a response or an error, never both. `index` counts from 0."""
-
-    index: int
-    request: PersonaRequest
-    response: PersonaResponse | None
-    error: PipelineError | WorkerError | None
+__all__ = ["BULK_QUEUE", "QUEUE", "Answered", "PersonaClient", "Progress", "Ticket"]
 
 
 class PersonaClient:
@@ -57,7 +39,12 @@ class PersonaClient:
         self.settings = settings or discover_settings()
         self._app = make_app(self.settings)
         bound_waits(self._app)
-        self._cache: TwoTierCache | None = None
+        self._mailbox = Mailbox(self._app)
+        self._lock = threading.Lock()
+        self._pipeline: OptimizedPipeline | None = None
+        self._dispatcher: Dispatcher | None = None
+
+    # -- one request
 
     def ask(
         self,
@@ -66,10 +53,11 @@ class PersonaClient:
         context: ChatContext | dict[str, Any] | None = None,
         *,
         use_cache: bool = True,
+        max_age_s: float | None = None,
         timeout_s: float = 60.0,
     ) -> PersonaResponse:
-        """Send one request and wait for its answer. Raises as `submit` and `Ticket.result` do."""
-        return self.submit(user_input, resonance_key, context, use_cache=use_cache).result(timeout_s)
+        """The answer to one request: from the cache, or waited for. Raises as `submit` and `Ticket.result` do."""
+        return self.submit(user_input, resonance_key, context, use_cache=use_cache, max_age_s=max_age_s).result(timeout_s)
 
     def submit(
         self,
@@ -78,27 +66,82 @@ class PersonaClient:
         context: ChatContext | dict[str, Any] | None = None,
         *,
         use_cache: bool = True,
+        max_age_s: float | None = None,
         queue: str = QUEUE,
     ) -> Ticket:
-        """Send one request and return at once.
+        """A ticket for one request's answer: found in this process, or in Redis; or that of a task which is queued or running
+        for an equal request; or else of a task that is queued now. `max_age_s`: see PersonaRequest.
 
-        Raises InvalidRequestError before anything is sent, and QueueUnavailableError when the broker cannot be reached.
+        The cache is of use here if this program has the workers' PERSONA_CACHE_URL and PERSONA_LLM_ settings (not the key).
+        Without `use_cache` a task is queued. Raises InvalidRequestError before anything is sent, and QueueUnavailableError
+        when the broker cannot be reached.
         """
-        return self.submit_request(PersonaRequest.create(user_input, resonance_key, context, use_cache), queue=queue)
+        return self.submit_request(PersonaRequest.create(user_input, resonance_key, context, use_cache, max_age_s), queue=queue)
 
     def submit_request(self, request: PersonaRequest, *, queue: str = QUEUE) -> Ticket:
         """As `submit`, with a request that is validated already."""
+        sought = None
+        if request.use_cache:
+            sought = self.pipeline.seek(request)
+            if sought.response is not None:
+                return Ticket.answered(sought.response, queue)
+        send = partial(self._send, request, queue, sought)
+        return self._ticket(send(), queue, send)
+
+    async def aask(
+        self,
+        user_input: str,
+        resonance_key: str,
+        context: ChatContext | dict[str, Any] | None = None,
+        *,
+        use_cache: bool = True,
+        max_age_s: float | None = None,
+        timeout_s: float = 60.0,
+    ) -> PersonaResponse:
+        """As `ask`, for an asyncio program: what this process has is here at once, nothing else holds up the loop."""
+        ticket = await self.asubmit(user_input, resonance_key, context, use_cache=use_cache, max_age_s=max_age_s)
+        return await ticket.aresult(timeout_s)
+
+    async def asubmit(
+        self,
+        user_input: str,
+        resonance_key: str,
+        context: ChatContext | dict[str, Any] | None = None,
+        *,
+        use_cache: bool = True,
+        max_age_s: float | None = None,
+        queue: str = QUEUE,
+    ) -> Ticket:
+        """As `submit`, for an asyncio program. Await the ticket's `aresult`."""
+        request = PersonaRequest.create(user_input, resonance_key, context, use_cache, max_age_s)
+        if use_cache:
+            sought = self.pipeline.seek(request, wait=False)
+            if sought.response is not None:
+                return Ticket.answered(sought.response, queue)
+        return await asyncio.to_thread(self.submit_request, request, queue=queue)
+
+    def _send(self, request: PersonaRequest, queue: str, sought: Sought | None) -> Sent:
         broker, results = (without_password(url) for url in (self.settings.broker_url, self.settings.result_backend_url))
         with reaching(f"the broker at {broker} or the result backend at {results}"):
-            result = self._app.send_task(
-                "persona.process",
-                args=[request.to_wire()],
-                queue=queue,
-                argsrepr=REDACTED,
-                kwargsrepr=REDACTED,
-                result_cls=partial(QuietResult, app=self._app),
-            )
-        return Ticket(result, queue)
+            return self._dispatch.send(request, queue, sought)
+
+    def _ticket(self, sent: Sent, queue: str, send: Callable[[], Sent]) -> Ticket:
+        return Ticket.waiting(
+            sent,
+            queue,
+            result_ttl_s=self.settings.result_ttl_s,
+            mailbox=self._mailbox,
+            revoke=self._revoke,
+            in_flight=self.cache.in_flight,
+            send_again=send,
+            record=self.pipeline.reporter.tally.record,
+        )
+
+    def _revoke(self, task_id: str) -> None:
+        with reaching("the broker"):
+            self._app.control.revoke(task_id)
+
+    # -- many requests
 
     def map(
         self,
@@ -107,49 +150,26 @@ class PersonaClient:
         concurrency: int = 16,
         timeout_s: float = 60.0,
         queue: str = QUEUE,
+        ordered: bool = True,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Iterator[Answered]:
-        """Send many requests, at most `concurrency` of them on their way at once, and yield their outcomes in order.
+        """Send many requests, at most `concurrency` of them on their way at once, and yield their outcomes: in order, or as they
+        come.
 
         Takes from `requests` only as fast as answers come, so that memory stays bounded. A request that fails does not end the
         others: its outcome holds the error. `on_progress` is called after each outcome. Raises QueueUnavailableError when one
         cannot be sent.
         """
-        if concurrency < 1:
-            raise ValueError(f"concurrency: {concurrency}; expected 1 or more")
-        total = len(requests) if isinstance(requests, Sized) else None
-        progress = Progress(0, 0, 0, total)
-        waiting: deque[tuple[int, PersonaRequest, Ticket]] = deque()
-        source = enumerate(requests)
-        try:
-            while True:
-                while len(waiting) < concurrency:
-                    following = next(source, None)
-                    if following is None:
-                        break
-                    index, request = following
-                    waiting.append((index, request, self.submit_request(request, queue=queue)))
-                if not waiting:
-                    return
-                answered = _answered(*waiting.popleft(), timeout_s)
-                response = answered.response
-                progress = progress._replace(
-                    done=progress.done + 1,
-                    failed=progress.failed + (response is None),
-                    cached=progress.cached + (response is not None and response.cached != "no"),
-                )
-                if on_progress is not None:
-                    on_progress(progress)
-                yield answered
-        finally:
-            self._take_back([ticket.task_id for _, _, ticket in waiting])
+        return map_requests(
+            partial(self.submit_request, queue=queue),
+            requests,
+            concurrency=concurrency,
+            timeout_s=timeout_s,
+            ordered=ordered,
+            on_progress=on_progress,
+        )
 
-    def _take_back(self, task_ids: list[str]) -> None:
-        """What was left early and has not begun need not be done for nobody."""
-        if task_ids:
-            # If the broker is away, that is what ended the map, or what the caller's next request will tell.
-            with suppress(QueueUnavailableError), reaching("the broker"):
-                self._app.control.revoke(task_ids)
+    # -- the cache
 
     def invalidate(self, *patterns: str, wait_s: float = 0.0) -> Invalidation:
         """Make every cached entry that matches, or was computed from a match, a miss in every process.
@@ -162,26 +182,36 @@ class PersonaClient:
     @property
     def cache(self) -> TwoTierCache:
         """The fleet's cache as this process sees it."""
-        if self._cache is None:
-            self._cache = build_cache(self.settings, Equipment(announce=Announcer(self._app)))
-        return self._cache
+        return self.pipeline.cache
+
+    @property
+    def pipeline(self) -> OptimizedPipeline:
+        """The pipeline that tells what a request's key is. It computes no answer here."""
+        if self._pipeline is None:
+            with self._lock:
+                if self._pipeline is None:
+                    announcer = Announcer(self._app, note_in(lambda: self.pipeline.reporter))
+                    equipment = Equipment(announce=announcer, refresh=refresher(self._app))
+                    stages = PersonaPipeline(load_catalog(), responder_from(self.settings))
+                    self._pipeline = build_optimized_pipeline(self.settings, stages, equipment)
+        return self._pipeline
+
+    @property
+    def _dispatch(self) -> Dispatcher:
+        if self._dispatcher is None:
+            self._dispatcher = Dispatcher(self._app, self.cache)  # of two that race, either will do
+        return self._dispatcher
 
     def close(self) -> None:
-        """Close the connections. Tickets that have no answer yet get none."""
+        """Report what was counted and close the connections. Tickets that have no answer yet get none."""
+        self._mailbox.close()
         close_results(self._app)
         self._app.close()
-        if self._cache is not None:
-            self._cache.close()
+        if self._pipeline is not None:
+            self._pipeline.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def _answered(index: int, request: PersonaRequest, ticket: Ticket, timeout_s: float) -> Answered:
-    try:
-        return Answered(index, request, ticket.result(timeout_s), None)
-    except (PipelineError, WorkerError) as error:
-        return Answered(index, request, None, error)

@@ -15,5 +15,9 @@ class AnswerTimeoutError(WorkerError, TimeoutError):
     """No answer within the time given. The request may still be queued or running."""
 
 
+class AnswerExpiredError(AnswerTimeoutError):
+    """The answer was there for as long as results are kept, and nobody took it. Asking again is safe."""
+
+
 class AnswerFailedError(WorkerError):
     """The worker gave up on the request; the message is its own."""

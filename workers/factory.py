@@ -12,5 +12,7 @@ def make_app(settings: Settings) -> Celery:
     """An app on `celeryconfig`, with the queue and the results of these settings. Connects on first use."""
     app = Celery("persona", task_cls=RedactedTask, set_as_current=False)
     app.config_from_object("celeryconfig")
-    app.conf.update(broker_url=settings.broker_url, result_backend=settings.result_backend_url)
+    app.conf.update(
+        broker_url=settings.broker_url, result_backend=settings.result_backend_url, result_expires=settings.result_ttl_s
+    )
     return app

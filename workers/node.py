@@ -23,10 +23,13 @@ from pipeline.cache.follower import NodeFollower
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.log import RedisInvalidationLog
 from pipeline.cache.nodes import ALIVE_MS, NodeRegistry
+from pipeline.figures import Reporter, build_reporter
+from pipeline.figures.reporter import IDLE_REPORT_S, REPORT_S
 from pipeline.keys import LONGEST_TTL_S
-from pipeline.optimized import Equipment, equip
+from pipeline.optimized import Equipment, equip, get_optimized_pipeline
 from pipeline.settings import Settings, get_settings
-from workers.broadcast import TASK, Announcer, queue_of_node
+from workers.broadcast import TASK, Announcer, note_in, queue_of_node
+from workers.dispatch import refresher
 
 logger: Final = logging.getLogger(__name__)
 
@@ -41,7 +44,8 @@ def equip_processes(sender: Any = None, **_: Any) -> None:
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each call of the model, at INFO
     if get_settings().llm_url:
         import openai  # noqa: F401 - half a second, once for all children instead of once in each one's first answer
-    equip(Equipment(bus=_bus, announce=Announcer(sender.app)))
+    announcer = Announcer(sender.app, note_in(lambda: get_optimized_pipeline().reporter))
+    equip(Equipment(bus=_bus, announce=announcer, refresh=refresher(sender.app), node=sender.hostname))
 
 
 def build_follower(node: str, bus: NodeBus, settings: Settings) -> NodeFollower:
@@ -60,21 +64,27 @@ class InvalidationStep(bootsteps.ConsumerStep):
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
-        self._timer_entry: Any = None
+        self._timer_entries: list[Any] = []
         self._follower: NodeFollower | None = None
+        self._reporter: Reporter | None = None
 
     def start(self, c: Any) -> None:
         settings = get_settings()
         if self._follower is None and _bus is not None:
             self._follower = build_follower(c.hostname, _bus, settings)
-        if self._follower is None:
+            self._reporter = build_reporter(settings, node=c.hostname, role="main")
+        if self._follower is None or self._reporter is None:
             return
+        self._reporter.start()
         self._parent = c
         super().start(c)
         self._follower.catch_up()  # after the subscription: nothing falls between the two
         self._follower.beat()
         interval_s = min(settings.staleness_bound_s / 2, ALIVE_MS / 1000 / 3)
-        self._timer_entry = c.timer.call_repeatedly(interval_s, self._beat)
+        self._timer_entries = [
+            c.timer.call_repeatedly(interval_s, self._beat),
+            c.timer.call_repeatedly(REPORT_S, self._report),
+        ]
 
     def stop(self, c: Any) -> None:
         self._cancel_timer()
@@ -83,6 +93,8 @@ class InvalidationStep(bootsteps.ConsumerStep):
     def shutdown(self, c: Any) -> None:
         self._cancel_timer()
         super().shutdown(c)
+        if self._reporter is not None:
+            self._reporter.close()
 
     def get_consumers(self, channel: Any) -> list[Consumer]:
         return [
@@ -102,10 +114,13 @@ class InvalidationStep(bootsteps.ConsumerStep):
         if follower is None:
             return
         began_s = time.monotonic()
-        notice = follower.receive(*_fields(message))
+        published_at, *fields = _fields(message)
+        notice = follower.receive(*fields)
         if notice is None:
             logger.warning("cache.notice_dropped: a malformed or foreign message")
             return
+        if self._reporter is not None:
+            self._reporter.applied(str(message.headers.get("id"))[:64], published_at)
         self._tell_flower(message, notice.patterns, time.monotonic() - began_s)
 
     def _tell_flower(self, message: Message, patterns: tuple[str, ...], runtime_s: float) -> None:
@@ -127,19 +142,23 @@ class InvalidationStep(bootsteps.ConsumerStep):
         if self._follower is not None:
             self._follower.beat()
 
+    def _report(self) -> None:
+        if self._reporter is not None:
+            self._reporter.flush(idle_s=IDLE_REPORT_S)
+
     def _cancel_timer(self) -> None:
-        if self._timer_entry is not None:
-            self._timer_entry.cancel()
-            self._timer_entry = None
+        for entry in self._timer_entries:
+            entry.cancel()
+        self._timer_entries.clear()
 
 
-def _fields(message: Message) -> tuple[Any, Any, Any, Any]:
-    """Epoch, seq, patterns and id as the message has them, unchecked; four times None for what is no notice at all."""
+def _fields(message: Message) -> tuple[Any, Any, Any, Any, Any]:
+    """When it was published, epoch, seq, patterns and id as the message has them, unchecked; None each for what is no notice."""
     try:
         args, kwargs, _ = message.decode()
         epoch, seq, patterns = args
         if message.headers["task"] == TASK:
-            return epoch, seq, patterns, kwargs.get("invalidation_id")
+            return kwargs.get("published_at"), epoch, seq, patterns, kwargs.get("invalidation_id")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, KombuError):
         pass  # counted and told by the caller, as one that is well-formed and not ours
-    return None, None, None, None
+    return None, None, None, None, None

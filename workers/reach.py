@@ -33,6 +33,9 @@ def bound_waits(app: Celery) -> None:
         redis_retry_on_timeout=False,
         result_backend_always_retry=False,
     )
+    if app.conf.result_backend.startswith("redis"):
+        # Else each thread would have a backend of its own: a connection more, and results that no other thread hears of.
+        conf.result_backend_thread_safe = True
     backend = app.backend
     if isinstance(backend, RedisBackend):
         backend.connparams["retry"] = Retry(NoBackoff(), 1, supported_errors=(ConnectionError,))  # the client's own default: 10

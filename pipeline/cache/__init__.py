@@ -4,16 +4,19 @@ from pipeline.cache.coherence import Invalidation
 from pipeline.cache.decorators import cached, invalidate_cache, provide_default_cache
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import CacheError, InvalidPatternError, SharedTierUnavailableError, UncacheableValueError
+from pipeline.cache.grace import Grace
 from pipeline.cache.local import LocalCache
 from pipeline.cache.miss import MISS
 from pipeline.cache.shared import RedisCache
-from pipeline.cache.two_tier import Found, TwoTierCache
+from pipeline.cache.tiers import Found
+from pipeline.cache.two_tier import TwoTierCache
 
 __all__ = [
     "MISS",
     "AsOf",
     "CacheError",
     "Found",
+    "Grace",
     "InvalidPatternError",
     "Invalidation",
     "LocalCache",

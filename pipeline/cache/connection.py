@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -14,8 +14,18 @@ from redis.retry import Retry
 
 from pipeline.cache.breaker import CircuitBreaker
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.wire import Wire
 
+S = TypeVar("S")
 T = TypeVar("T")
+
+
+class _Open(NamedTuple):
+    """What a process has to talk to the server with; of no use to another process."""
+
+    pid: int
+    client: redis.Redis
+    wire: Wire
 
 
 class RedisConnection:
@@ -35,18 +45,21 @@ class RedisConnection:
         self._url = url
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._client: redis.Redis | None = None
-        self._pid = 0
+        self._open: _Open | None = None
         self.breaker = CircuitBreaker(pause_s=retry_pause_s, clock=clock)
 
     def client(self) -> redis.Redis:
         """The client of this process. Commands on it are neither bounded by the breaker nor translated."""
-        client = self._client
-        if client is None or self._pid != os.getpid():
+        return self._opened().client
+
+    def _opened(self) -> _Open:
+        opened = self._open
+        if opened is None or opened.pid != os.getpid():
             with self._lock:
-                if self._client is None or self._pid != os.getpid():
+                opened = self._open
+                if opened is None or opened.pid != os.getpid():
                     # The parent's client is dropped without being closed: its sockets are the parent's too.
-                    self._client = redis.Redis.from_url(
+                    client = redis.Redis.from_url(
                         self._url,
                         socket_timeout=self._timeout_s,
                         socket_connect_timeout=self._timeout_s,
@@ -56,16 +69,25 @@ class RedisConnection:
                         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
                         client_name="persona-cache",
                     )
-                    self._pid = os.getpid()
-                client = self._client
-        return client
+                    opened = self._open = _Open(os.getpid(), client, Wire(client))
+        return opened
 
     def call(self, command: Callable[[redis.Redis], T]) -> T:
         """What `command(client)` returns. Raises SharedTierUnavailableError when Redis is away, slow, full or loading."""
+        return self._bounded(command, self.client)
+
+    def ask(self, command: bytes) -> Any:
+        """What the server answers to one encoded command (see `wire.encode`), which must bear being sent twice; as bytes.
+
+        As `call`, at less than half of its cost.
+        """
+        return self._bounded(lambda opened: opened.wire.ask(command), self._opened)
+
+    def _bounded(self, command: Callable[[S], T], reach: Callable[[], S]) -> T:
         if not self.breaker.admits():
             raise SharedTierUnavailableError("Redis was out of reach a moment ago; the next try is due within a second")
         try:
-            result = command(self.client())
+            result = command(reach())
         except redis.ResponseError as error:
             # It answers, and refuses this command (full, read-only, a key of a foreign type): others may well succeed.
             self.breaker.succeeded()
@@ -79,6 +101,7 @@ class RedisConnection:
     def close(self) -> None:
         """Close this process's sockets. The next call opens them anew."""
         with self._lock:
-            client, self._client = self._client, None
-            if client is not None and self._pid == os.getpid():
-                client.close()
+            opened, self._open = self._open, None
+            if opened is not None and opened.pid == os.getpid():
+                opened.wire.close()
+                opened.client.close()

@@ -33,8 +33,11 @@ def cached(
     *,
     cache: TwoTierCache | None = None,
     type: Any = Any,
+    negative_ttl: float | None = None,
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Cache what the function returns for `ttl` seconds, under `<key_prefix>:<digest of its arguments>`.
+    """Cache what the function returns for `ttl` seconds, under `<key_prefix>:<digest of its arguments>`. None, which stands for
+    "there is nothing", is kept for `negative_ttl` seconds if that is given; 0 is not at all. Of calls that are equal and miss at
+    the same time, in whatever processes, one runs the function: see TwoTierCache.fetch.
 
     Arguments must be JSON values; equal calls share an entry however they are written (by position, by name, by default). Two
     functions under one prefix share entries, too. `key_prefix` is the function's qualified name unless given. For plain
@@ -56,7 +59,10 @@ def cached(
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            return _cache(cache).get_or_compute(cache_key(*args, **kwargs), lambda: function(*args, **kwargs), ttl=ttl, type=type)
+            key = cache_key(*args, **kwargs)
+            return _cache(cache).get_or_compute(
+                key, lambda: function(*args, **kwargs), ttl=ttl, type=type, negative_ttl=negative_ttl
+            )
 
         call.cache_key = cache_key  # type: ignore[attr-defined]  # documented above; a function has no place to declare it
         return call

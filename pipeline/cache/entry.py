@@ -1,6 +1,7 @@
 """An entry: a value with what is needed to judge it. Its bytes are the same in every tier, process and language.
 
-On the wire it is a JSON array: `[epoch, seq, deps, created_ms, ttl_ms, value]`. The version stands in the Redis key.
+On the wire it is a JSON array: `[epoch, seq, deps, created_ms, ttl_ms, value, grace_ms]`, the last of which may be missing.
+The version stands in the Redis key.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ class AsOf(msgspec.Struct, frozen=True):
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """`epoch` and `seq` are the log's position before the first input was read; `deps` the keys it was computed from.
 
-    `created_ms` is the writer's wall clock. It only shortens how long a first tier keeps a promoted entry; Redis alone
-    decides when the entry ends.
+    `created_ms` is the writer's wall clock. Of an entry without a grace it only shortens how long a first tier keeps what it
+    promoted: Redis alone decides when the entry ends. With a grace Redis keeps it that much longer, and it is past its time
+    to live by the reader's clock.
     """
 
     epoch: str
@@ -32,11 +34,15 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     created_ms: int
     ttl_ms: int
     value: msgspec.Raw
+    grace_ms: int = 0
+
+    def age_s(self, wall_s: float) -> float:
+        """How long ago it was computed by this clock, never less than nothing."""
+        return max(0.0, wall_s - self.created_ms / 1000)
 
     def remaining_s(self, wall_s: float) -> float:
         """How long the entry has left by this clock, never more than its whole TTL: a clock that is behind gains nothing."""
-        age_ms = max(0.0, wall_s * 1000 - self.created_ms)
-        return (self.ttl_ms - age_ms) / 1000
+        return self.ttl_ms / 1000 - self.age_s(wall_s)
 
 
 encode_entry = msgspec.json.Encoder().encode

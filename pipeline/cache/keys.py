@@ -24,15 +24,35 @@ class KeySpace:
         self.namespace = namespace
         root = f"{namespace}:{ENVELOPE_VERSION}"
         self._entry_prefix = f"{root}:e:".encode()
+        self._lease_prefix = f"{root}:l:".encode()
+        self._in_flight_prefix = f"{root}:t:".encode()
+        self._refreshed_prefix = f"{root}:r:".encode()
         self._escaped_entry_prefix = escape(f"{root}:e:")
         self.tail = f"{{{root}:log}}:tail".encode()
         self.records = f"{{{root}:log}}:records".encode()
         self.marks = f"{{{root}:log}}:marks".encode()
         self.nodes = f"{{{root}:log}}:nodes".encode()
+        self.sweep = f"{{{root}:log}}:sweep".encode()
         self._acknowledgements = f"{{{root}:log}}:ack:"
 
     def entry(self, key: str) -> bytes:
         return self._entry_prefix + key.encode(errors="surrogatepass")  # a key that cannot be one is never written: a miss
+
+    def key_of(self, entry: bytes) -> str:
+        """The key whose entry bears that name; the inverse of `entry`."""
+        return entry.removeprefix(self._entry_prefix).decode(errors="replace")
+
+    def lease(self, key: str) -> bytes:
+        """Who computes the key now."""
+        return self._lease_prefix + key.encode()
+
+    def in_flight(self, key: str) -> bytes:
+        """The task that is queued or running for the key."""
+        return self._in_flight_prefix + key.encode()
+
+    def refreshed(self, key: str) -> bytes:
+        """That the key was sent to be computed anew a moment ago."""
+        return self._refreshed_prefix + key.encode()
 
     def acknowledgements(self, invalidation_id: str) -> bytes:
         return (self._acknowledgements + invalidation_id).encode()

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from pipeline.cache.codec import ANY, Codec, codec_for
+from pipeline.cache.count import Count
 from pipeline.cache.entry import AsOf
+from pipeline.cache.eviction import Eviction, Resident
 from pipeline.cache.keys import check_key
 from pipeline.cache.miss import MISS
 from pipeline.cache.patterns import parse
 from pipeline.cache.stats import percent
 
 COPY: Final = object()
+_UNJUDGED: Final = AsOf("", 0)
+"""Of what is kept here without a log."""
 
 
-class Slot:
+class Slot(Resident):
     """One entry as a process keeps it. Only `generation` changes: the last at which it was found valid.
 
     `shared` is the value when it is immutable to its leaves: it is handed out as it is, to whoever asks for its `type`. Any
@@ -28,33 +31,38 @@ class Slot:
     of copy.deepcopy); `shared` is then `COPY`.
     """
 
-    __slots__ = ("_payload", "as_of", "deps", "expires_at", "generation", "shared", "type")
+    __slots__ = ("_codec", "_payload", "as_of", "deps", "generation", "shared", "type")
 
     def __init__(
         self, codec: Codec[Any], payload: bytes, value: object, expires_at: float, as_of: AsOf, deps: tuple[str, ...]
     ) -> None:
+        super().__init__(expires_at)
         shareable = codec.shareable(value)
         self.type = codec.type
         self.shared = value if shareable else COPY
+        self._codec = codec
         self._payload = None if shareable else payload
-        self.expires_at = expires_at
         self.as_of = as_of
         self.generation = as_of.generation
         self.deps = deps
 
     def value(self, type: Any) -> Any:
         """The value in that type, the caller's own. Raises msgspec.DecodeError when the type does not fit."""
-        if type is self.type and self.shared is not COPY:
-            return self.shared
-        payload = msgspec.json.encode(self.shared) if self._payload is None else self._payload
-        return codec_for(type).decode(payload)
+        payload = self._payload
+        if type is self.type:
+            return self.shared if payload is None else self._codec.decode(payload)
+        return codec_for(type).decode(msgspec.json.encode(self.shared) if payload is None else payload)
 
 
 class LocalCache:
-    """A bounded LRU cache with a time to live for each entry. Thread-safe; local to this process, and not shared by a fork.
+    """A bounded cache with a time to live for each entry. Thread-safe; local to this process, and not shared by a fork.
 
     A value is what JSON carried: see `pipeline.cache.codec`. What a caller does to a returned value changes nothing here.
-    An expired entry is never returned; its memory is freed when it is asked for or pushed out.
+    An expired entry is never returned; its memory is freed when it is asked for or evicted. Which entry is evicted, `Eviction`
+    says: one that is used again stays longer than one that is not.
+
+    A hit takes no lock: it looks into a dict, where a slot is whole or not at all, sets a mark and counts. Everything that
+    changes which slots there are takes the lock.
     """
 
     def __init__(self, max_size: int = 1000, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -62,19 +70,24 @@ class LocalCache:
         if max_size < 1:
             raise ValueError(f"max_size: {max_size}; expected 1 or more")
         self.max_size = max_size
+        self.slots: dict[str, Slot] = {}
+        """To be read only, by any thread: whoever serves one says so, by `used` and `hits.add`."""
+        self.hits = Count()
+        self._misses = Count()
         self._clock = clock
         self._lock = threading.Lock()
-        self._slots: OrderedDict[str, Slot] = OrderedDict()
-        self._hits = 0
-        self._misses = 0
+        self._eviction = Eviction(max_size)
+        self._changing = False
 
     # -- as a cache of its own
 
     def get(self, key: str, default: Any = MISS) -> Any:
         """The value, or `default`."""
-        slot = self.hit(key, self._clock(), 0)
+        now_s = self._clock()
+        slot = self.hit(key, now_s, 0)
         if slot is None:
-            self.count(hit=False)
+            self.peek(key, now_s)  # one that has expired goes
+            self._misses.add()
             return default
         return slot.shared if slot.shared is not COPY else slot.value(Any)
 
@@ -87,12 +100,16 @@ class LocalCache:
         if not ttl > 0:
             raise ValueError(f"ttl: {ttl}; expected seconds above 0")
         payload, carried = ANY.encode(value)
-        self.put(key, Slot(ANY, payload, carried, self._clock() + ttl, AsOf("", 0), ()))
+        self.put(key, Slot(ANY, payload, carried, self._clock() + ttl, _UNJUDGED, ()))
 
     def delete(self, key: str) -> bool:
         """Remove the entry; whether there was one."""
         with self._lock:
-            slot = self._slots.pop(key, None)
+            self._begin()
+            slot = self.slots.pop(key, None)
+            if slot is not None:
+                self._eviction.remove(slot)
+            self._changing = False
         return slot is not None and slot.expires_at > self._clock()
 
     def delete_pattern(self, pattern: str) -> int:
@@ -103,24 +120,26 @@ class LocalCache:
     def clear(self) -> int:
         """Remove everything; how many entries. Counters stay."""
         with self._lock:
-            size = len(self._slots)
-            self._slots.clear()
+            size = len(self.slots)
+            self._changing = True
+            self.slots.clear()
+            self._eviction.restart()
+            self._changing = False
         return size
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self.slots)
 
     def __contains__(self, key: str) -> bool:
-        slot = self._slots.get(key)
+        slot = self.slots.get(key)
         return slot is not None and slot.expires_at > self._clock()
 
     def get_stats(self) -> dict[str, Any]:
         """Counts since the start. `size` may include entries that have expired or were invalidated and not yet touched."""
-        with self._lock:
-            hits, misses, size = self._hits, self._misses, len(self._slots)
+        hits, misses = self.hits.read(), self._misses.read()
         return {
             "cache_type": "L1 Local",
-            "size": size,
+            "size": len(self.slots),
             "max_size": self.max_size,
             "hits": hits,
             "misses": misses,
@@ -131,60 +150,74 @@ class LocalCache:
 
     def hit(self, key: str, now_s: float, generation: int) -> Slot | None:
         """The slot that was found valid at `generation`, counted as a hit; else None, not counted."""
-        with self._lock:
-            slot = self._slots.get(key)
-            if slot is None or slot.generation != generation:
-                return None
-            if slot.expires_at <= now_s:
-                del self._slots[key]
-                return None
-            self._slots.move_to_end(key)
-            self._hits += 1
-            return slot
+        slot = self.slots.get(key)
+        if slot is None or slot.generation != generation or slot.expires_at <= now_s:
+            return None
+        slot.used = True
+        self.hits.add()
+        return slot
 
     def peek(self, key: str, now_s: float) -> Slot | None:
         """The slot, if it has not expired, whatever its generation. Not counted."""
-        with self._lock:
-            slot = self._slots.get(key)
-            if slot is None:
-                return None
-            if slot.expires_at <= now_s:
-                del self._slots[key]
-                return None
-            self._slots.move_to_end(key)
-            return slot
+        slot = self.slots.get(key)
+        if slot is None:
+            return None
+        if slot.expires_at <= now_s:
+            self.discard(key, slot)
+            return None
+        slot.used = True
+        return slot
 
     def put(self, key: str, slot: Slot) -> None:
-        """Keep the slot, pushing out what was used least recently."""
+        """Keep the slot in place of any other of that key. If there is no room, another is evicted first."""
+        slot.key = key
         with self._lock:
-            self._slots[key] = slot
-            self._slots.move_to_end(key)
-            if len(self._slots) > self.max_size:
-                self._slots.popitem(last=False)
+            self._begin()
+            old = self.slots.get(key)
+            if old is not None:
+                self._eviction.replace(old, slot)
+            else:
+                self._eviction.recall(slot)
+                if len(self.slots) >= self.max_size:
+                    del self.slots[self._eviction.evict(self._clock())]
+                self._eviction.admit(slot)
+            self.slots[key] = slot
+            self._changing = False
 
     def discard(self, key: str, slot: Slot) -> None:
-        """Remove this very slot: one that another thread has put in its place stays."""
+        """Remove this very slot, which will not do any more: one that another thread has put in its place stays."""
         with self._lock:
-            if self._slots.get(key) is slot:
-                del self._slots[key]
+            if self.slots.get(key) is slot:
+                self._begin()
+                del self.slots[key]
+                self._eviction.remove_aged(slot)
+                self._changing = False
 
     def reject(self, key: str, slot: Slot) -> None:
         """Take back a hit whose value was kept under another type: as good as nothing."""
         self.discard(key, slot)
-        with self._lock:
-            self._hits -= 1
+        self.hits.take_back()
 
     def drop(self, doomed: Callable[[str, Slot], bool]) -> list[str]:
         """Remove every slot for which `doomed` is true; their keys. Walks the whole cache, holding the lock."""
         with self._lock:
-            keys = [key for key, slot in self._slots.items() if doomed(key, slot)]
-            for key in keys:
-                del self._slots[key]
-        return keys
+            self._begin()
+            gone = {key: slot for key, slot in self.slots.items() if doomed(key, slot)}
+            for key, slot in gone.items():
+                del self.slots[key]
+                self._eviction.remove(slot)
+            self._changing = False
+        return list(gone)
 
     def count(self, *, hit: bool) -> None:
-        with self._lock:
-            if hit:
-                self._hits += 1
-            else:
-                self._misses += 1
+        if hit:
+            self.hits.add()
+        else:
+            self._misses.add()
+
+    def _begin(self) -> None:
+        """Every change begins here, under the lock, and ends by `_changing = False`. One that did not end was broken off: a
+        signal may raise between any two steps (a task's time limit does). Then the queues are made anew from what is there."""
+        if self._changing:
+            self._eviction.restart(self.slots.values())
+        self._changing = True

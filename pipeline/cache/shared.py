@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +17,7 @@ from pipeline.cache.keys import KeySpace, check_key
 from pipeline.cache.miss import MISS
 from pipeline.cache.patterns import parse
 from pipeline.cache.stats import megabytes
+from pipeline.cache.wire import encode
 
 NO_SERVER: Final = {"cache_type": "none", "available": False, "memory_used": "0.0 MB", "connected_clients": 0}
 """What there is to say of an L2 that is not."""
@@ -127,14 +128,19 @@ class RedisCache:
 
     def read(self, key: str) -> tuple[bytes | None, bytes | None]:
         """The entry's bytes and the log's tail, of one moment: one round trip."""
-        names = [self.keys.entry(key), self.keys.tail]
-        entry, tail = self.connection.call(lambda client: client.mget(names))
-        return _bytes(entry), _bytes(tail)
+        entry, tail = self.connection.ask(encode(b"MGET", self.keys.entry(key), self.keys.tail))
+        return entry, tail
+
+    def read_many(self, keys: Sequence[str]) -> tuple[list[bytes | None], bytes | None]:
+        """As `read`, of several: also one round trip, and of one moment."""
+        names = [*map(self.keys.entry, keys), self.keys.tail]
+        *entries, tail = self.connection.call(lambda client: client.mget(names))
+        return [_bytes(entry) for entry in entries], _bytes(tail)
 
     def write(self, key: str, entry: Entry) -> None:
-        """Store the entry for its own TTL."""
+        """Store the entry for its own TTL and grace."""
         name, payload = self.keys.entry(key), encode_entry(entry)
-        self.connection.call(lambda client: client.set(name, payload, px=max(1, entry.ttl_ms)))
+        self.connection.call(lambda client: client.set(name, payload, px=max(1, entry.ttl_ms + entry.grace_ms)))
 
     def sweep(self, pattern: str) -> int:
         """Remove the bytes of the entries that match, in batches; how many went. Asks for every key of the database once."""

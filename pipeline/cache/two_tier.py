@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-import msgspec
-
-from pipeline.cache.bus import STAMP, NodeBus
+from pipeline.cache.bus import NodeBus
 from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.coherence import Announce, Coherence, Invalidation
-from pipeline.cache.entry import AsOf, Entry
+from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.flight import SingleFlight
+from pipeline.cache.grace import Grace
+from pipeline.cache.in_flight import InFlight
 from pipeline.cache.keys import check_deps, check_key
-from pipeline.cache.local import COPY, LocalCache, Slot
+from pipeline.cache.leases import Leases, Taken
+from pipeline.cache.local import LocalCache
 from pipeline.cache.log import InvalidationLog, LocalInvalidationLog, RedisInvalidationLog
 from pipeline.cache.miss import MISS, MissType
 from pipeline.cache.nodes import NodeRegistry
 from pipeline.cache.patterns import escape, parse
 from pipeline.cache.shared import NO_SERVER, RedisCache
 from pipeline.cache.stats import Counters
+from pipeline.cache.sweeper import Sweeper, Swept
+from pipeline.cache.tiers import Found, Tiers
 
 T = TypeVar("T")
 
 
-class Found(msgspec.Struct, frozen=True):
-    """A value and where it came from: `l1`, `l2` or `no` (computed). `degraded`: it could not be confirmed with Redis."""
-
-    value: Any
-    source: str
-    degraded: bool = False
-
-
-class TwoTierCache:
+class TwoTierCache(Tiers):
     """L1 in this process, L2 in Redis, and the invalidation log that keeps them coherent. Thread-safe; not for use across a
     fork: a child makes its own.
 
@@ -54,6 +51,8 @@ class TwoTierCache:
         l1_max_ttl_s: float = 60.0,
         max_ttl_s: float = 86_400.0,
         ttl_jitter: float = 0.1,
+        lease_s: float = 5.0,
+        wait_s: float = 30.0,
         bus: NodeBus | None = None,
         announce: Announce | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -62,131 +61,37 @@ class TwoTierCache:
     ) -> None:
         """`strict`: with Redis out of reach, bypass L1 rather than serve it unconfirmed. `max_ttl_s`: the longest TTL of any
         entry, and how long the log remembers. `ttl_jitter`: a computed entry lives up to this share shorter, so that what
-        was made together does not end together. `bus`: the node's, which its main process keeps in step. `announce` is told
-        of every invalidation made here, with the id to acknowledge it by if anybody waits; it must not raise.
+        was made together does not end together. `lease_s`: how long a key waits for the process that computed it and died.
+        `wait_s`: how long a caller waits for another one's computation before he computes for himself. `bus`: the node's,
+        which its main process keeps in step. `announce` is told of every invalidation made here, with the id to acknowledge
+        it by if anybody waits; it must not raise.
         """
-        self.l1 = LocalCache() if l1 is None else l1
-        self._hit = self.l1.hit
-        self.l2 = l2
-        self._strict = strict
-        self._l1_max_ttl_s = l1_max_ttl_s
         self._max_ttl_s = max_ttl_s
         self._ttl_jitter = ttl_jitter
-        self._clock = clock
-        self._wall_clock = wall_clock
         self._rng = rng
-        self._counters = Counters("l2_hits", "l2_misses", "computed", "fills_discarded", "degraded")
+        counters = Counters(
+            "l2_hits", "l2_misses", "computed", "joined", "stale", "taken_over", "waited_out", "fills_discarded", "degraded"
+        )
         log: InvalidationLog = LocalInvalidationLog()
-        registry = None
+        registry, leases = None, None
         if l2 is not None:
+            leases = Leases(l2.connection, l2.keys, ttl_s=lease_s, longest_s=wait_s, clock=clock)
             log = RedisInvalidationLog(l2.connection, l2.keys, retention_s=max_ttl_s)
             registry = NodeRegistry(l2.connection, l2.keys)
-        self._coherence = Coherence(log, registry, bound_s=staleness_bound_s, bus=bus, announce=announce, clock=clock)
-        self._view = self._coherence.view
-
-    # -- reading
-
-    def get(self, key: str, default: Any = MISS, type: Any = Any) -> Any:
-        """The value, or `default`. `type`: Any for JSON, or a frozen struct that comes back as such."""
-        # As `lookup`, with nothing called or made on the way that need not be: this is the hottest path of all.
-        now_s = self._clock()
-        coherence = self._coherence
-        if coherence.words[STAMP] == coherence.stamp and now_s < coherence.lease_ends_at_s:
-            slot = self._hit(key, now_s, self._view.generation)
-            if slot is not None:
-                if slot.shared is not COPY and slot.type is type:
-                    return slot.shared
-                try:
-                    return slot.value(type)
-                except msgspec.DecodeError:
-                    self.l1.reject(key, slot)
-        found = self.lookup(key, type=type)
-        return default if found is MISS else found.value
-
-    def lookup(self, key: str, *, type: Any = Any) -> Found | MissType:
-        """The value and where it came from, or MISS."""
-        now_s = self._clock()
-        if self._coherence.leased(now_s):
-            slot = self._hit(key, now_s, self._view.generation)
-            if slot is not None:
-                try:
-                    return Found(slot.value(type), "l1")
-                except msgspec.DecodeError:
-                    self.l1.reject(key, slot)
-        return self._lookup_beyond(key, codec_for(type), now_s)
-
-    def _lookup_beyond(self, key: str, codec: Codec[Any], now_s: float) -> Found | MissType:
-        """What L1 may not serve at once: because it is not there, was judged by older records, or the lease has run out."""
-        slot = self._judged_slot(key, now_s)
-        if slot is not None and self._coherence.leased(now_s):
-            return self._serve(slot, codec, key)
-        if self.l2 is None:
-            self.l1.count(hit=False)
-            return MISS
-        try:
-            found = self._read_confirming(self.l2, key)
-        except SharedTierUnavailableError:
-            self._counters.add("degraded")
-            if slot is not None and not self._strict:
-                return self._serve(slot, codec, key, degraded=True)
-            self.l1.count(hit=False)
-            return MISS
-        # L1 once more, by what the read has taught.
-        slot = self._judged_slot(key, now_s) if found is not None else None
-        if slot is not None:
-            return self._serve(slot, codec, key)
-        self.l1.count(hit=False)
-        raw, generation = found or (None, 0)
-        return self._promote(key, self.l2.decode(raw), codec, generation)
-
-    def _judged_slot(self, key: str, now_s: float) -> Slot | None:
-        """L1's slot, if it is valid by what is known now; an invalid one goes."""
-        slot = self.l1.peek(key, now_s)
-        if slot is None:
-            return None
-        generation = self._view.generation  # before judging: see InvalidationView
-        if slot.generation != generation:
-            if not self._view.valid(slot.as_of, key, slot.deps):
-                self.l1.discard(key, slot)
-                return None
-            slot.generation = generation
-        return slot
-
-    def _serve(self, slot: Slot, codec: Codec[Any], key: str, *, degraded: bool = False) -> Found | MissType:
-        try:
-            found = Found(slot.value(codec.type), "l1", degraded)
-        except msgspec.DecodeError:
-            self.l1.discard(key, slot)
-            self.l1.count(hit=False)
-            return MISS
-        self.l1.count(hit=True)
-        return found
-
-    def _promote(self, key: str, entry: Entry | None, codec: Codec[Any], generation: int) -> Found | MissType:
-        """Serve what L2 had, if it is valid, and keep it in L1. `generation`: that from before it was read."""
-        if entry is not None:
-            as_of = AsOf(entry.epoch, entry.seq, generation)
-            if self._view.valid(as_of, key, entry.deps):
-                try:
-                    value = codec.decode(entry.value)
-                except msgspec.DecodeError:
-                    value = MISS  # another type, or a struct of another release
-                if value is not MISS:
-                    self._counters.add("l2_hits")
-                    self._keep(key, bytes(entry.value), value, codec, as_of, entry.deps, entry.remaining_s(self._wall_clock()))
-                    return Found(value, "l2")
-        self._counters.add("l2_misses")
-        return MISS
-
-    def _read_confirming(self, l2: RedisCache, key: str) -> tuple[bytes | None, int] | None:
-        """The entry's bytes, after the view has caught up with the log as it stood when they were read; and the generation
-        before that, from which on what is invalidated here counts against them. None when the view cannot judge them, nor
-        anything else now: another thread has taken it to another epoch."""
-        self._coherence.append_pending()
-        generation = self._view.generation
-        asked_at_s = self._clock()
-        raw, tail = l2.read(key)
-        return (raw, generation) if self._coherence.catch_up(tail, asked_at_s) else None
+        coherence = Coherence(log, registry, bound_s=staleness_bound_s, bus=bus, announce=announce, clock=clock)
+        self.in_flight = None if l2 is None else InFlight(l2.connection, l2.keys, coherence)
+        """The tasks in flight for this cache's keys; None without a shared tier."""
+        self._flight = SingleFlight(coherence, leases, counters, wait_s=wait_s, clock=clock)
+        super().__init__(
+            LocalCache() if l1 is None else l1,
+            l2,
+            coherence,
+            counters,
+            strict=strict,
+            l1_max_ttl_s=l1_max_ttl_s,
+            clock=clock,
+            wall_clock=wall_clock,
+        )
 
     # -- computing
 
@@ -204,9 +109,23 @@ class TwoTierCache:
         type: Any = Any,
         as_of: AsOf | None = None,
         accept: Callable[[T], bool] | None = None,
+        negative_ttl: float | None = None,
+        grace: Grace | None = None,
+        single_flight: bool = True,
     ) -> T:
         """The cached value, or what `compute` returns, kept for `ttl` seconds. An exception of `compute` is not cached."""
-        value: T = self.fetch(key, compute, ttl=ttl, deps=deps, type=type, as_of=as_of, accept=accept).value
+        value: T = self.fetch(
+            key,
+            compute,
+            ttl=ttl,
+            deps=deps,
+            type=type,
+            as_of=as_of,
+            accept=accept,
+            negative_ttl=negative_ttl,
+            grace=grace,
+            single_flight=single_flight,
+        ).value
         return value
 
     def fetch(
@@ -219,60 +138,84 @@ class TwoTierCache:
         type: Any = Any,
         as_of: AsOf | None = None,
         accept: Callable[[Any], bool] | None = None,
+        negative_ttl: float | None = None,
+        grace: Grace | None = None,
+        single_flight: bool = True,
+        least_s: float = 0.0,
     ) -> Found:
         """As `get_or_compute`, with where the value came from.
 
+        Of many who miss a key at the same time, in whatever threads and processes, one computes and the others have its value;
+        see SingleFlight for the bounds, and for the errors that threads share. Not so with `single_flight` off, which is for
+        what costs less than asking Redis who computes it.
+
         `deps`: the keys it is computed from; who invalidates one of them invalidates this one. `as_of`: what was known
         before the first input was read, if that was before this call. `accept`: whether a cached value will do, such as one that
-        another release may have written; one that will not is computed anew and replaced.
+        another release may have written; one that will not is computed anew and replaced. `negative_ttl`: how long None is
+        kept, which stands for "there is nothing"; 0 is not at all. `grace`: what may be served past its time to live.
+
+        `least_s`: a cached value that L2 may serve for less than that will not do. It is computed anew ahead of its end, and
+        served to everybody else until the new one has taken its place.
         """
         check_key(key)
-        self._check_ttl(ttl)
-        deps = check_deps(deps)
-        found = self.lookup(key, type=type)
+        self._check_ttl(ttl, 0.0 if grace is None else grace.s)
+        if negative_ttl is not None and negative_ttl != 0:
+            self._check_ttl(negative_ttl)
+        stale_age_s = 0.0 if grace is None or grace.refresh is None else grace.longest_age_s
+        since_s = self._clock() if self._strict else -math.inf  # with Redis out of reach, who is strict joins nobody
+        found = self.lookup(key, type=type, stale_age_s=stale_age_s) if least_s <= 0 else MISS
         if found is not MISS and (accept is None or accept(found.value)):
+            if found.source == "stale" and grace is not None and grace.refresh is not None:
+                grace.refresh()
             return found
+        deps = check_deps(deps)  # not before: a hit needs none
         if as_of is None:
             as_of = self.as_of()
-        value = compute()
-        self._counters.add("computed")
-        lifetime_s = ttl * (1 - self._ttl_jitter * self._rng())
-        return Found(self._store(key, value, lifetime_s, deps, codec_for(type), as_of), "no", self.degraded)
+        codec = codec_for(type)
+        known = as_of
 
-    def _store(self, key: str, value: object, ttl_s: float, deps: tuple[str, ...], codec: Codec[Any], as_of: AsOf) -> Any:
-        """Keep a value in both tiers, unless it is known to be invalid by now; the value as JSON carried it."""
-        payload, carried = codec.encode(value)
-        if not self._keep(key, payload, carried, codec, as_of, deps, ttl_s):
-            self._counters.add("fills_discarded")
-        elif self.l2 is not None:
-            entry = Entry(as_of.epoch, as_of.seq, deps, int(self._wall_clock() * 1000), int(ttl_s * 1000), msgspec.Raw(payload))
-            try:
-                self.l2.write(key, entry)
-            except SharedTierUnavailableError:
-                self._counters.add("degraded")
-        return carried
+        def computed() -> tuple[Found, bytes]:
+            value = compute()
+            self._counters.add("computed")
+            lifetime_s = ttl if value is not None or negative_ttl is None else negative_ttl
+            lifetime_s *= 1 - self._ttl_jitter * self._rng()
+            grace_s = 0.0 if grace is None or value is None else grace.s
+            carried, payload = self._store(key, value, lifetime_s, deps, codec, known, grace_s)
+            return Found(carried, "no", self.degraded), payload
 
-    def _keep(
-        self,
-        key: str,
-        payload: bytes,
-        value: object,
-        codec: Codec[Any],
-        as_of: AsOf,
-        deps: tuple[str, ...],
-        ttl_s: float,
-    ) -> bool:
-        """Put the entry into L1, if it is valid by what is known now.
+        def probe(taken: Taken | None, generation: int) -> tuple[Found, bytes] | None:
+            found = self._taken(key, taken, codec, generation, least_s)
+            if found is MISS or (accept is not None and not accept(found.value)):
+                return None
+            return found, codec.encode(found.value)[0]
 
-        An invalidation that arrives right after the judgement finds the slot marked with the older generation: the next
-        read judges it again. So neither a fill nor an advancing view needs the other's lock.
-        """
-        generation = self._view.generation
-        if not self._view.valid(as_of, key, deps):
-            return False
-        expires_at_s = self._clock() + min(ttl_s, self._l1_max_ttl_s)
-        self.l1.put(key, Slot(codec, payload, value, expires_at_s, AsOf(as_of.epoch, as_of.seq, generation), deps))
-        return True
+        try:
+            if not single_flight:
+                return computed()[0]
+            outcome, joined = self._flight.run(key, deps, known, probe, computed, since_s=since_s)
+            brought: Found = outcome[0]
+            if not joined:
+                return brought
+            value: Any = codec.decode(outcome[1])  # each waiter's own
+            return Found(value, "joined", self.degraded) if accept is None or accept(value) else computed()[0]
+        except Exception as error:
+            if grace is not None and grace.forgives(error):
+                last = self.lookup(key, type=type, stale_age_s=grace.longest_age_s)
+                if last is not MISS and (accept is None or accept(last.value)):
+                    return last
+            raise
+
+    def _taken(self, key: str, taken: Taken | None, codec: Codec[Any], generation: int, least_s: float) -> Found | MissType:
+        if least_s > 0 and (taken is None or self.l2 is None):
+            return MISS  # L1 does not know how long an entry has left
+        if self.l2 is None:
+            return self.peek(key, type=codec.type)
+        if taken is None:
+            return self.lookup(key, type=codec.type)
+        entry = self.l2.decode(taken.entry)
+        if entry is not None and least_s > 0 and entry.remaining_s(self._wall_clock()) < least_s:
+            return MISS
+        return self._promote(key, entry, codec, generation)
 
     # -- changing
 
@@ -326,6 +269,16 @@ class TwoTierCache:
         """Invalidate everything and remove this namespace's entries, and nothing else of the database; how many went."""
         return self.delete_pattern("*")
 
+    def sweep(self, limit_s: float = 1.0) -> Swept | None:
+        """Remove bytes of entries that are invalid anyway, for about so long, and go on there at the next call, whoever makes it.
+        None when Redis cannot be asked. See Sweeper."""
+        if self.l2 is None:
+            return None
+        try:
+            return Sweeper(self.l2, self._coherence).sweep(limit_s)
+        except SharedTierUnavailableError:
+            return None
+
     def refresh(self) -> bool:
         """Catch up with the log and renew the lease; whether Redis could be asked."""
         return self._coherence.refresh()
@@ -350,6 +303,8 @@ class TwoTierCache:
         if self.l2 is not None:
             self.l2.close()
 
-    def _check_ttl(self, ttl: float) -> None:
+    def _check_ttl(self, ttl: float, grace_s: float = 0.0) -> None:
         if not 0 < ttl <= self._max_ttl_s:
             raise ValueError(f"ttl: {ttl}; expected seconds above 0 and up to {self._max_ttl_s:g} (max_ttl_s)")
+        if not 0 <= grace_s <= self._max_ttl_s - ttl:
+            raise ValueError(f"grace: {grace_s} s; expected 0 or more, and with the ttl up to {self._max_ttl_s:g} s (max_ttl_s)")

@@ -2,7 +2,7 @@
 
 | rule    | what it demands of a value that was served                                                                      |
 |---------|-----------------------------------------------------------------------------------------------------------------|
-| l2      | read from L2 or computed: nothing in it is older than what was acknowledged as durable before the read began    |
+| l2      | from L2, joined or computed: nothing in it is older than what was acknowledged as durable before the read began  |
 | bound   | from L1: nothing in it was superseded by what was acknowledged as durable the staleness bound before that        |
 | process | from anywhere: nothing in it is older than what this process itself has acknowledged, durable or not             |
 | node    | from anywhere: nothing in it is older than what the node's main process had applied before the read began        |

@@ -23,7 +23,7 @@ class Made(msgspec.Struct, frozen=True, tag="made"):
 
 
 class Read(msgspec.Struct, frozen=True, tag="read", kw_only=True):
-    """A value that was served. `source`: l1, l2, or no (computed by this very read).
+    """A value that was served. `source`: l1, l2, joined (another's computation, waited for), or no (computed by this very read).
 
     `direct`: whose versions a computation took from the source of truth itself; those of the others came through the cache,
     within an operation that began at `operation_ns`.

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, Final
 
 from pipeline.cache import AsOf, TwoTierCache
 from pipeline.cache.coherence import NO_WORDS
+from pipeline.cache.flight import SingleFlight
 from pipeline.cache.follower import NodeFollower
 from pipeline.cache.log import RedisInvalidationLog
 from pipeline.cache.tail import Page, Tail
+from pipeline.cache.tiers import Tiers
 from pipeline.cache.view import InvalidationView
 
 STAGE_MUTANT: Final = "as_of_of_the_last_stage"
@@ -31,12 +34,26 @@ def no_validation() -> None:
 
 def as_of_after_the_computation() -> None:
     """An entry counts as new as the moment at which it was stored."""
-    store: Callable[..., Any] = TwoTierCache._store
+    store: Callable[..., Any] = Tiers._store
 
-    def late(cache: TwoTierCache, *given: Any) -> Any:
+    def late(cache: Tiers, *given: Any) -> Any:
         return store(cache, *(cache._view.as_of() if isinstance(part, AsOf) else part for part in given))
 
-    _replace(TwoTierCache, "_store", late)
+    _replace(Tiers, "_store", late)
+
+
+def joined_unjudged() -> None:
+    """Whoever computes the key is joined, whatever was invalidated since he began."""
+    board: Callable[..., Any] = SingleFlight._board
+
+    def blind(flights: SingleFlight, key: str, *given: Any) -> Any:
+        with flights._lock:
+            flight = flights._flights.get(key)
+        if flight is not None and flight.thread != threading.get_ident():
+            return flight, False
+        return board(flights, key, *given)
+
+    _replace(SingleFlight, "_board", blind)
 
 
 def skipped_record() -> None:
@@ -125,6 +142,7 @@ MUTANTS: Final[dict[str, Callable[[], None]]] = {
         no_lease,
         no_validation,
         as_of_after_the_computation,
+        joined_unjudged,
         skipped_record,
         deps_ignored,
         bus_never_followed,

@@ -22,6 +22,7 @@ def test_no_promise_is_broken_whatever_goes_wrong() -> None:
     assert not told, "\n".join([figures, *told])
     assert report.steps > 2_000, figures
     assert min(report.reads[source] for source in ("l1", "l2", "no")) > 200, figures
+    assert report.reads["joined"] > 50, figures
     assert report.written["durable"] > 100, figures
     assert report.written["not durable"] > 0, figures
     assert report.applied > 100, figures
@@ -36,6 +37,7 @@ EXPECTED: dict[str, tuple[set[str], dict[str, Any]]] = {
     "no_lease": ({"bound"}, {"gentle": True, "bound_s": 0.1}),
     "no_validation": ({"l2"}, {}),
     "as_of_after_the_computation": ({"l2"}, {}),
+    "joined_unjudged": ({"l2"}, {"gentle": True}),
     STAGE_MUTANT: ({"l2"}, {"gentle": True, "bound_s": 1.0}),
     "skipped_record": ({"l2"}, {"gentle": True}),
     "deps_ignored": ({"l2"}, {"gentle": True}),

@@ -6,12 +6,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 from faults import Clock, SteppedRedisCache
+from servers import ValkeyServer
 
 from pipeline.cache import LocalCache, TwoTierCache
 
 BOUND_S = 1.0
 MakeCache = Callable[..., TwoTierCache]
+
+
+@pytest.fixture
+def client(valkey: ValkeyServer) -> Iterator[redis.Redis]:
+    """A client of the tests' own."""
+    with valkey.client() as client:
+        yield client
 
 
 @pytest.fixture

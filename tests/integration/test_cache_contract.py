@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import pytest
 import redis
 from faults import Clock, age
-from servers import ValkeyServer
 
 from pipeline.cache import MISS, InvalidPatternError, LocalCache, RedisCache, TwoTierCache, UncacheableValueError
 
@@ -86,12 +85,6 @@ def subject(request: pytest.FixtureRequest, redis_url: str, namespace: str) -> I
 @pytest.fixture
 def cache(subject: Subject) -> Cache:
     return subject.cache
-
-
-@pytest.fixture
-def client(valkey: ValkeyServer) -> Iterator[redis.Redis]:
-    with valkey.client() as client:
-        yield client
 
 
 VALUES: list[Any] = [

@@ -38,12 +38,6 @@ def connection(redis_url: str) -> Iterator[RedisConnection]:
 
 
 @pytest.fixture
-def client(valkey: ValkeyServer) -> Iterator[redis.Redis]:
-    with valkey.client() as client:
-        yield client
-
-
-@pytest.fixture
 def log(connection: RedisConnection, keys: KeySpace) -> RedisInvalidationLog:
     return RedisInvalidationLog(connection, keys, retention_s=RETENTION_S)
 

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 import redis
 from faults import Clock
-from servers import ValkeyServer
 
 from pipeline import keys
 from pipeline.cache import LocalCache, RedisCache, TwoTierCache
@@ -87,12 +86,6 @@ def here(make: Make) -> OptimizedPipeline:
 @pytest.fixture
 def there(make: Make) -> OptimizedPipeline:
     return make()
-
-
-@pytest.fixture
-def client(valkey: ValkeyServer) -> Iterator[redis.Redis]:
-    with valkey.client() as client:
-        yield client
 
 
 def essence(response: PersonaResponse) -> PersonaResponse:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -52,6 +54,13 @@ def make(server: ValkeyServer, clock: Clock) -> Iterator[MakeCache]:
         cache.close()
 
 
+def until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.002)
+
+
 def breaker_tries_again(clock: Clock) -> None:
     clock.tick(1.0)
 
@@ -78,6 +87,40 @@ def test_an_outage_costs_no_answer(make: MakeCache, server: ValkeyServer, clock:
     assert stats["degraded"] >= 1
     if fault == "frozen":
         server.thaw()
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_in_an_outage_a_computation_that_runs_is_joined_as_l1_is_served(
+    make: MakeCache, server: ValkeyServer, clock: Clock, strict: bool
+) -> None:
+    """Whether it was invalidated since cannot be known: its outcome is marked as unconfirmed, and in strict mode bypassed."""
+    here, there = make(strict=strict), make()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> str:
+        begun.set()
+        assert go_on.wait(20)
+        return "old"
+
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            first = pool.submit(here.fetch, "k", slow)
+            assert begun.wait(20)
+            assert there.invalidate("k").durable
+            server.stop()
+            clock.tick(BOUND_S)
+            second = pool.submit(here.fetch, "k", lambda: "new")
+            if strict:
+                assert second.result(20) == Found("new", "no", True)
+            else:
+                until(lambda: here.get_stats()["l1"]["misses"] == 2)
+        finally:
+            go_on.set()
+        assert first.result(20).value == "old"
+        if not strict:
+            found = second.result(20)
+            assert (found.value, found.degraded) == ("old", True)
+            assert found.source in ("joined", "l1")
 
 
 def test_l1_outlives_an_outage_by_its_ttl_and_by_60_s_at_most(make: MakeCache, server: ValkeyServer, clock: Clock) -> None:

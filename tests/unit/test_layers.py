@@ -101,12 +101,14 @@ def test_only_the_workers_import_celery() -> None:
 
 
 def test_only_two_tier_knows_both_tiers_and_the_log() -> None:
-    """One module puts the protocol together, one knows the log and the view of it; the other parts do not know of each other."""
+    """One module knows both tiers, one the log and the view of it, one puts the protocol together; the others know one part."""
     parts = {"pipeline.cache.local", "pipeline.cache.shared", "pipeline.cache.log", "pipeline.cache.view"}
     for module in CACHE:
         known = {part for part in parts for name in imported(module) if within(name, part)} - {module}
         if module == "pipeline.cache.coherence":
             assert known == {"pipeline.cache.log", "pipeline.cache.view"}
+        elif module == "pipeline.cache.tiers":
+            assert known == {"pipeline.cache.local", "pipeline.cache.shared"}
         elif module not in ("pipeline.cache", "pipeline.cache.two_tier"):
             assert len(known) <= 1, f"{module} knows {sorted(known)}"
 

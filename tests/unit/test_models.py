@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pipeline.errors import InvalidRequestError
 from pipeline.models import (
     INTENTS,
+    MAX_AGE_S,
     MAX_INPUT_CHARS,
     MAX_MESSAGES,
     MAX_NAME_CHARS,
@@ -172,6 +173,23 @@ def test_the_fullest_context_is_accepted() -> None:
     assert made.is_personal
 
 
+@pytest.mark.parametrize("age", [0, 0.5, 60, MAX_AGE_S, None])
+def test_an_age_travels_as_it_was_given(age: float | None) -> None:
+    """Zero is a limit and None is none: the one must not become the other on its way."""
+    request = PersonaRequest.create("hello", KEY, max_age_s=age)
+    assert request.max_age_s == age
+    assert PersonaRequest.from_wire(request.to_wire()) == request
+    assert ("max_age_s" in request.to_wire()) == (age is not None)
+
+
+@pytest.mark.parametrize("age", ["60", True, [], -1, -0.001, MAX_AGE_S + 1, float("nan"), float("inf")])
+def test_an_age_is_seconds_from_zero_to_a_week(age: Any) -> None:
+    """A limit that cannot hold is refused, rather than taken for one that was not meant."""
+    error = refusal(max_age_s=age)
+    assert error.field == "max_age_s"
+    assert "expected" in str(error)
+
+
 @pytest.mark.parametrize("flag", [1, "yes", None])
 def test_use_cache_is_true_or_false_and_nothing_else(flag: Any) -> None:
     """A text like 'false' would otherwise count as true."""
@@ -264,7 +282,9 @@ def test_a_request_that_is_no_object_is_refused(wire: object, kind: str) -> None
     """Whatever a producer may send, the answer is one clear error."""
     with pytest.raises(InvalidRequestError) as caught:
         PersonaRequest.from_wire(wire)
-    assert str(caught.value) == (f"request: expected an object with user_input, resonance_key, context, use_cache, got {kind}")
+    assert str(caught.value) == (
+        f"request: expected an object with user_input, resonance_key, context, use_cache, max_age_s, got {kind}"
+    )
 
 
 @pytest.mark.parametrize("name", ["user_input", "resonance_key"])

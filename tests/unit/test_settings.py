@@ -29,6 +29,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     assert settings.l1_max_entries == 1000
     assert settings.l1_max_ttl_s == 60.0
     assert settings.strict is False
+    assert (settings.result_ttl_s, settings.stale_grace_s, settings.lease_s) == (3600, 300.0, 5.0)
 
 
 def test_a_variable_sets_its_field_in_its_type() -> None:
@@ -74,6 +75,11 @@ def test_every_problem_is_named_at_once() -> None:
         ("PERSONA_STALENESS_BOUND_S", "nan", "Input should be"),
         ("PERSONA_STALENESS_BOUND_S", "61", "less than or equal to 60"),
         ("PERSONA_L1_MAX_ENTRIES", "1.5", "integer"),
+        ("PERSONA_RESULT_TTL_S", "0", "greater than or equal to 1"),
+        ("PERSONA_STALE_GRACE_S", "-1", "greater than or equal to 0"),
+        ("PERSONA_STALE_GRACE_S", "3601", "less than or equal to 3600"),
+        ("PERSONA_LEASE_S", "0.4", "greater than or equal to 0.5"),
+        ("PERSONA_LEASE_S", "61", "less than or equal to 60"),
         ("PERSONA_LLM_TEMPERATURE", "hot", "number"),
         ("PERSONA_CACHE_NAMESPACE", "a:b", "A-Za-z0-9_.-"),
         ("PERSONA_CACHE_NAMESPACE", "a\n", "A-Za-z0-9_.-"),
@@ -122,6 +128,18 @@ def test_a_unix_url_needs_an_absolute_path() -> None:
 def test_a_model_endpoint_needs_a_model() -> None:
     """The message names the variable that is missing, not the one that is there."""
     assert refusal(PERSONA_LLM_URL="http://127.0.0.1:8080/v1").startswith("PERSONA_LLM_MODEL: missing")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [("PERSONA_STALE_GRACE_S", "60.5", "60.5"), ("PERSONA_LEASE_S", "60", "60"), ("PERSONA_STALE_GRACE_S", "3600", "3600")],
+)
+def test_a_grace_or_a_lease_longer_than_a_results_life_is_refused(variable: str, value: str, told: str) -> None:
+    """Both variables are named, since either may be the one that is wrong."""
+    grace = {"PERSONA_STALE_GRACE_S": "0"} | {variable: value}
+    message = refusal(**grace, PERSONA_RESULT_TTL_S="59")
+    assert message == f"{variable}: {told}; allowed is up to the life of a result, PERSONA_RESULT_TTL_S, which is 59"
+    assert load_settings({**grace, "PERSONA_RESULT_TTL_S": "3600"}).result_ttl_s == 3600
 
 
 @pytest.mark.parametrize(

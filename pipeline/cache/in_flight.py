@@ -1,0 +1,95 @@
+"""Which task is queued or running for a key, so that others may wait for it instead of queueing their own."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final
+
+from pipeline.cache.claims import Claim, Claims
+from pipeline.cache.coherence import Coherence
+from pipeline.cache.connection import RedisConnection
+from pipeline.cache.entry import AsOf
+from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.keys import KeySpace
+
+ENTERED_S: Final = 10.0
+"""How long a task may take from being entered to being queued."""
+QUEUED_S: Final = 180.0
+"""How long a task may wait and run after that, or since it was last `renew`ed. A longer wait only ends the sharing."""
+_TRIES: Final = 3
+
+
+class InFlight:
+    """The tasks in flight, in Redis. Nothing here raises because Redis is away: then every caller queues a task of his own.
+
+    A caller joins a task only if nothing that matches the key was invalidated since the task was entered. So he has nothing
+    that he would not have had from a task of his own.
+    """
+
+    def __init__(self, connection: RedisConnection, keys: KeySpace, coherence: Coherence) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._claims = Claims(connection)
+        self._coherence = coherence
+
+    def enter(self, key: str, deps: tuple[str, ...], task_id: str, *, entered_as: str | None = None) -> str | None:
+        """Enter the caller's task, which he is to queue then; or learn the id of the task that he may wait for instead.
+
+        None: queue it, whether it was entered or Redis is away. `entered_as`: a name in place of the key, for those who are to
+        join each other only; the other methods know the task by it, too.
+        """
+        name = self._keys.in_flight(key if entered_as is None else entered_as)
+        with suppress(SharedTierUnavailableError):
+            for _ in range(_TRIES):
+                mine = Claim.of(task_id, self._coherence.as_of())
+                held = self._claims.take(name, mine, ENTERED_S, share=True)
+                if held is None:
+                    return None
+                if self._joinable(held, key, deps):
+                    return held.owner
+                if self._claims.replace(name, held.owner, mine, ENTERED_S):
+                    return None
+        return None
+
+    def _joinable(self, held: Claim, key: str, deps: tuple[str, ...]) -> bool:
+        view = self._coherence.view
+        since = AsOf(held.epoch, held.seq, view.generation)
+        if view.valid(since, key, deps):
+            return True
+        known = self._coherence.as_of()
+        if held.epoch == known.epoch and held.seq <= known.seq:
+            return False
+        # It was entered by one who knows more of the log than this process.
+        return self._coherence.refresh() and view.valid(since, key, deps)
+
+    def renew(self, key: str, task_id: str) -> None:
+        """The task was queued, or has begun."""
+        with suppress(SharedTierUnavailableError):
+            self._claims.renew(self._keys.in_flight(key), task_id, QUEUED_S)
+
+    def leave(self, key: str, task_id: str) -> None:
+        """The task has ended: nobody may join it any more. Those who have joined find its result."""
+        with suppress(SharedTierUnavailableError):
+            self._claims.release(self._keys.in_flight(key), task_id)
+
+    def withdraw(self, key: str, task_id: str) -> bool:
+        """Leave, unless somebody has joined; whether the task is now its caller's alone, and may be revoked."""
+        with suppress(SharedTierUnavailableError):
+            return self._claims.withdraw(self._keys.in_flight(key), task_id)
+        return False
+
+    def holds(self, key: str, task_id: str) -> bool:
+        """Whether the task is in flight still, for all that is known. True when Redis cannot be asked."""
+        try:
+            held = self._connection.call(lambda client: client.get(self._keys.in_flight(key)))
+        except SharedTierUnavailableError:
+            return True
+        return isinstance(held, bytes) and Claim.parse(held).owner == task_id
+
+    def may_refresh(self, key: str, pause_s: float) -> bool:
+        """Whether the caller is the one to have the key computed anew: nobody in the fleet was within the last `pause_s`."""
+        name = self._keys.refreshed(key)
+        try:
+            return bool(self._connection.call(lambda client: client.set(name, b"1", px=round(pause_s * 1000), nx=True)))
+        except SharedTierUnavailableError:
+            return False

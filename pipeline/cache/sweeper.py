@@ -1,0 +1,98 @@
+"""Removing the bytes of what was invalidated, a little at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from pipeline.cache.coherence import Coherence
+from pipeline.cache.entry import AsOf
+from pipeline.cache.scripts import run_script
+from pipeline.cache.shared import RedisCache
+
+BATCH: Final = 200
+"""So many of the database's keys are looked at at once."""
+REMEMBER_S: Final = 86_400
+
+
+class Swept(NamedTuple):
+    """How many entries were looked at, how many of them removed. `done`: nothing is left that was invalid when the pass began."""
+
+    looked_at: int
+    removed: int
+    done: bool
+
+
+class Sweeper:
+    """Walks L2 in passes, each over several calls if need be, in whatever processes; and not at all while nothing new was
+    invalidated since the last pass began.
+
+    Entries are judged by the log as it is. What an entry without its bytes costs is a miss, which it was before; one that was
+    written between judging and removing stays.
+    """
+
+    def __init__(self, l2: RedisCache, coherence: Coherence, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._l2 = l2
+        self._coherence = coherence
+        self._clock = clock
+
+    def sweep(self, limit_s: float) -> Swept:
+        """Go on where the last call ended, for about `limit_s`. Raises SharedTierUnavailableError."""
+        ends_at_s = self._clock() + limit_s
+        cursor, since, tail = self._where()
+        if cursor == 0:
+            if since == tail:
+                return Swept(0, 0, done=True)
+            since = tail
+        looked_at = removed = 0
+        while True:
+            cursor, names = self._next(cursor)
+            if names:
+                removed += self._sweep(names)
+                looked_at += len(names)
+            if cursor == 0 or self._clock() >= ends_at_s:
+                break
+        self._remember(cursor, since)
+        return Swept(looked_at, removed, done=cursor == 0)
+
+    def _sweep(self, names: list[bytes]) -> int:
+        keys = [self._l2.keys.key_of(name) for name in names]
+        self._coherence.append_pending()
+        generation = self._coherence.view.generation
+        asked_at_s = self._clock()
+        raws, tail = self._l2.read_many(keys)
+        if not self._coherence.catch_up(tail, asked_at_s):
+            return 0  # what is valid cannot be told now: the next pass will
+        doomed = {}
+        for name, key, raw in zip(names, keys, raws, strict=True):
+            entry = self._l2.decode(raw)
+            # Without an epoch it is none of a log: a RedisCache that was used by itself has written it.
+            if raw is None or entry is None or not entry.epoch:
+                continue
+            if not self._coherence.view.valid(AsOf(entry.epoch, entry.seq, generation), key, entry.deps):
+                doomed[name] = hashlib.sha1(raw, usedforsecurity=False).hexdigest()
+        if not doomed:
+            return 0
+        return int(self._l2.connection.call(lambda client: run_script(client, "sweep", list(doomed), list(doomed.values()))))
+
+    def _next(self, cursor: int) -> tuple[int, list[bytes]]:
+        match = self._l2.keys.entries_matching("*")
+        following, names = self._l2.connection.call(lambda client: client.scan(cursor, match=match, count=BATCH))
+        return int(following), [name for name in names if isinstance(name, bytes)]
+
+    def _where(self) -> tuple[int, bytes, bytes]:
+        """The cursor (0 between passes), the tail at which the pass began, and the tail now."""
+        names = [self._l2.keys.sweep, self._l2.keys.tail]
+        raw, tail = self._l2.connection.call(lambda client: client.mget(names))
+        cursor, _, since = _bytes(raw).partition(b" ")
+        return (int(cursor) if cursor.isdigit() else 0), since, _bytes(tail)
+
+    def _remember(self, cursor: int, since: bytes) -> None:
+        state = b"%d %b" % (cursor, since)
+        self._l2.connection.call(lambda client: client.set(self._l2.keys.sweep, state, ex=REMEMBER_S))
+
+
+def _bytes(answer: Any) -> bytes:
+    return answer if isinstance(answer, bytes) else b""

@@ -1,0 +1,278 @@
+"""What the two tiers hold, and whether it may be served. The protocol and its proof: docs/coherence.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from pipeline.cache.bus import STAMP
+from pipeline.cache.codec import Codec, codec_for
+from pipeline.cache.coherence import Coherence
+from pipeline.cache.entry import AsOf, Entry
+from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.local import COPY, LocalCache, Slot
+from pipeline.cache.miss import MISS, MissType
+from pipeline.cache.shared import RedisCache
+from pipeline.cache.stats import Counters
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A value and where it came from: `l1`, `l2`, `joined` (another caller's computation, waited for), `stale` (past its time to
+    live) or `no` (computed). `degraded`: it could not be confirmed with Redis."""
+
+    value: Any
+    source: str
+    degraded: bool = False
+
+
+class Tiers:
+    """L1 and L2 as one store of entries that are judged at every read. What `TwoTierCache` computes and changes stands on it."""
+
+    def __init__(
+        self,
+        l1: LocalCache,
+        l2: RedisCache | None,
+        coherence: Coherence,
+        counters: Counters,
+        *,
+        strict: bool,
+        l1_max_ttl_s: float,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        """`counters` has l2_hits, l2_misses, stale, fills_discarded and degraded."""
+        self.l1 = l1
+        self.l2 = l2
+        self._hit = l1.hit
+        self._slots = l1.slots
+        self._count_hit = l1.hits.add
+        self._coherence = coherence
+        self._view = coherence.view
+        self._counters = counters
+        self._strict = strict
+        self._l1_max_ttl_s = l1_max_ttl_s
+        self._clock = clock
+        self._wall_clock = wall_clock
+
+    # -- reading
+
+    def get(self, key: str, default: Any = MISS, type: Any = Any) -> Any:
+        """The value, or `default`. `type`: Any for JSON, or a frozen struct that comes back as such."""
+        # As `lookup`, with nothing called or made on the way that need not be: this is the hottest path of all.
+        slot = self._slots.get(key)
+        if slot is not None and slot.type is type:
+            now_s = self._clock()
+            coherence = self._coherence
+            if (
+                coherence.words[STAMP] == coherence.stamp
+                and now_s < coherence.lease_ends_at_s
+                and now_s < slot.expires_at
+                and slot.generation == self._view.generation
+            ):
+                slot.used = True
+                self._count_hit()
+                return slot.shared if slot.shared is not COPY else slot.value(type)
+        found = self.lookup(key, type=type)
+        return default if found is MISS else found.value
+
+    def lookup(self, key: str, *, type: Any = Any, stale_age_s: float = 0.0) -> Found | MissType:
+        """The value and where it came from, or MISS. `stale_age_s`: one past its time to live will do, if it still is there and
+        was computed less than that ago."""
+        now_s = self._clock()
+        if self._coherence.leased(now_s):
+            slot = self._hit(key, now_s, self._view.generation)
+            if slot is not None:
+                try:
+                    return Found(slot.value(type), "l1")
+                except msgspec.DecodeError:
+                    self.l1.reject(key, slot)
+        return self._lookup_beyond(key, codec_for(type), now_s, stale_age_s)
+
+    def peek(self, key: str, *, type: Any = Any) -> Found | MissType:
+        """What this process may serve without asking anybody, or MISS. Never waits; a miss is not counted."""
+        now_s = self._clock()
+        if not self._coherence.leased(now_s):
+            return MISS
+        slot = self._judged_slot(key, now_s)
+        return MISS if slot is None else self._serve(slot, codec_for(type), key)
+
+    def _lookup_beyond(self, key: str, codec: Codec[Any], now_s: float, stale_age_s: float) -> Found | MissType:
+        """What L1 may not serve at once: because it is not there, was judged by older records, or the lease has run out."""
+        slot = self._judged_slot(key, now_s)
+        if slot is not None and self._coherence.leased(now_s):
+            return self._serve(slot, codec, key)
+        if self.l2 is None:
+            self.l1.count(hit=False)
+            return MISS
+        try:
+            found = self._read_confirming(self.l2, key)
+        except SharedTierUnavailableError:
+            self._counters.add("degraded")
+            if slot is not None and not self._strict:
+                return self._serve(slot, codec, key, degraded=True)
+            self.l1.count(hit=False)
+            return MISS
+        # L1 once more, by what the read has taught.
+        slot = self._judged_slot(key, now_s) if found is not None else None
+        if slot is not None:
+            return self._serve(slot, codec, key)
+        self.l1.count(hit=False)
+        raw, generation = found or (None, 0)
+        promoted = self._promote(key, self.l2.decode(raw), codec, generation, stale_age_s)
+        self._counters.add("l2_misses" if promoted is MISS else "stale" if promoted.source == "stale" else "l2_hits")
+        return promoted
+
+    def _judged_slot(self, key: str, now_s: float) -> Slot | None:
+        """L1's slot, if it is valid by what is known now; an invalid one goes."""
+        slot = self.l1.peek(key, now_s)
+        if slot is None:
+            return None
+        generation = self._view.generation  # before judging: see InvalidationView
+        if slot.generation != generation:
+            if not self._view.valid(slot.as_of, key, slot.deps):
+                self.l1.discard(key, slot)
+                return None
+            slot.generation = generation
+        return slot
+
+    def _serve(self, slot: Slot, codec: Codec[Any], key: str, *, degraded: bool = False) -> Found | MissType:
+        try:
+            found = Found(slot.value(codec.type), "l1", degraded)
+        except msgspec.DecodeError:
+            self.l1.discard(key, slot)
+            self.l1.count(hit=False)
+            return MISS
+        self.l1.count(hit=True)
+        return found
+
+    def _promote(
+        self, key: str, entry: Entry | None, codec: Codec[Any], generation: int, stale_age_s: float = 0.0
+    ) -> Found | MissType:
+        """What L2 had, if it may be served, kept in L1 if fresh. `generation`: that from before it was read. Not counted."""
+        if entry is None:
+            return MISS
+        wall_s = self._wall_clock()
+        remaining_s = entry.remaining_s(wall_s)
+        stale = entry.grace_ms > 0 and remaining_s <= 0  # without a grace Redis alone decides
+        if stale and entry.age_s(wall_s) >= stale_age_s:
+            return MISS
+        as_of = AsOf(entry.epoch, entry.seq, generation)
+        if not self._view.valid(as_of, key, entry.deps):
+            return MISS
+        try:
+            value = codec.decode(entry.value)
+        except msgspec.DecodeError:
+            return MISS  # another type, or a struct of another release
+        if stale:
+            return Found(value, "stale")  # not into L1: the next reader shall see what has come in its place
+        payload = b"" if codec.shareable(value) else bytes(entry.value)  # the slot of a shared value has no use for it
+        self._keep(key, payload, value, codec, as_of, entry.deps, remaining_s)
+        return Found(value, "l2")
+
+    def _read_confirming(self, l2: RedisCache, key: str) -> tuple[bytes | None, int] | None:
+        """The entry's bytes, after the view has caught up with the log as it stood when they were read; and the generation
+        before that, from which on what is invalidated here counts against them. None when the view cannot judge them, nor
+        anything else now: another thread has taken it to another epoch."""
+        self._coherence.append_pending()
+        generation = self._view.generation
+        asked_at_s = self._clock()
+        raw, tail = l2.read(key)
+        return (raw, generation) if self._coherence.catch_up(tail, asked_at_s) else None
+
+    # -- many at once
+
+    def warm(self, wanted: Mapping[str, Any]) -> int:
+        """Bring into L1 what L2 has of these keys, each with the type it will be asked for, in one round trip; how many came.
+
+        Judged as at any read. What L1 has already is not asked for. Nothing is counted: nobody has asked for it.
+        """
+        keys = [key for key in wanted if key not in self.l1]
+        read = self._read_many_confirming(keys)
+        if read is None or self.l2 is None:
+            return 0
+        raws, generation = read
+        entries = map(self.l2.decode, raws)
+        promoted = [
+            self._promote(key, entry, codec_for(wanted[key]), generation) for key, entry in zip(keys, entries, strict=True)
+        ]
+        return sum(found is not MISS for found in promoted)
+
+    def left_s(self, keys: Sequence[str]) -> dict[str, float] | None:
+        """How long L2 may still serve each of these keys within its time to live; 0 for what it does not have, or not validly. In
+        one round trip. None when Redis cannot be asked."""
+        read = self._read_many_confirming(keys)
+        if read is None or self.l2 is None:
+            return None
+        raws, generation = read
+        wall_s = self._wall_clock()
+        left = dict.fromkeys(keys, 0.0)
+        for key, entry in zip(keys, map(self.l2.decode, raws), strict=True):
+            if entry is not None and self._view.valid(AsOf(entry.epoch, entry.seq, generation), key, entry.deps):
+                left[key] = max(0.0, entry.remaining_s(wall_s))
+        return left
+
+    def _read_many_confirming(self, keys: Sequence[str]) -> tuple[list[bytes | None], int] | None:
+        """As `_read_confirming`, of several; None also when there is nobody to ask."""
+        if self.l2 is None:
+            return None
+        try:
+            self._coherence.append_pending()
+            generation = self._view.generation
+            asked_at_s = self._clock()
+            raws, tail = self.l2.read_many(keys)
+            return (raws, generation) if self._coherence.catch_up(tail, asked_at_s) else None
+        except SharedTierUnavailableError:
+            self._counters.add("degraded")
+            return None
+
+    # -- filling
+
+    def _store(
+        self,
+        key: str,
+        value: object,
+        ttl_s: float,
+        deps: tuple[str, ...],
+        codec: Codec[Any],
+        as_of: AsOf,
+        grace_s: float = 0.0,
+    ) -> tuple[Any, bytes]:
+        """Keep a value in both tiers, unless it is known to be invalid by now; the value as JSON carried it, and the JSON."""
+        payload, carried = codec.encode(value)
+        if ttl_s <= 0:
+            return carried, payload
+        if not self._keep(key, payload, carried, codec, as_of, deps, ttl_s):
+            self._counters.add("fills_discarded")
+        elif self.l2 is not None:
+            created_ms = int(self._wall_clock() * 1000)
+            raw = msgspec.Raw(payload)
+            entry = Entry(as_of.epoch, as_of.seq, deps, created_ms, int(ttl_s * 1000), raw, int(grace_s * 1000))
+            try:
+                self.l2.write(key, entry)
+            except SharedTierUnavailableError:
+                self._counters.add("degraded")
+        return carried, payload
+
+    def _keep(
+        self,
+        key: str,
+        payload: bytes,
+        value: object,
+        codec: Codec[Any],
+        as_of: AsOf,
+        deps: tuple[str, ...],
+        ttl_s: float,
+    ) -> bool:
+        """Put the entry into L1, if it is valid by what is known now.
+
+        An invalidation that arrives right after the judgement finds the slot marked with the older generation: the next
+        read judges it again. So neither a fill nor an advancing view needs the other's lock.
+        """
+        generation = self._view.generation
+        if not self._view.valid(as_of, key, deps):
+            return False
+        expires_at_s = self._clock() + min(ttl_s, self._l1_max_ttl_s)
+        self.l1.put(key, Slot(codec, payload, value, expires_at_s, AsOf(as_of.epoch, as_of.seq, generation), deps))
+        return True

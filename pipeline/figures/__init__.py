@@ -1,0 +1,8 @@
+"""What the fleet does, in figures: each process counts, reports to the cache's Redis, and any program can read the sum."""
+
+from pipeline.figures.fleet import FleetFigures, read_figures
+from pipeline.figures.keys import FigureKeys
+from pipeline.figures.reporter import Reporter, build_reporter
+from pipeline.figures.tally import Tally
+
+__all__ = ["FigureKeys", "FleetFigures", "Reporter", "Tally", "build_reporter", "read_figures"]

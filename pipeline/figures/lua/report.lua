@@ -1,0 +1,72 @@
+-- Add one process's report, exactly once however often it is sent: a reply that was lost is no reason to count twice.
+--
+-- KEYS[1] applied        string: number of the process's last report that was added
+-- KEYS[2] processes      sorted set: process -> server time (ms) of its last report
+-- KEYS[3] row            string: what the process says of itself
+-- KEYS[4] invalidations  list, newest first
+-- KEYS[5] ever           hash: sums without an end
+-- KEYS[6..] as many slots (hashes of sums) as ARGV says, then as many reaches (hashes node -> delay)
+-- ARGV[1] the report's number          ARGV[2] the process   ARGV[3] its row ('' at its end: the row goes)
+-- ARGV[4] how long (ms) a row lives    ARGV[5] how long (ms) slots and reaches live
+-- ARGV[6] how long (ms) the report's number is remembered   ARGV[7] how many invalidations are kept
+-- ARGV[8..] n, then n invalidations, oldest first; the number of fields for `ever`, then its fields, each with its amount;
+--   s, the number of slots, and for each the number of its fields, then each with its amount; r, the number of reaches, and for
+--   each the node and its delay. A field that begins with 'max.' becomes the larger of the two, any other the sum.
+--
+-- Returns the server's time in ms.
+local now = redis.call('TIME')
+local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local at = 8
+
+local function following()
+  local value = ARGV[at]
+  at = at + 1
+  return value
+end
+
+local function add_fields(key)
+  for _ = 1, tonumber(following()) do
+    local field, amount = following(), following()
+    if string.sub(field, 1, 4) == 'max.' then
+      if tonumber(redis.call('HGET', key, field) or '-1') < tonumber(amount) then
+        redis.call('HSET', key, field, amount)
+      end
+    else
+      redis.call('HINCRBY', key, field, amount)
+    end
+  end
+end
+
+if ARGV[3] == '' then
+  redis.call('DEL', KEYS[3])
+  redis.call('ZREM', KEYS[2], ARGV[2])
+else
+  redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
+  redis.call('ZADD', KEYS[2], now_ms, ARGV[2])
+  redis.call('PEXPIRE', KEYS[2], ARGV[5])
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. string.format('%.0f', now_ms - ARGV[4]))
+
+if tonumber(redis.call('GET', KEYS[1]) or '0') >= tonumber(ARGV[1]) then
+  return now_ms
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[6])
+
+for _ = 1, tonumber(following()) do
+  redis.call('LPUSH', KEYS[4], following())
+end
+redis.call('LTRIM', KEYS[4], 0, ARGV[7] - 1)
+add_fields(KEYS[5])
+local key = 6
+for _ = 1, tonumber(following()) do
+  add_fields(KEYS[key])
+  redis.call('PEXPIRE', KEYS[key], ARGV[5])
+  key = key + 1
+end
+for _ = 1, tonumber(following()) do
+  local node, delay_ms = following(), following()
+  redis.call('HSET', KEYS[key], node, delay_ms)
+  redis.call('PEXPIRE', KEYS[key], ARGV[5])
+  key = key + 1
+end
+return now_ms

@@ -1,0 +1,42 @@
+"""What processes write of themselves and of invalidations, as JSON, and others read."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+Role = Literal["main", "worker", "producer"]
+"""`main`: a worker's main process, which runs no task of a prefork pool. `worker`: a process that runs tasks. `producer`: any
+other program."""
+
+SHOWN_PATTERNS: Final = 5
+SHOWN_PATTERN_CHARS: Final = 120
+
+
+class ProcessRow(msgspec.Struct, frozen=True):
+    """One process. `since` is when it began to count, in seconds since 1970 by its own clock. `requests`: its own since then,
+    by source, and `failed`. `l1_entries`: None for a process without an L1."""
+
+    node: str
+    pid: int
+    role: Role
+    since: float
+    requests: dict[str, int]
+    l1_entries: int | None = None
+
+
+class InvalidationRow(msgspec.Struct, frozen=True):
+    """One invalidation that was made. `patterns` are the first few of `pattern_count`, each cut to 120 characters; `at`: when it
+    was published, in seconds since 1970 by the clock of `by`, the process that made it."""
+
+    id: str
+    at: float
+    patterns: tuple[str, ...]
+    pattern_count: int
+    by: str
+    durable: bool
+
+
+def shown_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(pattern[:SHOWN_PATTERN_CHARS] for pattern in patterns[:SHOWN_PATTERNS])

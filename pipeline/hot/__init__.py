@@ -1,0 +1,9 @@
+"""The hot set: which answers are asked for much, and with which requests, so that they can be computed before they are missed."""
+
+from pipeline.hot.hot_set import HotSet
+from pipeline.hot.keys import HotKeys
+from pipeline.hot.recent import Asked, Recent
+from pipeline.hot.rounds import Progress, Round
+from pipeline.hot.teller import Teller
+
+__all__ = ["Asked", "HotKeys", "HotSet", "Progress", "Recent", "Round", "Teller"]

@@ -1,0 +1,102 @@
+"""The task that is queued or running for a key: who may join it, and what its owner may not do then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import redis
+from faults import Clock
+
+from pipeline.cache import LocalCache, RedisCache, TwoTierCache
+from pipeline.cache.in_flight import ENTERED_S, QUEUED_S, InFlight
+from pipeline.cache.keys import KeySpace
+
+MakeCache = Callable[..., TwoTierCache]
+
+
+def in_flight(cache: TwoTierCache) -> InFlight:
+    assert cache.in_flight is not None
+    cache.refresh()
+    return cache.in_flight
+
+
+def test_the_first_enters_and_the_others_join_him(here: TwoTierCache, there: TwoTierCache) -> None:
+    assert in_flight(here).enter("k", (), "first") is None
+    assert in_flight(there).enter("k", (), "second") == "first"
+    assert in_flight(here).enter("k", (), "third") == "first"
+    assert in_flight(here).enter("other", (), "fourth") is None
+    assert in_flight(there).holds("k", "first")
+    assert not in_flight(there).holds("k", "second")
+    in_flight(here).leave("k", "first")
+    assert in_flight(there).enter("k", (), "fifth") is None
+
+
+@pytest.mark.parametrize("pattern", ["k", "dep", "*"])
+def test_nobody_joins_a_task_from_before_an_invalidation(here: TwoTierCache, there: TwoTierCache, pattern: str) -> None:
+    """The next one takes its place, and only he: the others join him."""
+    assert in_flight(here).enter("k", ("dep",), "old") is None
+    there.invalidate(pattern)
+    assert in_flight(here).enter("k", ("dep",), "new") is None
+    assert in_flight(there).enter("k", ("dep",), "late") == "new"
+    in_flight(here).leave("k", "old")  # its end is no longer the key's
+    assert in_flight(there).holds("k", "new")
+
+
+def test_an_invalidation_of_something_else_forbids_nothing(here: TwoTierCache, there: TwoTierCache) -> None:
+    assert in_flight(here).enter("k", ("dep",), "old") is None
+    there.invalidate("other:*")
+    assert in_flight(there).enter("k", ("dep",), "new") == "old"
+
+
+def test_who_knows_less_of_the_log_than_the_owner_joins_all_the_same(here: TwoTierCache, there: TwoTierCache) -> None:
+    """He is behind, not the task."""
+    lagging = in_flight(there)
+    here.invalidate("k")
+    assert in_flight(here).enter("k", (), "after") is None
+    assert lagging.enter("k", (), "mine") == "after"
+
+
+def test_an_owner_withdraws_only_what_nobody_has_joined(here: TwoTierCache, there: TwoTierCache) -> None:
+    assert in_flight(here).enter("alone", (), "a") is None
+    assert in_flight(here).withdraw("alone", "a")
+    assert not in_flight(here).holds("alone", "a")
+    assert in_flight(here).enter("shared", (), "b") is None
+    assert in_flight(there).enter("shared", (), "c") == "b"
+    assert not in_flight(here).withdraw("shared", "b")
+    assert in_flight(there).holds("shared", "b")
+    in_flight(here).renew("shared", "b")
+    assert not in_flight(here).withdraw("shared", "b"), "a renewal forgets who has joined"
+
+
+def test_each_record_ends_by_itself(here: TwoTierCache, client: redis.Redis, namespace: str) -> None:
+    """A producer or worker that dies leaves nothing for ever, and what is not queued yet for seconds only."""
+    name = KeySpace(namespace).in_flight("k")
+    assert in_flight(here).enter("k", (), "mine") is None
+    assert 0 < client.pttl(name) <= ENTERED_S * 1000
+    in_flight(here).renew("k", "mine")
+    assert ENTERED_S * 1000 < client.pttl(name) <= QUEUED_S * 1000
+    in_flight(here).renew("k", "another's")
+    in_flight(here).enter("k", (), "joined")
+    assert ENTERED_S * 1000 < client.pttl(name) <= QUEUED_S * 1000, "joining changes how long it lives"
+
+
+@pytest.mark.parametrize("foreign", [b"", b"\xff\xfe", b"one", b"a b c", b"a b -1"], ids=repr)
+def test_a_record_that_is_none_is_replaced(here: TwoTierCache, client: redis.Redis, namespace: str, foreign: bytes) -> None:
+    client.set(KeySpace(namespace).in_flight("k"), foreign)
+    assert in_flight(here).enter("k", (), "mine") is None
+    assert in_flight(here).holds("k", "mine")
+
+
+def test_without_the_server_everybody_is_on_his_own(clock: Clock) -> None:
+    """No error, no joining, and no refresh: what nobody can be asked about is not sent twice."""
+    cache = TwoTierCache(LocalCache(10), RedisCache(url="redis://127.0.0.1:1/0"), clock=clock)
+    alone = cache.in_flight
+    assert alone is not None
+    assert alone.enter("k", (), "mine") is None
+    assert alone.holds("k", "mine")
+    assert not alone.withdraw("k", "mine"), "nobody knows whether it is shared"
+    assert not alone.may_refresh("k", 5)
+    alone.renew("k", "mine")
+    alone.leave("k", "mine")
+    assert TwoTierCache().in_flight is None

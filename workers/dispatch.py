@@ -1,0 +1,103 @@
+"""Requests into the queue: one task for those that are equal."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from celery import Celery
+from celery.result import AsyncResult
+from celery.utils import uuid
+from kombu.exceptions import OperationalError
+
+from pipeline.cache import TwoTierCache
+from pipeline.models import PersonaRequest
+from pipeline.optimized import Refresh, Sought
+from workers.request import REDACTED
+from workers.results import QuietResult
+
+TASK: Final = "persona.process"
+QUEUE: Final = "persona"
+BULK_QUEUE: Final = "persona.bulk"
+MAINTENANCE_QUEUE: Final = "maintenance"
+IN_FLIGHT_HEADER: Final = "persona_in_flight"
+"""Names what a task was entered as in flight by, for the worker to take it out again."""
+
+PUBLISHED_HEADER: Final = "persona_published_at"
+"""When a task was queued, in seconds since 1970 by its sender's clock."""
+RENEWAL_HEADER: Final = "persona_renewal"
+"""Marks a task that nobody waits for: it is no request, and does not count as one."""
+
+logger: Final = logging.getLogger(__name__)
+
+
+class Sent(NamedTuple):
+    """A task to wait for. `joined`: it is another caller's. `key`: what it is in flight by, if it is."""
+
+    result: AsyncResult
+    key: str
+    joined: bool
+
+
+class Dispatcher:
+    """Queues requests for the workers. Thread-safe. Methods raise what the app's `send_task` raises."""
+
+    def __init__(self, app: Celery, cache: TwoTierCache) -> None:
+        self._app = app
+        # A reply goes to who queued the task, and to nobody else: with those each queues a task of his own.
+        replies = str(app.conf.result_backend).startswith("rpc:")
+        self._in_flight = None if replies else cache.in_flight
+
+    def send(self, request: PersonaRequest, queue: str, sought: Sought | None = None) -> Sent:
+        """Queue it, or join the task in flight for its key if `sought` tells that."""
+        task_id = uuid()
+        if self._in_flight is None or sought is None or not sought.key:
+            return Sent(self._queue(request, queue, task_id, {}), "", joined=False)
+        # Who is not in a hurry may have queued it behind a thousand others: a task is joined from its own queue only. Of two
+        # that run, one computes.
+        name = sought.key if queue == QUEUE else f"{queue} {sought.key}"
+        other_id = self._in_flight.enter(sought.key, sought.deps, task_id, entered_as=name)
+        if other_id is not None:
+            return Sent(QuietResult(other_id, app=self._app), name, joined=True)
+        try:
+            result = self._queue(request, queue, task_id, {IN_FLIGHT_HEADER: name})
+        except BaseException:
+            self._in_flight.leave(name, task_id)
+            raise
+        self._in_flight.renew(name, task_id)
+        return Sent(result, name, joined=False)
+
+    def _queue(self, request: PersonaRequest, queue: str, task_id: str, headers: dict[str, Any]) -> AsyncResult:
+        return self._app.send_task(
+            TASK,
+            args=[request.to_wire()],
+            task_id=task_id,
+            queue=queue,
+            headers={**headers, PUBLISHED_HEADER: time.time()},
+            argsrepr=REDACTED,
+            kwargsrepr=REDACTED,
+            result_cls=partial(QuietResult, app=self._app),
+        )
+
+
+def refresher(app: Celery) -> Refresh:
+    """Queues requests to be answered anew, behind what callers wait for. A broker that is away costs a later try."""
+
+    def refresh(request: PersonaRequest) -> None:
+        try:
+            app.send_task(
+                TASK,
+                args=[request.to_wire()],
+                queue=MAINTENANCE_QUEUE,
+                headers={RENEWAL_HEADER: True},
+                argsrepr=REDACTED,
+                kwargsrepr=REDACTED,
+                ignore_result=True,
+                retry=False,
+            )
+        except (OperationalError, OSError) as error:
+            logger.warning("cache.refresh_lost: the broker is out of reach (%s)", type(error).__name__)
+
+    return refresh

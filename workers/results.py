@@ -1,0 +1,96 @@
+"""Results of tasks, as callers wait for them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, Final
+
+from celery import Celery
+from celery.backends.redis import RedisBackend
+from celery.result import AsyncResult
+
+from pipeline.errors import ConfigurationError
+from workers.reach import reaching
+
+RESULTS: Final = "the result backend"
+DRAIN_S: Final = 0.5
+
+logger: Final = logging.getLogger(__name__)
+
+
+class QuietResult(AsyncResult):
+    """A result that can be dropped after its backend has gone."""
+
+    def __del__(self) -> None:
+        # The library unsubscribes here, and raises when the server is away: with nobody to catch it, it would be printed.
+        with suppress(Exception):
+            super().__del__()
+
+
+class Mailbox:
+    """Outcomes of tasks as futures, for programs that cannot sit and wait for each. Thread-safe.
+
+    One thread, which lives while something is awaited and is no reason for a program not to end.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._lock = threading.Lock()
+        self._awaited: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def expect(self, result: AsyncResult) -> Future[AsyncResult]:
+        """Done when the task is, with its result: ready, so that nobody is asked for it again.
+
+        Raises QueueUnavailableError; ConfigurationError where results are not kept in Redis: others are for one thread each.
+        """
+        if not isinstance(self._app.backend, RedisBackend):
+            raise ConfigurationError(
+                "PERSONA_RESULT_URL: asyncio programs, and outcomes as they come, need results in Redis: redis:// or rediss://"
+            )
+        future: Future[AsyncResult] = Future()
+        waiting = weakref.ref(future)
+
+        def arrived(result: AsyncResult) -> None:
+            awaited = waiting()
+            if awaited is not None and awaited.set_running_or_notify_cancel():
+                awaited.set_result(result)
+
+        with self._lock:
+            self._awaited.add(future)
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._drain, name="mailbox", daemon=True)
+                self._thread.start()
+        with reaching(RESULTS):
+            try:
+                result.then(arrived)
+            except KeyError:  # as in Ticket.result
+                result.then(arrived)
+            result.ready()  # one that was there before anybody listened
+        return future
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+        if thread is not None:
+            thread.join(2 * DRAIN_S + 1)
+
+    def _drain(self) -> None:
+        consumer: Any = self._app.backend.result_consumer
+        while True:
+            with self._lock:
+                if self._closed or not any(not future.done() for future in self._awaited):
+                    self._thread = None
+                    return
+            try:
+                consumer.drain_events(timeout=DRAIN_S)
+            except Exception as error:  # noqa: BLE001 - whatever a lost connection raises here: who waits has a bound of his own
+                logger.warning("results.connection_lost (%s)", type(error).__name__)
+                time.sleep(DRAIN_S)
