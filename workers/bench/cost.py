@@ -68,12 +68,13 @@ class _Unchecked(TwoTierCache):
     """The same `get`, letter by letter but for the check: what it is measured against."""
 
     def get(self, key: str, default: Any = MISS, type: Any = Any) -> Any:
-        now_s = self._clock()
-        slot = self._hit(key, now_s, self.generation)
-        if slot is not None:
-            if slot.shared is not COPY and slot.type is type:
-                return slot.shared
-            return slot.value(type)
+        slot = self._slots.get(key)
+        if slot is not None and slot.type is type:
+            now_s = self._clock()
+            if now_s < slot.expires_at and slot.generation == self.generation:
+                slot.used = True
+                self._count_hit()
+                return slot.shared if slot.shared is not COPY else slot.value(type)
         return default
 
     generation = 0

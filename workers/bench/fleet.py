@@ -8,11 +8,11 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from pipeline.settings import PREFIX, Settings, load_settings
 from workers.bench.errors import BenchmarkFailedError
@@ -20,6 +20,8 @@ from workers.stack import Stack, StackOptions
 from workers.stack.plan import FOREIGN_PREFIXES
 from workers.stack.processes import ChildProcess
 from workers.stack.readiness import worker_is_ready
+
+Pool = Literal["prefork", "threads"]
 
 APP: Final = "workers.bench.fleet_app"
 READY_TIMEOUT_S: Final = 60.0
@@ -35,9 +37,21 @@ class Fleet:
     says. On Linux no process outlives this one, however it ends.
     """
 
-    def __init__(self, progress: Callable[[str], None], *, nodes: int, children: int) -> None:
+    def __init__(
+        self,
+        progress: Callable[[str], None],
+        *,
+        nodes: int,
+        children: int,
+        pool: Pool = "prefork",
+        app: str = APP,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """`children`: processes or threads of a node's pool. `app`: what its nodes run. `environ`: further variables of the
+        nodes, such as a model's; `settings` has them, too."""
         self.nodes, self.children_per_node = nodes, children
         self._progress = progress
+        self._pool, self._app, self._extra = pool, app, dict(environ or {})
         self._resources = ExitStack()
         self._processes: dict[str, ChildProcess] = {}
 
@@ -88,35 +102,53 @@ class Fleet:
         )
         stack = self._resources.enter_context(Stack(options, self._progress))
         self._resources.callback(self.stop_nodes)
-        self.settings: Settings = load_settings(stack.info.environment)
+        self.servers = {service.name: service.pid for service in stack.info.services}
+        self.environment = {**stack.info.environment, **self._extra}
+        self.settings: Settings = load_settings(
+            {name: value for name, value in self.environment.items() if name.startswith(PREFIX)}
+        )
         self.folder = folder
         self._memory = _memory_folder(folder, self._resources)
         # What a killed node leaves in its directory for temporary files goes with ours.
-        of_nodes = {**environ, **stack.info.environment, "TMPDIR": str(folder)}
-        for number in range(1, self.nodes + 1):
-            self._start_node(f"bench{number}@{socket.gethostname()}", of_nodes)
-        for name in self._processes:
+        self._of_nodes = {**environ, **self.environment, "TMPDIR": str(folder)}
+        planned, self.nodes = self.nodes, 0
+        if planned:
+            self.add_nodes(planned)
+
+    def add_nodes(self, count: int) -> None:
+        """Start so many more; return when they work. Raises BenchmarkFailedError if one does not."""
+        names = [f"bench{number}@{socket.gethostname()}" for number in range(self.nodes + 1, self.nodes + count + 1)]
+        for name in names:
+            self._start_node(name)
+        for name in names:
             self.await_(
                 lambda: worker_is_ready(self.settings.broker_url, name),  # noqa: B023 - called before `name` changes
                 f"{name} answers",
                 timeout_s=READY_TIMEOUT_S,
             )
+        self.nodes += count
         self._progress(f"fleet: {self.nodes} nodes with {self.children_per_node} pool children each are ready")
+
+    def start(self, name: str, command: Sequence[str]) -> ChildProcess:
+        """A further program, with the nodes' variables. It ends with the fleet at the latest."""
+        process = ChildProcess(
+            command,
+            log=self.folder / f"{name}.log",
+            environ=self._of_nodes,
+            directory=self.folder,  # nothing that lies in the user's directory is imported
+        )
+        self._resources.callback(process.kill)
+        return process
 
     def new_file(self, name: str) -> Path:
         """A path for memory that processes share: where there is one, in a file system that has no disk to wait for."""
         return self._memory / name
 
-    def _start_node(self, name: str, environ: dict[str, str]) -> None:
-        command = [sys.executable, "-m", "celery", "-A", APP, "worker", "--pool=prefork"]
+    def _start_node(self, name: str) -> None:
+        command = [sys.executable, "-m", "celery", "-A", self._app, "worker", f"--pool={self._pool}"]
         command += [f"--concurrency={self.children_per_node}", f"--hostname={name}"]
         command += ["--without-gossip", "--without-mingle", "--loglevel=WARNING"]
-        self._processes[name] = ChildProcess(
-            command,
-            log=self.folder / f"{name}.log",
-            environ=environ,
-            directory=self.folder,  # nothing that lies in the user's directory is imported
-        )
+        self._processes[name] = self.start(name, command)
 
 
 def _memory_folder(folder: Path, resources: ExitStack) -> Path:

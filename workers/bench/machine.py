@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 from contextlib import suppress
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -20,23 +21,29 @@ _DISTRIBUTIONS: Final = {
     "hiredis": "hiredis",
     "msgspec": "msgspec",
 }
+# What is measured beside this project, where it is installed.
+_PEERS: Final = (
+    *("aiocache", "arq", "cachebox", "cachetools", "cashews", "dogpile.cache", "dramatiq", "huey", "moka-py", "rq"),
+    *("taskiq", "taskiq-redis", "theine"),
+)
 
 
 def describe_machine() -> dict[str, str | int | float]:
     """`cores` are those that this process may use; `load_1m` is the load average at this moment: above 0 before a benchmark
-    has begun, others worked beside it."""
+    has begun, others worked beside it. `date` is today's, in UTC. Nothing tells which machine it was."""
     return {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "cpu": _cpu_model(),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
+        "date": datetime.now(UTC).date().isoformat(),
         "load_1m": round(os.getloadavg()[0], 2),
     }
 
 
 def describe_versions() -> dict[str, str]:
     versions = {"python": platform.python_version(), "valkey": _server_version()}
-    for name, distribution in _DISTRIBUTIONS.items():
-        with suppress(PackageNotFoundError):  # hiredis is optional to redis-py
+    for name, distribution in {**_DISTRIBUTIONS, **{peer: peer for peer in _PEERS}}.items():
+        with suppress(PackageNotFoundError):  # hiredis is optional to redis-py, and so is every peer
             versions[name] = version(distribution)
     return versions
 

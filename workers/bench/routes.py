@@ -9,6 +9,8 @@ from kombu import Exchange
 PROBE_KEY: Final = "bench:probe"
 PROBE_TTL_S: Final = 600
 
+PROCESS_TASK: Final = "persona.process"
+BARE_TASK: Final = "bench.bare"
 BUSY_TASK: Final = "bench.busy"
 STOCK_TASK: Final = "bench.stock"
 # Everything that a fanout needs on Redis, so that the stock task is compared at its best: with less it reaches nobody.

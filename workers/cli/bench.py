@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from workers.bench import BENCHMARKS
+from workers.bench import BENCHMARKS, VIEWS
+from workers.bench.view import Table, as_list
 from workers.cli.failures import BAD_USAGE, CommandError
 from workers.cli.screen import JsonFlag, Screen, begin
 
@@ -19,61 +21,88 @@ def register(program: typer.Typer) -> None:
 
 def bench(
     context: typer.Context,
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help=f"One of: {', '.join(BENCHMARKS)}; else all.", show_default=False)
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help=f"Of: {', '.join(BENCHMARKS)}; else all.", show_default=False)
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few measurements: a test of the benchmark itself.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also write DIR/benchmarks.md, and JSON and plots into DIR/benchmarks.",
+            file_okay=False,
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure, check the answers, and print the figures with the machine and the versions.
 
     Each benchmark starts its own servers and nodes on 127.0.0.1 and ends them. Exit 1 if an answer was not as it must be: then
-    the figures are not to be used. With --json: one document, or without NAME a list of them.
+    the figures are not to be used. With --json: one document, or a list of them unless there is one NAME. With --out, the page
+    is made from this run's records and those that DIR holds of the other benchmarks.
     """
     screen = begin(context, as_json)
-    if name is not None and name not in BENCHMARKS:
-        raise CommandError(
-            "usage", "NAME", f"unknown benchmark {name!r}; allowed are {', '.join(BENCHMARKS)}", exit_code=BAD_USAGE
-        )
+    for name in names or ():
+        if name not in BENCHMARKS:
+            raise CommandError(
+                "usage", "NAME", f"unknown benchmark {name!r}; allowed are {', '.join(BENCHMARKS)}", exit_code=BAD_USAGE
+            )
     from workers.bench import BenchmarkFailedError, run_benchmark
+    from workers.bench.page import Report
 
+    report = None if out is None else Report(out)
     documents: list[dict[str, Any]] = []
     problems: list[str] = []
-    for each in BENCHMARKS if name is None else (name,):
+    for name in dict.fromkeys(names or BENCHMARKS):
+        found: tuple[str, ...] = ()
         try:
-            documents.append(run_benchmark(each, screen.note, quick=quick))
+            document = run_benchmark(name, screen.note, quick=quick)
         except BenchmarkFailedError as failure:  # the others are measured all the same
-            documents.append(failure.document)
-            problems += [f"{each}: {problem}" for problem in failure.problems]
+            document, found = failure.document, failure.problems
+            problems += [f"{name}: {problem}" for problem in found]
+        documents.append(document)
+        if report is not None:
+            report.record(document, quick=quick, problems=found)
         if not screen.as_json:
-            _show(screen, documents[-1])
+            _show(screen, document)
     if quick:
         screen.note(QUICK_NOTE)
+    if report is not None:
+        for note in report.write_page():
+            screen.note(note)
+        screen.note(f"written: {report.page}")
+    alone = documents[0] if names is not None and len(names) == 1 else None
     if problems:
-        document = documents[0] if name is not None else {"benches": documents}
-        raise CommandError("bench_failed", None, "\n".join(problems), document=document)
+        raise CommandError("bench_failed", None, "\n".join(problems), document=alone or {"benches": documents})
     if screen.as_json:
-        screen.document(documents[0] if name is not None else documents)  # type: ignore[arg-type]  # all of them: a list is JSON, too
+        screen.document(alone or documents)  # type: ignore[arg-type]  # all of them: a list is JSON, too
 
 
 def _show(screen: Screen, document: dict[str, Any]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    screen.out.print(Text(f"\n{document['bench']}", style="bold"))
-    table = Table(box=None, padding=(0, 2), pad_edge=False, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for figure, number in document["figures"].items():
-        table.add_row(Text(f"  {figure}"), shown_number(number))
-    screen.out.print(table)
+    name, figures = document["bench"], document["figures"]
+    screen.out.print(Text(f"\n{name}", style="bold"))
+    complete = name in VIEWS and figures and not document.get("problems")
+    for table in VIEWS[name](figures).tables if complete else (as_list(figures),):
+        _show_table(screen, table, bare=not complete)
+    for note in document.get("notes", ()):
+        screen.out.print(Text(f"  note: {note}", style="dim"))
     for what in ("machine", "versions"):
         facts = ", ".join(f"{key} {fact}" for key, fact in document[what].items())
         screen.out.print(Text(f"  {what}: {facts}", style="dim"))
 
 
-def shown_number(number: float) -> str:
-    """`500`, `0.312`, `2.31`, `5512`: three digits that count, and whole numbers as they are."""
-    if number == int(number):
-        return str(int(number))
-    return f"{number:.0f}" if abs(number) >= 1000 else f"{number:.3g}"
+def _show_table(screen: Screen, table: Table, *, bare: bool) -> None:
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    if table.title:
+        screen.out.print(Text(f"  {table.title}", style="italic"))
+    grid = Grid(box=None, padding=(0, 2), pad_edge=False, show_header=not bare, header_style="dim")
+    for number, title in enumerate(table.header):
+        grid.add_column(f"  {title}" if number == 0 else title, justify="left" if number == 0 else "right")
+    for first, *others in table.rows:
+        grid.add_row(Text(f"  {first}"), *map(Text, others))
+    screen.out.print(grid)
