@@ -48,8 +48,8 @@ def test_a_real_model_answers_through_the_whole_fleet(model_url: str) -> None:
     with Fleet(environ=environ | {"PERSONA_LLM_MAX_TOKENS": "24"}) as fleet:
         key = "frustrated-burst-seek_advice"
         for question, language in (("I keep failing my exams and feel stuck.", "en"), ("시험에 자꾸 떨어져요.", "ko")):
-            first = fleet.client.ask(question, key)
-            second = fleet.client.ask(question, key)
+            first = fleet.ask_plain(question, key)
+            second = fleet.ask_plain(question, key)
             assert (first.cached, first.persona, first.model, first.language) == ("no", "Lua", MODEL_ID, language)
             assert first.content
             assert second.cached in ("l1", "l2")

@@ -117,7 +117,7 @@ def test_what_is_no_message_is_put_aside_and_the_worker_goes_on(poisoned_fleet: 
     connected = fleet.node.log().count("Connected to")
     for item in NO_MESSAGE.values():
         fleet.queue.lpush("persona", item)
-    assert fleet.client.ask("Are you still there?", KEY).persona
+    assert fleet.ask_plain("Are you still there?", KEY).persona
     until(lambda: fleet.queued() + fleet.unacked() == 0, "nothing is left")
     letters = dead_letters(fleet)
     assert len(letters) == len(NO_MESSAGE) == int(fleet.queue.get(poison.DEAD_LETTERS_COUNT) or 0)
@@ -143,7 +143,7 @@ def test_what_is_no_task_is_refused_and_its_sender_is_told(poisoned_fleet: Fleet
             result.get(timeout=20)
         assert type(failed.value).__name__ in ("InvalidRequestError", "NotRegistered"), name
         result.forget()
-    assert fleet.client.ask("Are you still there?", KEY).persona
+    assert fleet.ask_plain("Are you still there?", KEY).persona
     until(lambda: fleet.queued() + fleet.unacked() == 0, "nothing is left")
     assert len(dead_letters(fleet)) == len(NO_TASK) + len(NO_ID)
     assert fleet.endpoint.calls <= calls + 1
@@ -169,7 +169,7 @@ def test_garbage_on_a_broadcast_channel_is_dropped(published: str, poisoned_flee
     """Remote control and invalidations come over channels that nobody acknowledges."""
     fleet = poisoned_fleet
     assert fleet.queue.publish("/0.celery.pidbox", published) >= 1
-    assert fleet.client.ask("Are you still there?", KEY).persona
+    assert fleet.ask_plain("Are you still there?", KEY).persona
     assert fleet.app.control.ping(destination=[fleet.node.name], timeout=5)
     assert fleet.node.running
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import count
 
 import pytest
 import redis
@@ -24,6 +25,39 @@ PASSWORD = "correct-horse"
 
 def requests_of(question: str, number: int) -> list[PersonaRequest]:
     return [PersonaRequest.create(f"{question} {index}", KEY) for index in range(number)]
+
+
+@pytest.mark.parametrize("fault", ["kill", "freeze"])
+def test_without_the_caches_server_the_client_has_its_own_and_asks_the_workers_for_the_rest(fault: str, question: str) -> None:
+    """Promise 7, where the program that asks looks first: nothing raises, it says so, and it heals by itself."""
+    with Fleet(concurrency=1) as fleet:
+        assert [fleet.client.ask(question, KEY).cached for _ in range(3)] == ["no", "l2", "l1"]
+        getattr(fleet.cache, fault)()
+        until(lambda: fleet.client.ask(question, KEY).degraded, "L1 is served unconfirmed")
+        known, unknown = fleet.client.ask(question, KEY), fleet.client.ask(question + "!", KEY)
+        assert (known.cached, known.degraded) == ("l1", True)
+        assert (unknown.cached, unknown.degraded) == ("no", True)
+        fleet.cache.thaw() if fault == "freeze" else fleet.cache.start()
+        # The client and the worker recover each by itself.
+        fresh = (f"{question} {number}" for number in count())
+        until(lambda: _found_again(fleet, next(fresh)), "the client finds what the worker has left in Redis")
+
+
+def _found_again(fleet: Fleet, question: str) -> bool:
+    first, second = (fleet.client.ask(question, KEY) for _ in range(2))
+    return (first.cached, first.degraded, second.cached, second.degraded) == ("no", False, "l2", False)
+
+
+def test_where_a_result_goes_to_its_sender_alone_nobody_joins(question: str) -> None:
+    """With results by `rpc://` each queues a task of his own, rather than wait for what never comes. The model is asked once."""
+    with (
+        Fleet(concurrency=3, delay_ms=300, environ={"PERSONA_RESULT_URL": "rpc://"}) as fleet,
+        PersonaClient(load_settings(fleet.environ)) as other,
+    ):
+        tickets = [client.submit(question, KEY) for client in (fleet.client, other, other)]
+        assert [ticket.source for ticket in tickets] == ["no"] * 3
+        assert all(question in ticket.result(20).content for ticket in tickets)
+        assert fleet.endpoint.calls == 1
 
 
 def test_many_requests_come_back_in_order_with_errors_beside_answers(fleet: Fleet, question: str) -> None:
@@ -75,8 +109,8 @@ def test_leaving_early_takes_back_what_has_not_begun(fleet: Fleet, question: str
         assert next(outcomes).index == 0
         outcomes.close()  # type: ignore[attr-defined]  # it is a generator: that is what a `break` comes to
         until(lambda: fleet.queued() + fleet.unacked() == 0, "the queue is empty")
-        begun = {event["uuid"] for event in events if event["type"] == "task-started"}
-        taken_back = {event["uuid"] for event in events if event["type"] == "task-revoked"}
+    begun = {event["uuid"] for event in events if event["type"] == "task-started"}
+    taken_back = {event["uuid"] for event in events if event["type"] == "task-revoked"}
     assert len(begun | taken_back) == 20, "no more than 20 were on their way"
     assert len(taken_back) >= 10
     assert fleet.endpoint.calls - calls == len(begun)
@@ -107,7 +141,7 @@ def test_without_a_broker_the_caller_learns_it_within_seconds(question: str) -> 
 
 @pytest.mark.parametrize("fault", ["freeze", "kill"])
 def test_a_broker_that_goes_away_ends_the_wait_and_its_return_mends_the_client(fault: str, question: str) -> None:
-    """A wait is bounded, whatever the broker does, and the same client goes on when it is back."""
+    """A wait is bounded, whatever the broker does, what is known is answered, and the same client goes on when it is back."""
     with Fleet(concurrency=1) as fleet:
         assert fleet.client.ask(question, KEY).cached == "no"
         fleet.endpoint.script(Fault("hang"))
@@ -120,16 +154,18 @@ def test_a_broker_that_goes_away_ends_the_wait_and_its_return_mends_the_client(f
         with pytest.raises(QueueUnavailableError):
             _ = ticket.done
         with pytest.raises(QueueUnavailableError):
-            fleet.client.ask(question, KEY)
+            fleet.client.ask(question + "?", KEY)
+        assert fleet.client.ask(question, KEY).cached == "l2"
         assert time.monotonic() - began < 15
         fleet.endpoint.script(Fault())
         fleet.broker.thaw() if fault == "freeze" else fleet.broker.start()
-        until(lambda: _answers(fleet, question), "the same client is answered again", bound_s=40)
+        fresh = (f"{question} {number}" for number in count())
+        until(lambda: _answers(fleet, next(fresh)), "the same client is answered again", bound_s=40)
 
 
 def _answers(fleet: Fleet, question: str) -> bool:
     try:
-        return fleet.client.ask(question, KEY, timeout_s=5).cached != "no"
+        return fleet.client.ask(question, KEY, timeout_s=5).cached == "no"
     except (AnswerTimeoutError, QueueUnavailableError):
         return False
 

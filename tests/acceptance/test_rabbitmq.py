@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
-from fleet import WorkerNode, persona_environ
+from celery import Celery
+from fleet import WorkerNode, answers_of, bare_app, persona_environ, send_plain
 from servers import ValkeyServer
 
 from pipeline.models import PersonaRequest
@@ -19,8 +21,9 @@ REQUEST = PersonaRequest.create("How do I begin?", "frustrated-burst-seek_advice
 
 
 @pytest.fixture
-def client() -> Iterator[PersonaClient]:
-    """Two nodes of three children on RabbitMQ, with a bound so long that the lease plays no part."""
+def rabbit() -> Iterator[tuple[PersonaClient, Celery]]:
+    """Two nodes of three children on RabbitMQ, with a bound so long that the lease plays no part; a client, and a foreign
+    program's app."""
     with ValkeyServer() as cache:
         results = cache.url_of(1)
         bound = {"PERSONA_STALENESS_BOUND_S": "60"}
@@ -29,19 +32,21 @@ def client() -> Iterator[PersonaClient]:
         try:
             for node in nodes:
                 node.start()
-            with PersonaClient(load_settings(persona_environ(**options) | bound)) as client:
-                yield client
+            with (
+                PersonaClient(load_settings(persona_environ(**options) | bound)) as client,
+                closing(bare_app(URL, results)) as app,
+            ):
+                yield client, app
         finally:
             for node in nodes:
                 node.close()
 
 
-def test_every_node_applies_an_invalidation(client: PersonaClient) -> None:
+def test_every_node_applies_an_invalidation(rabbit: tuple[PersonaClient, Celery]) -> None:
     """The exchange fans out, and no child serves what was there before."""
-    for answered in client.map([REQUEST] * 40):
-        assert answered.response is not None, answered.error
+    client, app = rabbit
+    answers_of([send_plain(app, REQUEST) for _ in range(40)])
     done = client.invalidate("persona:lua:*", wait_s=5)
     assert (done.durable, len(done.applied), done.silent) == (True, 2, ())
-    first = next(iter(client.map([REQUEST])))
-    assert first.response is not None
-    assert first.response.cached == "no"
+    (first,) = answers_of([send_plain(app, REQUEST)])
+    assert first.cached == "no"

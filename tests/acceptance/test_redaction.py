@@ -31,6 +31,10 @@ def quiet_fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
         yield fleet
 
 
+def numbered(number: int) -> dict[str, Any]:
+    return {**REQUEST, "user_input": f"{REQUEST['user_input']} {number}"}
+
+
 def assert_absent(shown: object, where: str) -> None:
     text = str(shown)
     for secret in (CANARY, API_KEY):
@@ -45,8 +49,9 @@ def test_no_log_event_or_inspection_shows_what_was_asked_and_answered(quiet_flee
         inspect = fleet.app.control.inspect([fleet.node.name])
         later = fleet.app.send_task("persona.process", args=[REQUEST], countdown=4)
         until(lambda: any((inspect.scheduled() or {}).values()), "one waits for its time")
-        foreign = [fleet.app.send_task("persona.process", args=[REQUEST]) for _ in range(2)]
-        ours = [fleet.client.submit(**REQUEST) for _ in range(2)]
+        # Each asks something else: equal requests are one computation, and would keep one slot busy.
+        foreign = [fleet.app.send_task("persona.process", args=[numbered(number)]) for number in range(2)]
+        ours = [fleet.client.submit(**numbered(number)) for number in range(2, 4)]
         until(lambda: fleet.endpoint.calls >= 2, "the slots are busy")
         tasks = 0
         for name in ("active", "reserved", "scheduled", "stats", "conf", "registered"):
@@ -115,5 +120,5 @@ def test_a_message_that_the_worker_cannot_take_is_not_printed(serializer: str, q
         with bare_app(fleet.broker.url) as app, app.connection_for_write() as connection:
             connection.SimpleQueue("persona").put(b"{" + CANARY.encode(), content_type="application/json")
     until(lambda: len(fleet.node.log()) > seen and fleet.queued() + fleet.queued("celery") + fleet.unacked() == 0, "it is gone")
-    assert fleet.client.ask("Are you still there?", KEY).persona
+    assert fleet.ask_plain("Are you still there?", KEY).persona
     assert_absent(fleet.node.log(), "the log")

@@ -33,8 +33,8 @@ def test_the_same_request_is_computed_once_and_then_served_50_times_faster(fleet
     """What the cache is for. The figure is a ratio of the worker's own times, so that a slow machine does not matter."""
     fleet.endpoint.script(Fault(delay_ms=500))
     calls = fleet.endpoint.calls
-    first = fleet.client.ask(question, KEY)
-    again = [fleet.client.ask(question, KEY) for _ in range(3)]
+    first = fleet.ask_plain(question, KEY)
+    again = [fleet.ask_plain(question, KEY) for _ in range(3)]
     assert (first.cached, first.persona, first.degraded) == ("no", "Lua", False)
     assert question in first.content
     for answer in again:
@@ -47,18 +47,19 @@ def test_the_same_request_is_computed_once_and_then_served_50_times_faster(fleet
 def test_without_use_cache_every_request_is_computed(fleet: Fleet, question: str) -> None:
     """A caller who wants a fresh answer gets one, and leaves none behind."""
     calls = fleet.endpoint.calls
-    answers = [fleet.client.ask(question, KEY, use_cache=False) for _ in range(2)]
-    answers.append(fleet.client.ask(question, KEY))
-    assert [answer.cached for answer in answers] == ["no"] * 3
-    assert fleet.endpoint.calls == calls + 3
+    answers = [fleet.ask_plain(question, KEY, use_cache=False) for _ in range(2)]
+    answers.append(fleet.ask_plain(question, KEY))
+    answers.append(fleet.ask_plain(question, KEY, use_cache=False))
+    assert [answer.cached for answer in answers] == ["no"] * 4
+    assert fleet.endpoint.calls == calls + 4
 
 
 def test_a_restarted_worker_finds_the_answer_in_the_shared_tier(question: str) -> None:
     """L2 outlives the worker: a deployment does not cost the model anything."""
     with Fleet() as fleet:
-        first = fleet.client.ask(question, KEY)
+        first = fleet.ask_plain(question, KEY)
         fleet.node.restart()
-        second = fleet.client.ask(question, KEY)
+        second = fleet.ask_plain(question, KEY)
         assert (first.cached, second.cached) == ("no", "l2")
         assert second.content == first.content
         assert fleet.endpoint.calls == 1
@@ -68,18 +69,18 @@ def test_a_restarted_worker_finds_the_answer_in_the_shared_tier(question: str) -
 def test_without_the_caches_server_answers_go_on_and_recover_when_it_returns(fault: str, question: str) -> None:
     """Promise 7: nothing raises because Redis is away, the response says so, and no restart is needed."""
     with Fleet(concurrency=1) as fleet:
-        assert fleet.client.ask(question, KEY).cached == "no"
+        assert fleet.ask_plain(question, KEY).cached == "no"
         children = fleet.node.pids
         getattr(fleet.cache, fault)()
         # The lease of a second may still hold; once it has run out, the answer cannot be confirmed any more.
-        until(lambda: fleet.client.ask(question, KEY).degraded, "L1 is served unconfirmed")
-        known, unknown = fleet.client.ask(question, KEY), fleet.client.ask(question + "!", KEY)
+        until(lambda: fleet.ask_plain(question, KEY).degraded, "L1 is served unconfirmed")
+        known, unknown = fleet.ask_plain(question, KEY), fleet.ask_plain(question + "!", KEY)
         assert (known.cached, known.degraded) == ("l1", True)
         assert (unknown.cached, unknown.degraded) == ("no", True)
         fleet.cache.thaw() if fault == "freeze" else fleet.cache.start()
         fresh = (f"{question} {number}" for number in count())
-        until(lambda: not fleet.client.ask(next(fresh), KEY).degraded, "the same child has recovered")
-        later = [fleet.client.ask(question + "?", KEY) for _ in range(2)]
+        until(lambda: not fleet.ask_plain(next(fresh), KEY).degraded, "the same child has recovered")
+        later = [fleet.ask_plain(question + "?", KEY) for _ in range(2)]
         assert [(answer.cached, answer.degraded) for answer in later] == [("no", False), ("l1", False)]
         with fleet.cache.client() as cache:
             assert any(b"persona:lua:" in name for name in cache.scan_iter()), "the shared tier is filled again"
@@ -107,14 +108,16 @@ def test_a_program_that_knows_only_celery_gets_its_answer(fleet: Fleet, question
 
 
 def test_two_users_never_share_an_answer(fleet: Fleet, question: str) -> None:
-    """Promise 8, through the fleet: equal questions, even under one name, are answered for each user apart."""
+    """Promise 8, through the fleet: equal questions, even under one name, are answered for each user apart, whoever finds the
+    answer: a worker or the client itself."""
     calls = fleet.endpoint.calls
     contexts = [{"user_id": "u-1", "user_name": "Mina"}, {"user_id": "u-2", "user_name": "Mina"}, {"user_name": "Joon"}, None]
     first = [fleet.client.ask(question, KEY, context) for context in contexts]
-    second = [fleet.client.ask(question, KEY, context) for context in contexts]
     assert [answer.cached for answer in first] == ["no"] * 4
-    assert all(answer.cached in ("l1", "l2") for answer in second)
-    assert [answer.content for answer in first] == [answer.content for answer in second]
+    for ask in (fleet.ask_plain, fleet.client.ask, fleet.client.ask):
+        again = [ask(question, KEY, context) for context in contexts]
+        assert all(answer.cached in ("l1", "l2") for answer in again)
+        assert [answer.content for answer in again] == [answer.content for answer in first]
     # Who has no name is not told another's, and the endpoint was asked for each of them.
     assert first[3].content not in {answer.content for answer in first[:3]}
     assert fleet.endpoint.calls == calls + 4
@@ -132,12 +135,10 @@ def test_every_pool_gives_each_of_many_concurrent_requests_its_own_answer(pool_f
     """Shared clients, connections and caches must not mix up answers, whatever the pool is made of."""
     requests = [PersonaRequest.create(f"Question {number // 2}, please", KEY) for number in range(80)]
     for _ in range(2):
-        outcomes = list(pool_fleet.client.map(requests, concurrency=40))
-        assert [outcome.error for outcome in outcomes] == [None] * len(requests)
-        for number, outcome in enumerate(outcomes):
-            assert outcome.response is not None
-            assert outcome.response.content.endswith(f": Question {number // 2}, please")
-    assert all(outcome.response is not None and outcome.response.cached != "no" for outcome in outcomes)
+        answers = pool_fleet.plain(*requests)
+        for number, answer in enumerate(answers):
+            assert answer.content.endswith(f": Question {number // 2}, please")
+    assert all(answer.cached != "no" for answer in answers)
 
 
 def test_every_pool_refuses_and_fails_alike(pool_fleet: Fleet) -> None:
@@ -146,14 +147,13 @@ def test_every_pool_refuses_and_fails_alike(pool_fleet: Fleet) -> None:
     with pytest.raises(Exception, match="resonance_key: 'calm' has 1 part") as refused:
         bad.get(timeout=20)
     assert type(refused.value).__name__ == "InvalidRequestError"
-    assert pool_fleet.client.ask("Question 1, please", KEY).persona == "Lua"
+    assert pool_fleet.ask_plain("Question 1, please", KEY).persona == "Lua"
 
 
 def test_each_pool_child_has_connections_of_its_own() -> None:
     """A socket that two processes read from gives one the other's replies. A fork copies the parent's: none may be used."""
     with Fleet(concurrency=3) as fleet:
-        requests = [PersonaRequest.create(f"Question {number}", KEY) for number in range(30)]
-        assert all(outcome.response for outcome in fleet.client.map(requests, concurrency=30))
+        fleet.plain(*(PersonaRequest.create(f"Question {number}", KEY) for number in range(30)))
         for server in (fleet.cache, fleet.broker):
             used = used_sockets(server.client(), server.port)
             for pid in fleet.node.pids:

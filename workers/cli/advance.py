@@ -14,9 +14,9 @@ LINE_EVERY_S: Final = 5.0
 
 
 @contextmanager
-def shown_progress(screen: Screen, total: int) -> Iterator[Callable[[Progress], None]]:
-    """What to pass as `on_progress`."""
-    if screen.notes.is_terminal:
+def shown_progress(screen: Screen, total: int, *, bar: bool = True) -> Iterator[Callable[[Progress], None]]:
+    """What to pass as `on_progress`. Without `bar`: a line now and then also on a terminal."""
+    if bar and screen.notes.is_terminal:
         with _bar(screen, total) as advance:
             yield advance
     else:

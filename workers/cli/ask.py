@@ -51,7 +51,8 @@ def ask(
 ) -> None:
     """Send one request to the workers and print the answer.
 
-    Below it: who answered, with which confidence, from where (l1, l2: a cache tier; no: computed), and the times.
+    Below it: who answered, with which confidence, from where (l1, l2: a cache tier; joined: another caller's computation; stale:
+    past its time to live; no: computed), and the times.
     """
     screen = begin(context, as_json)
     if not (math.isfinite(timeout) and 0 < timeout <= MAX_TIMEOUT_S):
@@ -81,7 +82,7 @@ def _show(screen: Screen, response: PersonaResponse, total_ms: float) -> None:
         response.persona,
         f"confidence {response.confidence:.2f}",
         f"cached: {response.cached}",
-        f"worker {shown_ms(response.execution_time_ms)}",
+        f"answer {shown_ms(response.execution_time_ms)}",
         f"total {shown_ms(total_ms)}",
     ]
     if response.degraded:

@@ -1,4 +1,4 @@
-"""The figures of a run, from where each answer came and how long the worker took for it. Pure: no clock, no I/O."""
+"""The figures of a run, from where each answer came and how long that took. Pure: no clock, no I/O."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SOURCES: Final = ("l1", "l2", "joined", "stale", COMPUTED)
 
 
 class Sample(NamedTuple):
-    """One answer: its `cached`, and the worker's own time for it."""
+    """One answer: its `cached`, and its own time."""
 
     source: str
     ms: float

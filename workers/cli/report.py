@@ -38,7 +38,7 @@ def show_examples(out: Console, examples: Sequence[Exchange], model: str | None)
 
 
 def show_figures(out: Console, figures: Figures, model: str | None) -> None:
-    _heading(out, "This run, by where answers came from (time in the worker)")
+    _heading(out, "This run, by where answers came from (their own time)")
     table = Table(box=None, padding=(0, 1), pad_edge=False)
     table.add_column("")
     table.add_column("")

@@ -1,0 +1,164 @@
+"""How the fleet's figures look on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.figures import FleetFigures
+from pipeline.figures.fleet import MadeInvalidation, Node, Process, Source, Spread
+from workers.cli.figures import bar
+from workers.cli.report import NAMES, STYLES
+from workers.cli.screen import printable, shown_ms
+
+BAR_WIDTH: Final = 24
+SHOWN_INVALIDATIONS: Final = 5
+SHOWN_PROCESSES: Final = 8
+COLUMNS: Final = "▁▂▃▄▅▆▇█"
+
+
+def view_of(figures: FleetFigures, width: int) -> RenderableType:
+    """All of it. `width`: how many characters a line has."""
+    if not figures.available:
+        return Text("The cache server is out of reach: no figures. This view comes back with it.", style="yellow")
+    parts: list[RenderableType] = [_heading(figures), _throughput(figures, width), Text(), *_distribution(figures), Text()]
+    parts += [_facts(figures), Text(), *_invalidations(figures), *_nodes(figures), *_hot(figures)]
+    return Group(*parts)
+
+
+def _heading(figures: FleetFigures) -> Text:
+    at = datetime.fromtimestamp(figures.at, UTC).strftime("%H:%M:%S UTC")
+    return Text(f"The fleet, last {_span(figures.window_s)}", style="bold").append(f"  {at}", style="not bold dim")
+
+
+def _throughput(figures: FleetFigures, width: int) -> Text:
+    """Now, and a column for each slot or several; the highest fills its line."""
+    rates = [slot.requests.total / figures.slot_s for slot in figures.slots[:-1]] or [0.0]
+    text = Text(f"{figures.requests_per_s:.1f} requests/s now, {max(rates):.1f} at most  ")
+    return text.append(columns(rates, max(10, width - len(text) - 1)), style="cyan")
+
+
+def columns(values: Sequence[float], width: int) -> str:
+    """A small chart, at most `width` characters wide: each is the largest of those values that it stands for."""
+    together = max(1, -(-len(values) // width))
+    first = len(values) % together
+    groups = [values[:first]] if first else []
+    groups += [values[at : at + together] for at in range(first, len(values), together)]
+    highest = max(values, default=0.0)
+    chart = ""
+    for group in groups:
+        share = max(group) / highest if highest else 0.0
+        chart += COLUMNS[round(share * (len(COLUMNS) - 1))] if share else " "
+    return chart
+
+
+def _distribution(figures: FleetFigures) -> list[Text]:
+    lines = [Text("Where answers came from, and how long that took", style="bold")]
+    for number, source in enumerate(figures.sources, start=1):
+        last = number == len(figures.sources)
+        lines.append(Text("└─ " if last else "├─ ").append(NAMES[source.source]).append(_times(source), style="dim"))
+        share = Text("   " if last else "│  ").append("└─ ").append(bar(source.share, BAR_WIDTH), style=STYLES[source.source])
+        lines.append(share.append(f" {source.share:.1%}"))
+    return lines
+
+
+def _times(source: Source) -> str:
+    if not source.count:
+        return " (0)"
+    return f" ({source.count}): p50 {shown_ms(source.p50_ms)}, p99 {shown_ms(source.p99_ms)}"
+
+
+def _facts(figures: FleetFigures) -> Table:
+    requests = figures.requests
+    failed = f", {requests.failed} failed" if requests.failed else ""
+    grid = Table.grid(padding=(0, 2))
+    for name, fact in (
+        ("requests", f"{requests.total}{failed}"),
+        ("hit rate", f"{figures.hit_rate:.1%}"),
+        ("model calls", f"{requests.no} made, {figures.saved} saved"),
+        ("queue wait", _spread(figures.queue_wait)),
+        ("staleness", _spread(figures.staleness)),
+        ("invalidations", str(figures.invalidation_count)),
+    ):
+        grid.add_row(Text(name), Text(fact))
+    return grid
+
+
+def _spread(spread: Spread) -> str:
+    if not spread.count:
+        return "none measured"
+    return f"p50 {shown_ms(spread.p50_ms)}, p99 {shown_ms(spread.p99_ms)}, at most {shown_ms(spread.max_ms)}"
+
+
+def _invalidations(figures: FleetFigures) -> list[RenderableType]:
+    if not figures.invalidations:
+        return []
+    table = Table.grid(padding=(0, 2))
+    for made in figures.invalidations[:SHOWN_INVALIDATIONS]:
+        ago = f"{_span(max(0, figures.at - made.at))} ago"
+        table.add_row(Text(ago, style="dim"), Text(_patterns(made), overflow="ellipsis"), Text(_reach(made)), Text(made.by))
+    return [Text("The last invalidations", style="bold"), table, Text()]
+
+
+def _patterns(made: MadeInvalidation) -> str:
+    more = made.pattern_count - len(made.patterns)
+    return printable(" ".join(made.patterns)) + (f" and {more} more" if more else "")
+
+
+def _reach(made: MadeInvalidation) -> str:
+    if not made.durable:
+        return "not durable when it was made"
+    slowest = f" within {shown_ms(max(applied.delay_ms for applied in made.reach))}" if made.reach else ""
+    return f"{len(made.reach)} of {made.alive} nodes{slowest}"
+
+
+def _nodes(figures: FleetFigures) -> list[RenderableType]:
+    if not figures.nodes:
+        return [Text("No process has reported within 15 s.", style="dim")]
+    table = Table.grid(padding=(0, 2))
+    for node in figures.nodes:
+        table.add_row(Text(printable(node.name), style="bold"), Text("" if node.alive else "no worker", style="dim"))
+        shown = [process for process in node.processes if process.role != "main"]
+        for process in shown[:SHOWN_PROCESSES]:
+            table.add_row(*_process(process))
+        if len(shown) > SHOWN_PROCESSES:
+            table.add_row(Text(f"  and {len(shown) - SHOWN_PROCESSES} more", style="dim"))
+    return [Text(f"Processes: {_counted(figures.nodes)}", style="bold"), table]
+
+
+def _process(process: Process) -> tuple[Text, ...]:
+    requests = process.requests
+    answered = requests.answered
+    entries = "" if process.l1_entries is None else f"{process.l1_entries} in L1"
+    rate = f"hit rate {requests.saved / answered:.1%}" if answered else ""
+    return (
+        Text(f"  {process.role} {process.pid}"),
+        Text(f"{requests.total} requests", justify="right"),
+        Text(rate),
+        Text(entries, justify="right"),
+    )
+
+
+def _counted(nodes: Sequence[Node]) -> str:
+    workers = sum(process.role == "worker" for node in nodes for process in node.processes)
+    producers = sum(process.role == "producer" for node in nodes for process in node.processes)
+    return f"{sum(node.alive for node in nodes)} nodes, {workers} worker processes, {producers} producers"
+
+
+def _hot(figures: FleetFigures) -> list[RenderableType]:
+    if not figures.hot:
+        return []
+    table = Table.grid(padding=(0, 2))
+    for hot in figures.hot[:SHOWN_INVALIDATIONS]:
+        table.add_row(Text(f"  {hot.score:.1f}", justify="right"), Text(printable(hot.key), overflow="ellipsis"))
+    return [Text(), Text("Asked for most", style="bold"), table]
+
+
+def _span(seconds: float) -> str:
+    """`45 s`, `15 min`."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,142 @@
+"""`persona preload`: warm the caches before the traffic comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from workers.cli.failures import CommandError
+from workers.cli.screen import JsonFlag, Screen, begin, shown_ms
+
+if TYPE_CHECKING:
+    from pipeline.hot import Progress
+    from workers.preload import FleetPreload
+
+LOOK_EVERY_S: Final = 0.1
+LINE_EVERY_S: Final = 5.0
+LONGEST_S: Final = 120.0
+"""Longer than a task may take."""
+
+
+def register(program: typer.Typer) -> None:
+    program.command("preload", epilog="Example: persona preload --budget 20")(preload)
+
+
+def preload(
+    context: typer.Context,
+    budget: Annotated[
+        int | None,
+        typer.Option("--budget", metavar="N", min=0, max=10_000, help="Compute at most N answers; else as the workers are set."),
+    ] = None,
+    wait_s: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=1, max=600, help="How long a worker may take to begin.")
+    ] = 30.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Have the workers warm the caches: personas, routes, prompt templates, and the answers that are asked for most.
+
+    Answers are computed anew if they are near their end or not there, the hottest first. Beat has this done every few minutes.
+    Exit 1 if it stopped early, such as for a model that fails.
+    """
+    screen = begin(context, as_json)
+    from workers.discovery import discover_settings
+    from workers.preload import FleetPreload
+
+    settings = discover_settings()
+    if not settings.cache_url:
+        raise CommandError(
+            "no_shared_cache",
+            "PERSONA_CACHE_URL",
+            "not set, so there is no shared cache to warm. Start a stack here with `persona up`, or name your cache server.",
+        )
+    from pipeline.cache.errors import SharedTierUnavailableError
+    from pipeline.settings import without_password
+
+    started = time.perf_counter()
+    with closing(FleetPreload(settings)) as fleet:
+        try:
+            fleet.progress()  # before anything is asked of a worker
+            fleet.ask(budget, wait_s)
+            report = _follow(screen, fleet, wait_s)
+        except SharedTierUnavailableError:
+            server = without_password(settings.cache_url)
+            raise CommandError("cache_unavailable", "cache", f"{server} is out of reach: is it running?") from None
+        except BaseException:
+            fleet.stop("whoever asked for it has gone")
+            raise
+    _tell(screen, report, (time.perf_counter() - started) * 1000)
+
+
+def _follow(screen: Screen, fleet: FleetPreload, wait_s: float) -> Progress:
+    began_s = time.monotonic()
+    with _shown(screen) as show:
+        while True:
+            progress = fleet.progress()
+            show(progress)
+            if progress.ended:
+                return progress
+            waited_s = time.monotonic() - began_s
+            if not progress.routes and waited_s > wait_s:
+                raise CommandError("no_worker", "worker", f"none has begun within {wait_s:g} s: is one running?")
+            if waited_s > wait_s + LONGEST_S:
+                raise CommandError("no_report", "worker", "the one that began has not ended it; its log may say why")
+            time.sleep(LOOK_EVERY_S)
+
+
+def _tell(screen: Screen, report: Progress, time_ms: float) -> None:
+    from pipeline.preload import report_of
+
+    document = {**report_of(report), "time_ms": time_ms}
+    if not screen.as_json:
+        out = screen.out
+        out.print(f"warm: {report.personas} personas, {report.routes} routes, {report.templates} prompt templates")
+        out.print(f"answers: {report.hot_considered} hot, {report.due} of them due, {report.renewed} computed anew")
+        out.print(f"failed: {report.failed} · {shown_ms(time_ms)}", style="dim")
+    if report.stopped_because is not None:
+        raise CommandError("preload_stopped", None, f"stopped early: {report.stopped_because}", document=document)
+    if screen.as_json:
+        screen.document(document)
+
+
+@contextmanager
+def _shown(screen: Screen) -> Iterator[Callable[[Progress], None]]:
+    """A bar on a terminal, elsewhere a line every few seconds."""
+    if not screen.notes.is_terminal:
+        yield _lines(screen)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+        TimeElapsedColumn(),
+    )
+    with Bar(*columns, console=screen.notes, expand=True, transient=True) as bar:
+        task = bar.add_task("waiting for a worker", total=None, failed=0)
+
+        def show(progress: Progress) -> None:
+            if progress.routes:
+                total = progress.due or None
+                bar.update(task, description="answers", total=total, completed=progress.handled, failed=progress.failed)
+
+        yield show
+
+
+def _lines(screen: Screen) -> Callable[[Progress], None]:
+    told_at_s = time.monotonic()
+
+    def show(progress: Progress) -> None:
+        nonlocal told_at_s
+        now_s = time.monotonic()
+        if now_s - told_at_s >= LINE_EVERY_S and not progress.ended:
+            told_at_s = now_s
+            screen.note(f"{progress.handled}/{progress.due} answers, {progress.failed} failed")
+
+    return show

@@ -1,0 +1,105 @@
+"""`persona stats`: what the whole fleet does."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workers.cli.failures import BAD_USAGE, CommandError
+from workers.cli.screen import JsonFlag, begin
+
+if TYPE_CHECKING:
+    from pipeline.cache.connection import RedisConnection
+    from pipeline.figures import FleetFigures
+    from pipeline.settings import Settings
+    from workers.cli.screen import Screen
+
+READ_TIMEOUT_S = 2.0
+
+
+def register(program: typer.Typer) -> None:
+    program.command("stats", epilog="Example: persona stats --watch")(stats)
+
+
+def stats(
+    context: typer.Context,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it live, until Ctrl-C.")] = False,
+    window_s: Annotated[
+        float, typer.Option("--window", metavar="SECONDS", min=5, max=900, help="Of how many seconds; counted in fives.")
+    ] = 900,
+    every_s: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.2, max=60, help="How often --watch looks.")] = 1,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what all processes of the fleet have counted: requests by where their answers came from, times, invalidations.
+
+    Requests that a program answered from its own cache, and so never became a task, count too. A process reports once
+    a second. Exit 1 if the cache server is out of reach.
+    """
+    screen = begin(context, as_json)
+    if watch and as_json:
+        raise CommandError("usage", "--watch", "does not go with --json, which prints one document", exit_code=BAD_USAGE)
+    from contextlib import closing
+
+    from pipeline.cache.connection import RedisConnection
+    from workers.discovery import discover_settings
+
+    settings = discover_settings()
+    if not settings.cache_url:
+        raise CommandError(
+            "no_shared_cache",
+            "PERSONA_CACHE_URL",
+            "not set, so there is nowhere to look. Start a stack here with `persona up`, or name your cache server.",
+        )
+    with closing(RedisConnection(settings.cache_url, timeout_s=READ_TIMEOUT_S, retry_pause_s=0)) as connection:
+        figures = _read(connection, settings, window_s)
+        if screen.as_json:
+            import msgspec
+
+            screen.document(msgspec.to_builtins(figures))
+        elif not watch:
+            _show(screen, figures)
+        else:
+            _watch(screen, figures, lambda: _try_read(connection, settings, window_s), every_s)
+
+
+def _try_read(connection: RedisConnection, settings: Settings, window_s: float) -> FleetFigures:
+    from pipeline.figures import FigureKeys, read_figures
+
+    return read_figures(connection, FigureKeys(settings.cache_namespace), window_s)
+
+
+def _read(connection: RedisConnection, settings: Settings, window_s: float) -> FleetFigures:
+    from pipeline.settings import without_password
+
+    figures = _try_read(connection, settings, window_s)
+    if not figures.available:
+        server = without_password(settings.cache_url)
+        raise CommandError("cache_unavailable", "cache", f"{server} is out of reach: is it running?")
+    return figures
+
+
+def _show(screen: Screen, figures: FleetFigures) -> None:
+    from workers.cli.fleet_view import view_of
+
+    screen.out.print(view_of(figures, screen.out.width))
+
+
+def _watch(screen: Screen, figures: FleetFigures, read: Any, every_s: float) -> None:
+    """Until Ctrl-C, which ends it like any command. What is not a terminal gets one view after another."""
+    from workers.cli.fleet_view import view_of
+
+    if not screen.out.is_terminal:
+        while True:
+            _show(screen, figures)
+            time.sleep(every_s)
+            figures = read()
+    from rich.live import Live
+
+    # `Live` puts the cursor back, however the block ends.
+    with Live(view_of(figures, screen.out.width), console=screen.out, auto_refresh=False) as live:
+        while True:
+            live.update(view_of(figures, screen.out.width), refresh=True)
+            time.sleep(every_s)
+            figures = read()

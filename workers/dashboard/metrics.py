@@ -1,0 +1,106 @@
+"""The fleet's figures as Prometheus has them. docs/operations.md lists the names and what they mean; alerts are built on them.
+
+Counters and histograms are sums that the cache's server keeps since the fleet first counted: they go on when Flower is started
+anew. A server that lost them begins at 0, which Prometheus takes for the reset of a counter that it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
+from typing import Final
+
+import msgspec
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from pipeline.figures import FleetFigures
+from pipeline.figures.fleet import Ever
+from pipeline.figures.histogram import WIDE_BUCKETS, wide_bound_ms
+from pipeline.figures.tally import QUEUE_WAIT, REQUESTS, STALENESS
+from workers.dashboard.tiers import hit_ratios
+
+SHOWN_MS: Final = (0.004, 200_000.0)
+"""Of the bounds of buckets, those that are shown: a hit takes some hundredths of a millisecond, a task lives for 85 s."""
+BOUNDS: Final = tuple(wide for wide in range(WIDE_BUCKETS - 1) if SHOWN_MS[0] < wide_bound_ms(wide) < SHOWN_MS[1])
+
+
+class FleetCollector(Collector):
+    """One reading's figures. Without them, all there is to say is that the cache's server does not answer. The length of a queue
+    that could not be asked is left out."""
+
+    def __init__(self, figures: FleetFigures, queue_lengths: Mapping[str, int]) -> None:
+        self._figures, self._queue_lengths = figures, queue_lengths
+
+    def collect(self) -> Iterator[Metric]:
+        yield _gauge("persona_cache_up", "Whether the cache's server answers.", float(self._figures.available))
+        lengths = GaugeMetricFamily("persona_queue_length", "Messages that no worker has taken.", labels=["queue"])
+        for queue, length in self._queue_lengths.items():
+            lengths.add_metric([queue], length)
+        yield lengths
+        if self._figures.available:
+            yield from _now(self._figures)
+            yield from _ever(self._figures.ever)
+
+
+def exposition(figures: FleetFigures, queue_lengths: Mapping[str, int]) -> bytes:
+    """In Prometheus's text format."""
+    registry = CollectorRegistry()
+    registry.register(FleetCollector(figures, queue_lengths))
+    return generate_latest(registry)
+
+
+def _now(figures: FleetFigures) -> Iterator[Metric]:
+    workers = sum(process.role == "worker" for node in figures.nodes for process in node.processes)
+    yield _gauge("persona_nodes", "Workers that have told of themselves of late.", sum(node.alive for node in figures.nodes))
+    yield _gauge("persona_processes", "Their pool processes.", workers)
+    ratios = GaugeMetricFamily(
+        "persona_cache_hit_ratio",
+        "Of the requests of the last 15 minutes that looked in a tier, the share that found an answer.",
+        labels=["tier"],
+    )
+    for tier, ratio in hit_ratios(figures.requests).items():
+        if ratio is not None:
+            ratios.add_metric([tier], ratio)
+    yield ratios
+
+
+def _ever(ever: Ever) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "persona_requests", "Requests by where the answer came from, and by who answered.", labels=["source", "role"]
+    )
+    all_of_them, by_producers = (msgspec.structs.asdict(each) for each in (ever.requests, ever.by_producers))
+    for source in REQUESTS:
+        requests.add_metric([source, "producer"], by_producers[source])
+        requests.add_metric([source, "worker"], all_of_them[source] - by_producers[source])
+    yield requests
+    saved = "Requests that would have been a model call without the cache."
+    yield CounterMetricFamily("persona_model_calls_saved", saved, value=ever.requests.saved)
+    yield CounterMetricFamily("persona_invalidations", "Invalidations made.", value=ever.invalidations)
+    seconds = HistogramMetricFamily(
+        "persona_request_seconds", "How long an answer took, as the one who asked the pipeline saw it.", labels=["source"]
+    )
+    for source in REQUESTS:
+        _add_histogram(seconds, [source], ever, source)
+    yield seconds
+    for name, series, meaning in (
+        ("persona_invalidation_staleness_seconds", STALENESS, "From an invalidation's publication until a node had applied it."),
+        ("persona_queue_wait_seconds", QUEUE_WAIT, "From a task's publication until a process began with it."),
+    ):
+        histogram = HistogramMetricFamily(name, meaning, labels=[])
+        _add_histogram(histogram, [], ever, series)
+        yield histogram
+
+
+def _add_histogram(family: HistogramMetricFamily, labels: Iterable[str], ever: Ever, series: str) -> None:
+    counts = [0] * WIDE_BUCKETS
+    counts[: len(ever.buckets.get(series, ()))] = ever.buckets.get(series, ())
+    sums = list(accumulate(counts))
+    buckets = [(f"{wide_bound_ms(wide) / 1000:.10g}", float(sums[wide])) for wide in BOUNDS]
+    family.add_metric(list(labels), [*buckets, ("+Inf", float(sums[-1]))], ever.ms.get(series, 0.0) / 1000)
+
+
+def _gauge(name: str, meaning: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, meaning, value=value)

@@ -1,0 +1,32 @@
+"""The document that the page draws."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from pipeline.figures import FleetFigures
+from pipeline.figures.fleet import Ever
+from workers.dashboard.source import FigureSource
+from workers.dashboard.tiers import hit_ratios
+
+State = Literal["live", "away", "unconfigured"]
+
+
+class PageDocument(msgspec.Struct, frozen=True):
+    """`state`: `away`, the cache's server does not answer; `unconfigured`, there is none. `figures` are None unless `live`.
+    `tiers`: the share of hits by tier."""
+
+    state: State
+    figures: FleetFigures | None = None
+    tiers: dict[str, float | None] = {}
+
+
+async def page_document(source: FigureSource) -> bytes:
+    """As JSON. The sums without an end are of no use to the page and left out."""
+    figures = await source.latest()
+    if not figures.available:
+        return msgspec.json.encode(PageDocument("away" if source.configured else "unconfigured"))
+    shown = msgspec.structs.replace(figures, ever=Ever())
+    return msgspec.json.encode(PageDocument("live", shown, hit_ratios(figures.requests)))

@@ -1,0 +1,260 @@
+// The page of the fleet: asks for the figures every second and shows them.
+(function () {
+    "use strict";
+
+    const EVERY_MS = 1000, PATIENCE_MS = 10000;
+    const SHOWN_INVALIDATIONS = 10, SHOWN_HOT = 10, SHOWN_PROCESSES = 16;
+    const NOTICES = {
+        away: "The cache's server does not answer: there are no figures now. This page comes back with it.",
+        unconfigured: "There is no shared cache (PERSONA_CACHE_URL is empty), so processes tell no figures.",
+        refused: "Flower asks for the login again: reload this page.",
+        silent: "Flower does not answer. This page comes back with it."
+    };
+    const page = document.getElementById("fleet");
+    const chart = document.getElementById("fleet-chart");
+    // Not the path alone: fetch refuses it where the page's own address has a password in it.
+    const address = window.location.origin + page.dataset.figures;
+    let latest = null, pointedAt = null;
+
+    function put(id, text) {
+        document.getElementById(id).textContent = text;
+    }
+
+    // The number itself stands beside its words: for tests, and for whoever reads the page by a program.
+    function figure(name, text, number) {
+        const element = page.querySelector("[data-figure='" + name + "']");
+        element.textContent = text;
+        if (number !== undefined) {
+            element.dataset.value = String(number);
+        }
+    }
+
+    function cell(text, className) {
+        return Fleet.element("td", className, text);
+    }
+
+    function number(text, value) {
+        const element = cell(text, "fleet-number");
+        if (value !== undefined) {
+            element.dataset.value = String(value);
+        }
+        return element;
+    }
+
+    function fill(id, rows, none) {
+        const body = document.querySelector("#" + id + " tbody");
+        if (!rows.length) {
+            const empty = cell(none, "empty-table-message");
+            empty.colSpan = document.querySelectorAll("#" + id + " thead th").length;
+            rows = [Fleet.row("", [empty])];
+        }
+        body.replaceChildren(...rows);
+    }
+
+    function total(requests) {
+        return Fleet.SOURCES.reduce((sum, source) => sum + requests[source], 0);
+    }
+
+    function saved(requests) {
+        return total(requests) - requests.no - requests.failed;
+    }
+
+    function showSummary(figures, tiers) {
+        const requests = figures.requests;
+        figure("window", Fleet.span(figures.window_s));
+        figure("rate", Fleet.rate(figures.requests_per_s), figures.requests_per_s);
+        figure("total", Fleet.count(total(requests)), total(requests));
+        figure("failed", Fleet.count(requests.failed), requests.failed);
+        figure("hit-rate", total(requests) ? Fleet.percent(figures.hit_rate) : "—", figures.hit_rate);
+        figure("hit-rate-l1", Fleet.percent(tiers.l1), tiers.l1);
+        figure("hit-rate-l2", Fleet.percent(tiers.l2), tiers.l2);
+        figure("saved", Fleet.count(figures.saved), figures.saved);
+        figure("computed", Fleet.count(requests.no), requests.no);
+        figure("staleness", figures.staleness.count ? Fleet.duration(figures.staleness.p99_ms) : "—", figures.staleness.p99_ms);
+        figure("invalidations", Fleet.count(figures.invalidation_count), figures.invalidation_count);
+        figure("queue-wait", figures.queue_wait.count ? Fleet.duration(figures.queue_wait.p99_ms) : "—", figures.queue_wait.p99_ms);
+        figure("queue-wait-p50", figures.queue_wait.count ? Fleet.duration(figures.queue_wait.p50_ms) : "—", figures.queue_wait.p50_ms);
+    }
+
+    function showChart(figures) {
+        const slots = figures.slots.slice(0, -1);
+        if (!slots.length) {
+            return;
+        }
+        const most = Fleet.drawChart(chart, slots, figures.slot_s);
+        const now = Fleet.rate(figures.requests_per_s);
+        const highest = Fleet.rate(Math.max(...slots.map((slot) => total(slot.requests))) / figures.slot_s);
+        put("fleet-axis-top", Fleet.count(most) + "/s");
+        put("fleet-axis-half", Fleet.rate(most / 2) + "/s");
+        put("fleet-from", Fleet.span(figures.window_s) + " ago");
+        put("fleet-chart-summary", now + " requests a second now, " + highest + " at most. The table below has the counts.");
+        put("fleet-at", "");
+        if (pointedAt !== null) {
+            const at = Math.min(Math.floor(pointedAt * slots.length), slots.length - 1);
+            const parts = Fleet.SOURCES.filter((source) => slots[at].requests[source]).map(
+                (source) => Fleet.NAMES[source] + " " + Fleet.rate(slots[at].requests[source] / figures.slot_s)
+            );
+            put("fleet-at", Fleet.clock(slots[at].at) + ": " + (parts.join(", ") || "no requests"));
+            Fleet.drawPointer(chart, (at + 0.5) / slots.length);
+        }
+    }
+
+    function showSources(figures) {
+        const failed = {source: "failed", count: figures.requests.failed, share: null};
+        fill("fleet-sources", [...figures.sources, failed].map((each) => {
+            const name = Fleet.element("th", "");
+            name.scope = "row";
+            name.append(Fleet.element("span", "fleet-mark fleet-" + each.source), Fleet.NAMES[each.source]);
+            const bar = cell("", "fleet-bar-column");
+            if (each.share !== null) {
+                bar.append(Fleet.bar(each.source, each.share));
+            }
+            const timed = each.share !== null && each.count;
+            const row = Fleet.row("", [
+                name,
+                number(Fleet.count(each.count), each.count),
+                number(timed ? Fleet.percent(each.share) : "—"),
+                bar,
+                number(timed ? Fleet.duration(each.p50_ms) : "—", timed ? each.p50_ms : undefined),
+                number(timed ? Fleet.duration(each.p99_ms) : "—", timed ? each.p99_ms : undefined)
+            ]);
+            row.dataset.source = each.source;
+            return row;
+        }), "");
+    }
+
+    function nodeRow(node) {
+        const name = Fleet.element("th", "fleet-name", node.name);
+        name.scope = "rowgroup";
+        const answered = node.processes.reduce((sum, each) => sum + total(each.requests) - each.requests.failed, 0);
+        const cells = [
+            cell(node.alive ? "worker" : "programs that ask", "fleet-muted"),
+            number(Fleet.count(node.processes.reduce((sum, each) => sum + total(each.requests), 0))),
+            number(answered ? Fleet.percent(node.processes.reduce((sum, each) => sum + saved(each.requests), 0) / answered) : "—"),
+            number(Fleet.count(node.processes.reduce((sum, each) => sum + each.requests.failed, 0))),
+            cell("", ""),
+            cell("", "")
+        ];
+        return Fleet.row("fleet-node", [name, ...cells]);
+    }
+
+    function processRow(each, at) {
+        const answered = total(each.requests) - each.requests.failed;
+        return Fleet.row("", [
+            cell("", ""),
+            cell(each.role + " " + each.pid, ""),
+            number(Fleet.count(total(each.requests))),
+            number(answered ? Fleet.percent(saved(each.requests) / answered) : "—"),
+            number(Fleet.count(each.requests.failed)),
+            number(each.l1_entries === null ? "—" : Fleet.count(each.l1_entries)),
+            number(Fleet.span(at - each.since))
+        ]);
+    }
+
+    function showNodes(figures) {
+        const rows = figures.nodes.flatMap((node) => {
+            const shown = node.processes.slice(0, SHOWN_PROCESSES).map((each) => processRow(each, figures.at));
+            const more = node.processes.length - shown.length;
+            const rest = more > 0 ? [Fleet.row("fleet-muted", [cell("", ""), cell("and " + more + " more", "")])] : [];
+            return [nodeRow(node), ...shown, ...rest];
+        });
+        fill("fleet-nodes", rows, "No process has told of itself within 15 s.");
+    }
+
+    function reach(made) {
+        if (!made.durable) {
+            return "not durable when it was made";
+        }
+        const slowest = made.reach.length ? " within " + Fleet.duration(Math.max(...made.reach.map((each) => each.delay_ms))) : "";
+        return made.reach.length + " of " + made.alive + " nodes" + slowest;
+    }
+
+    function showInvalidations(figures) {
+        fill("fleet-invalidations", figures.invalidations.slice(0, SHOWN_INVALIDATIONS).map((made) => {
+            const more = made.pattern_count - made.patterns.length;
+            return Fleet.row("", [
+                cell(Fleet.span(figures.at - made.at) + " ago", "text-nowrap"),
+                cell(made.patterns.join(" ") + (more > 0 ? " and " + more + " more" : ""), "fleet-code"),
+                cell(reach(made), ""),
+                cell(made.by, "fleet-name fleet-muted")
+            ]);
+        }), "None so far.");
+    }
+
+    function showHot(figures) {
+        fill("fleet-hot", figures.hot.slice(0, SHOWN_HOT).map((hot) => Fleet.row("", [
+            cell(hot.key, "fleet-code"),
+            number(hot.score.toFixed(1))
+        ])), "No counts yet.");
+    }
+
+    function show(answer) {
+        if (answer.state !== "live") {
+            say(answer.state);
+            return;
+        }
+        latest = answer.figures;
+        showSummary(latest, answer.tiers);
+        showChart(latest);
+        showSources(latest);
+        showNodes(latest);
+        showInvalidations(latest);
+        showHot(latest);
+        say("live");
+    }
+
+    // What is wrong, if anything; what is shown beneath it is then of the past.
+    function say(state) {
+        const notice = document.getElementById("fleet-notice");
+        const live = state === "live";
+        page.dataset.state = state;
+        notice.hidden = live;
+        if (!live && notice.textContent !== NOTICES[state]) {  // else a screen reader would say it every second
+            notice.textContent = NOTICES[state];
+        }
+        document.getElementById("fleet-content").classList.toggle("fleet-old", !live);
+        document.getElementById("fleet-dot").className = "status-dot " + (live ? "status-dot-live" : "status-dot-error");
+        put("fleet-status", live ? "Live, " + Fleet.clock(latest.at) : latest ? "As of " + Fleet.clock(latest.at) : "No figures");
+    }
+
+    async function ask() {
+        try {
+            const answer = await fetch(address, {
+                cache: "no-store",
+                credentials: "same-origin",
+                signal: AbortSignal.timeout(PATIENCE_MS)
+            });
+            if (!answer.ok) {
+                return {state: answer.status === 401 ? "refused" : "silent"};
+            }
+            return await answer.json();
+        } catch {  // the network's, a time-out's, or an answer that was cut short
+            return {state: "silent"};
+        }
+    }
+
+    async function poll() {
+        try {
+            if (!document.hidden) {
+                show(await ask());
+            }
+        } finally {
+            window.setTimeout(poll, EVERY_MS);
+        }
+    }
+
+    chart.addEventListener("pointermove", (event) => {
+        const box = chart.getBoundingClientRect();
+        pointedAt = Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
+        if (latest) {
+            showChart(latest);
+        }
+    });
+    chart.addEventListener("pointerleave", () => {
+        pointedAt = null;
+        if (latest) {
+            showChart(latest);
+        }
+    });
+    poll();
+}());
