@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         30.0,
         gt=0,
         le=40,
-        description="The deadline of one answer, retries included; a task's own is 75 s, of which it may wait 30 s for another's answer.",
+        description="The deadline of one answer, retries included. A task may take 75 s, 30 s of it waiting for another's.",
     )
     llm_max_tokens: int = Field(256, ge=1, le=32_768, description="How long an answer may be.")
     llm_temperature: float = Field(0.7, ge=0, le=2, description="0 is the most repeatable.")

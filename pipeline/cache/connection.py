@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -15,6 +15,9 @@ from redis.retry import Retry
 from pipeline.cache.breaker import CircuitBreaker
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.wire import Wire
+
+PROBE_PATIENCE_S: Final = 0.01
+"""How long a caller waits for the probe that he sends: a server that is there takes less."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -31,7 +34,7 @@ class _Open(NamedTuple):
 class RedisConnection:
     """A client that is made on first use and anew in a forked child, behind a circuit breaker.
 
-    Thread-safe. `url` is one of redis-py: redis://, rediss:// or unix://.
+    Thread-safe. `url` is one of redis-py: redis://, rediss:// or unix://. With `retry_pause_s=0` every call is tried, and waits.
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class RedisConnection:
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._open: _Open | None = None
+        self._always_tries = retry_pause_s == 0
+        self.probe_patience_s = PROBE_PATIENCE_S
         self.breaker = CircuitBreaker(pause_s=retry_pause_s, clock=clock)
 
     def client(self) -> redis.Redis:
@@ -84,7 +89,7 @@ class RedisConnection:
         return self._bounded(lambda opened: opened.wire.ask(command), self._opened)
 
     def _bounded(self, command: Callable[[S], T], reach: Callable[[], S]) -> T:
-        if not self.breaker.admits():
+        if not self.breaker.closed and not self._came_back():
             raise SharedTierUnavailableError("Redis was out of reach a moment ago; the next try is due within a second")
         try:
             result = command(reach())
@@ -97,6 +102,32 @@ class RedisConnection:
             raise SharedTierUnavailableError(f"Redis did not answer: {type(error).__name__}") from error
         self.breaker.succeeded()
         return result
+
+    def _came_back(self) -> bool:
+        """Whether the server answers again, by a probe if one is due. A thread waits for it: of the callers, who are not to pay
+        for a server that is away, the one that sends it waits only for as long as a server takes that is there. If it takes
+        longer than that, the next caller finds it back."""
+        if not self.breaker.admits():
+            return False
+        if self._always_tries:
+            return True
+        probe = threading.Thread(target=self._probe, name="cache-probe", daemon=True)
+        try:
+            probe.start()
+        except RuntimeError:  # the interpreter is on its way out
+            return False
+        probe.join(self.probe_patience_s)
+        return self.breaker.closed
+
+    def _probe(self) -> None:
+        try:
+            self.client().ping()
+        except redis.ResponseError:
+            self.breaker.succeeded()
+        except (redis.RedisError, OSError):
+            self.breaker.failed()
+        else:
+            self.breaker.succeeded()
 
     def close(self) -> None:
         """Close this process's sockets. The next call opens them anew."""

@@ -23,7 +23,7 @@ STALENESS: Final = "staleness"
 QUEUE_WAIT: Final = "queue_wait"
 SERIES: Final = (*REQUESTS, STALENESS, QUEUE_WAIT)
 
-FOLD_AT: Final = 16_384
+FOLD_AT: Final = 8192
 """So many samples of a series wait to be sorted before a recording thread does it."""
 
 MANY: Final = 1000

@@ -87,7 +87,7 @@ def gaps(fleet: Fleet) -> list[float]:
 def test_each_slot_runs_once_while_beats_are_killed_and_frozen(fleet: Fleet) -> None:
     """One leads, one is a spare. Whatever happens to the leader, a spare goes on within lock and loop, and no slot runs twice."""
     with Beat(fleet) as first, Beat(fleet) as second:
-        more_runs(fleet)
+        more_runs(fleet, 2)
         until(lambda: first.leads or second.leads, "one leads")
         leader, spare = (first, second) if first.leads else (second, first)
         assert not spare.leads

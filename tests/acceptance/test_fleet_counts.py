@@ -20,6 +20,7 @@ from pipeline.figures import FigureKeys, FleetFigures, read_figures
 from pipeline.figures.tally import REQUESTS
 from pipeline.models import PersonaRequest
 from pipeline.settings import load_settings
+from workers.cli import main
 from workers.client import PersonaClient
 
 CANARY = "Kanarienvogel"
@@ -214,6 +215,14 @@ def test_a_node_that_stops_tells_what_it_counted_last(counted_fleet: Fleet, read
     until(lambda: read(reader).requests.total == before.total + len(asked), "all is reported")
     assert not any(process.pid == node.pid for each in read(reader).nodes for process in each.processes)
     assert not [each for each in read(reader).nodes if each.name == node.name and each.processes]
+
+
+def test_the_benchmark_of_counting_finds_what_it_asked_counted(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """It fails when the fleet's figures differ from what it asked, or when a node that must not count does. No time is judged."""
+    assert main(["bench", "overhead", "--quick", "--json"]) == 0
+    figures = json.loads(capfdbinary.readouterr().out)["figures"]
+    assert {"throughput_ratio", "counted_per_s", "uncounted_per_s", "count_ns"} <= set(figures)
+    assert figures["throughput_ratio"] > 0
 
 
 def test_every_line_of_the_logs_is_an_object_and_none_shows_a_prompt(counted_fleet: Fleet) -> None:

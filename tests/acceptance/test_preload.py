@@ -34,7 +34,7 @@ FIRST = 100
 def fleet() -> Iterator[Fleet]:
     """Three children that have all been asked the common questions, and have told the fleet so."""
     with Fleet(concurrency=3) as fleet:
-        ask(fleet, COMMON * 12)
+        ask(fleet, COMMON * 4)
         with fleet.cache.client() as redis:
             until(lambda: redis.zcard(HotKeys("persona").scores) >= len(COMMON), "they are counted")
         yield fleet
