@@ -116,9 +116,9 @@ def _in_flight(task: Task, cache: TwoTierCache) -> Iterator[None]:
     if not isinstance(key, str) or cache.in_flight is None:
         yield
         return
-    cache.in_flight.renew(key, task.request.id)
     try:
-        yield
+        with cache.in_flight.running(key, task.request.id):
+            yield
     except Retry:
         cache.in_flight.renew(key, task.request.id)
         raise

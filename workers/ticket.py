@@ -21,7 +21,7 @@ from workers.reach import reaching
 from workers.results import RESULTS, Mailbox
 
 CHECK_S: Final = 2.0
-"""How often one who waits for another caller's task makes sure that it is in flight still."""
+"""How often one who waits for a task makes sure that it is in flight still."""
 
 # A result backend rebuilds errors by name. Only these are taken for what they say: see `_translated`.
 _KNOWN = {error.__name__: error for error in (InvalidRequestError, PermanentModelError, TransientModelError)}
@@ -67,7 +67,7 @@ class Ticket:
         send_again: Callable[[], Sent] | None = None,
         record: Callable[[str, float], None] | None = None,
     ) -> Ticket:
-        """One that waits for a task. `send_again`: for when another caller's task was lost. `record` is told, with the time in
+        """One that waits for a task. `send_again`: for when the task was lost. `record` is told, with the time in
         ms, what became of a request that joined another's task: the workers count those that have a task of their own."""
         ticket = cls(source="joined" if sent.joined else "no", queue=queue, result_ttl_s=result_ttl_s)
         ticket._sent, ticket._mailbox, ticket._revoke = sent, mailbox, revoke
@@ -147,7 +147,7 @@ class Ticket:
     def _wait_s(self, deadline_s: float) -> float:
         """Until the next look at what is waited for."""
         remaining_s = max(0.0, deadline_s - time.monotonic())
-        if self._sent is not None and self._sent.joined:
+        if self._sent is not None and self._sent.key:
             remaining_s = min(CHECK_S, remaining_s)
         return min(1.0, remaining_s) if self._is_past_its_life() else remaining_s
 
@@ -176,7 +176,7 @@ class Ticket:
             raise AnswerTimeoutError(
                 f"no answer to task {self.task_id} within {timeout_s:g} s: does a worker consume the queue {self._queue!r}?"
             )
-        if not sent.joined or self._in_flight is None or self._send_again is None:
+        if not sent.key or self._in_flight is None or self._send_again is None:
             return False
         if self._in_flight.holds(sent.key, str(sent.result.id)) or _is_ready(sent.result):
             return False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from pipeline.cache.claims import Claim, Claims
@@ -11,6 +12,7 @@ from pipeline.cache.connection import RedisConnection
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
+from pipeline.cache.leases import Lease, Leases
 
 ENTERED_S: Final = 10.0
 """How long a task may take from being entered to being queued."""
@@ -26,7 +28,9 @@ class InFlight:
     that he would not have had from a task of his own.
     """
 
-    def __init__(self, connection: RedisConnection, keys: KeySpace, coherence: Coherence) -> None:
+    def __init__(self, connection: RedisConnection, keys: KeySpace, coherence: Coherence, leases: Leases) -> None:
+        """`leases` keep what runs in this process in flight."""
+        self._leases = leases
         self._connection = connection
         self._keys = keys
         self._claims = Claims(connection)
@@ -63,9 +67,19 @@ class InFlight:
         return self._coherence.refresh() and view.valid(since, key, deps)
 
     def renew(self, key: str, task_id: str) -> None:
-        """The task was queued, or has begun."""
+        """The task was queued."""
         with suppress(SharedTierUnavailableError):
             self._claims.renew(self._keys.in_flight(key), task_id, QUEUED_S)
+
+    @contextmanager
+    def running(self, key: str, task_id: str) -> Iterator[None]:
+        """Within the block the task runs: it stays in flight while this process lives. If it dies, nobody joins the task, nor
+        waits for it, for longer than a lease lasts; its message may take minutes to come to another worker."""
+        lease = Lease(self._keys.in_flight(key), task_id)
+        with suppress(SharedTierUnavailableError):
+            self._claims.renew(lease.name, task_id, self._leases.ttl_s)
+        with self._leases.renewed(lease, QUEUED_S):
+            yield
 
     def leave(self, key: str, task_id: str) -> None:
         """The task has ended: nobody may join it any more. Those who have joined find its result."""

@@ -57,7 +57,7 @@ class Leases:
         self._connection = connection
         self._keys = keys
         self._claims = Claims(connection)
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s
         self._longest_s = longest_s
         self._clock = clock
         self._changed = threading.Condition()
@@ -72,7 +72,7 @@ class Leases:
 
         def ask(client: redis.Redis) -> list[bytes | None]:
             with client.pipeline(transaction=False) as commands:
-                commands.set(lease.name, claim, px=round(self._ttl_s * 1000), nx=True)
+                commands.set(lease.name, claim, px=round(self.ttl_s * 1000), nx=True)
                 commands.get(lease.name)
                 commands.mget([entry_name, self._keys.tail])
                 _, holder, (entry, tail) = commands.execute()
@@ -88,24 +88,35 @@ class Leases:
         """Take it from an owner whose result would be of no use; None when another was first. Raises
         SharedTierUnavailableError."""
         lease = Lease(self._keys.lease(key), secrets.token_hex(8))
-        taken = self._claims.replace(lease.name, held.owner, Claim.of(lease.owner, as_of), self._ttl_s)
+        taken = self._claims.replace(lease.name, held.owner, Claim.of(lease.owner, as_of), self.ttl_s)
         return lease if taken else None
 
     @contextmanager
     def kept(self, lease: Lease) -> Iterator[None]:
         """Within the block the lease does not run out; after it, it is given back. Never raises because Redis is away."""
+        try:
+            with self.renewed(lease, self._longest_s):
+                yield
+        finally:
+            self.give_back(lease)
+
+    @contextmanager
+    def renewed(self, lease: Lease, longest_s: float) -> Iterator[None]:
+        """Within the block, and for `longest_s` at most, the lease does not run out while this process lives. Never raises
+        because Redis is away."""
         with self._changed:
-            self._kept[lease] = self._clock() + self._longest_s
+            self._kept[lease] = self._clock() + longest_s
             if self._keeper is None:
                 self._keeper = threading.Thread(target=self._keep, name="lease-keeper", daemon=True)
                 self._keeper.start()
+            else:
+                self._changed.notify()  # it may have had nothing to keep, and would look again too late
         try:
             yield
         finally:
             with self._changed:
                 self._kept.pop(lease, None)
                 self._changed.notify()
-            self.give_back(lease)
 
     def give_back(self, lease: Lease) -> None:
         """Let the next one compute. Never raises because Redis is away: then it runs out."""
@@ -116,10 +127,10 @@ class Leases:
         """The keeper's thread: it lives while there is something to keep, and a while longer."""
         while True:
             with self._changed:
-                if not self._kept and not self._changed.wait_for(lambda: bool(self._kept), timeout=self._ttl_s):
+                if not self._kept and not self._changed.wait_for(lambda: bool(self._kept), timeout=self.ttl_s):
                     self._keeper = None
                     return
-                self._changed.wait_for(lambda: not self._kept, timeout=self._ttl_s / 3)
+                self._changed.wait_for(lambda: not self._kept, timeout=self.ttl_s / 3)
                 now_s = self._clock()
                 for lease in [lease for lease, until_s in self._kept.items() if until_s <= now_s]:
                     del self._kept[lease]
@@ -129,7 +140,7 @@ class Leases:
 
     def _renew(self, lease: Lease) -> None:
         try:
-            if self._claims.renew(lease.name, lease.owner, self._ttl_s):
+            if self._claims.renew(lease.name, lease.owner, self.ttl_s):
                 return
         except SharedTierUnavailableError:
             return  # tried again at the next turn, if it has not run out by then

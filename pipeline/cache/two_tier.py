@@ -79,7 +79,7 @@ class TwoTierCache(Tiers):
             log = RedisInvalidationLog(l2.connection, l2.keys, retention_s=max_ttl_s)
             registry = NodeRegistry(l2.connection, l2.keys)
         coherence = Coherence(log, registry, bound_s=staleness_bound_s, bus=bus, announce=announce, clock=clock)
-        self.in_flight = None if l2 is None else InFlight(l2.connection, l2.keys, coherence)
+        self.in_flight = None if l2 is None or leases is None else InFlight(l2.connection, l2.keys, coherence, leases)
         """The tasks in flight for this cache's keys; None without a shared tier."""
         self._flight = SingleFlight(coherence, leases, counters, wait_s=wait_s, clock=clock)
         super().__init__(

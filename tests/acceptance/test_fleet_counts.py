@@ -113,7 +113,7 @@ def test_the_figures_are_what_the_load_generators_counted(counted_fleet: Fleet, 
 def test_a_request_that_is_tried_again_counts_once(counted_fleet: Fleet, reader: RedisConnection) -> None:
     """As its caller sees it: one that succeeds at the second try is an answer, one that never does is a failure."""
     before = read(reader)
-    counted_fleet.endpoint.script(Fault("status", status=503, times=1))
+    counted_fleet.endpoint.script(Fault("status", status=500, times=2))  # the endpoint's client tries twice by itself
     key = "frustrated-burst-seek_advice"
     assert counted_fleet.client.submit_request(request_of(901, key)).result(30).cached == "no"
     counted_fleet.endpoint.script(Fault("status", status=400))
@@ -211,6 +211,7 @@ def test_a_node_that_stops_tells_what_it_counted_last(counted_fleet: Fleet, read
     asked = [counted_fleet.app.send_task("persona.process", args=[request_of(number).to_wire()]) for number in range(700, 718)]
     for result in asked:
         result.get(timeout=30)
+    until(lambda: any(process.pid == node.pid for each in read(reader).nodes for process in each.processes), "it is shown")
     assert node.stop()
     until(lambda: read(reader).requests.total == before.total + len(asked), "all is reported")
     assert not any(process.pid == node.pid for each in read(reader).nodes for process in each.processes)

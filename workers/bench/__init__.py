@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from workers.bench.errors import BenchmarkFailedError
 from workers.bench.hit_ratio_view import view_hit_ratio
+from workers.bench.load_views import view_dashboard, view_outage, view_stampede, view_submit
 from workers.bench.pipeline_view import view_pipeline
 from workers.bench.queued_view import view_queue
 from workers.bench.scale_view import view_scale
@@ -93,6 +94,34 @@ def _page(progress: Progress, quick: bool) -> Measured:
     return measure_page(progress, quick=quick)
 
 
+def _submit(progress: Progress, quick: bool) -> Figures:
+    """A submit that hits, in Redis and in the program itself, beside the same request as a plain task."""
+    from workers.bench.submit import measure_submit
+
+    return measure_submit(progress, quick=quick)
+
+
+def _stampede(progress: Progress, quick: bool) -> Figures:
+    """A thousand simultaneous requests for what nobody has yet: how often the model is called, also when its caller is killed."""
+    from workers.bench.stampede import measure_stampede
+
+    return measure_stampede(progress, quick=quick)
+
+
+def _dashboard(progress: Progress, quick: bool) -> Figures:
+    """A thousand requests a second for a minute, over 20 patterns, in an open loop."""
+    from workers.bench.dashboard import measure_dashboard
+
+    return measure_dashboard(progress, quick=quick)
+
+
+def _outage(progress: Progress, quick: bool) -> Figures:
+    """The cache's server stops answering in mid-run: what that adds, and how soon it is over."""
+    from workers.bench.outage import measure_outage
+
+    return measure_outage(progress, quick=quick)
+
+
 # A further benchmark: a function here that imports its module when it is called. `persona bench` runs them in this order.
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "seed": _seed,
@@ -102,6 +131,10 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "tiers": _tiers,
     "hit_ratio": _hit_ratio,
     "pipeline": _pipeline,
+    "submit": _submit,
+    "stampede": _stampede,
+    "dashboard": _dashboard,
+    "outage": _outage,
     "overhead": _overhead,
     "page": _page,
 }
@@ -114,6 +147,10 @@ VIEWS: Final[Mapping[str, Callable[[Figures], View]]] = {
     "tiers": view_tiers,
     "hit_ratio": view_hit_ratio,
     "pipeline": view_pipeline,
+    "submit": view_submit,
+    "stampede": view_stampede,
+    "dashboard": view_dashboard,
+    "outage": view_outage,
 }
 
 

@@ -1,7 +1,8 @@
 """The report's dashboard for real: 1,000 requests a second over 20 patterns, for a minute, and a model that takes 95 ms.
 
 One program asks through `PersonaClient`, in an open loop: each request has its intended moment, and its latency counts from
-there, so that a request which waits behind a slow one has waited. The workers have worked before; the caches are empty when it begins.
+there, so that a request which waits behind a slow one has waited. The workers have worked before; the caches are empty when it
+begins.
 """
 
 from __future__ import annotations

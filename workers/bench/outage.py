@@ -27,7 +27,6 @@ PATTERNS: Final = 20
 CLIENT_PER_S: Final = 200.0
 TASKS_PER_S: Final = 40.0
 THREADS: Final = 32
-FILLS: Final = 5 * NODES * CHILDREN_PER_NODE
 SETTLE_S: Final = 1.0
 """At the begin and at the end of a window: requests that belong to neither."""
 LONGEST_RECOVERY_S: Final = 5.0
@@ -35,15 +34,16 @@ WAYS: Final = ("client", "tasks")
 
 
 class Size(NamedTuple):
-    """How much is measured: seconds before, during and after."""
+    """How much is measured: seconds before, during and after; and how often each pattern is asked before, by tasks."""
 
     calm_s: float
     stopped_s: float
     after_s: float
+    fills: int
 
 
-FULL: Final = Size(calm_s=6, stopped_s=12, after_s=8)
-QUICK: Final = Size(calm_s=2, stopped_s=3, after_s=3)
+FULL: Final = Size(calm_s=6, stopped_s=12, after_s=8, fills=30)
+QUICK: Final = Size(calm_s=1.5, stopped_s=2, after_s=1.5, fills=5)
 
 
 class Times(NamedTuple):
@@ -59,7 +59,7 @@ def measure_outage(progress: Progress, *, quick: bool = False) -> Figures:
     """The figures. Raises BenchmarkFailedError when a request was lost or failed, an answer was wrong, or a process had not
     recovered LONGEST_RECOVERY_S after the server."""
     size = QUICK if quick else FULL
-    lasts_s = sum(size)
+    lasts_s = size.calm_s + size.stopped_s + size.after_s
     patterns = tuple(spread_over(PATTERNS, PATTERNS))
     plans = [
         Plan(patterns, rate_per_s=CLIENT_PER_S, count=round(CLIENT_PER_S * lasts_s)),
@@ -71,7 +71,7 @@ def measure_outage(progress: Progress, *, quick: bool = False) -> Figures:
         Producers(fleet, client=1, raw=1) as producers,
     ):
         warm_up(fleet)
-        _fill(producers, patterns)
+        _fill(producers, patterns, size.fills)
         settings, server = fleet.settings, fleet.servers["cache"]
         moments: list[float] = []
 
@@ -125,8 +125,8 @@ def outage_figures(way: str, happened: Sequence[Happened], times: Times) -> Figu
     return figures
 
 
-def _fill(producers: Producers, patterns: tuple[PersonaRequest, ...]) -> None:
+def _fill(producers: Producers, patterns: tuple[PersonaRequest, ...], fills: int) -> None:
     """Until nearly every process has nearly every pattern in its L1: to which child a task goes is chance."""
-    client, tasks = producers.run([Plan(patterns), Plan(patterns * FILLS, threads=THREADS)])
-    if problems := check_right([*client, *tasks], len(patterns) * (1 + FILLS)):
+    client, tasks = producers.run([Plan(patterns), Plan(patterns * fills, threads=THREADS)])
+    if problems := check_right([*client, *tasks], len(patterns) * (1 + fills)):
         raise BenchmarkFailedError(problems)

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from pipeline.cache.connection import RedisConnection
 from pipeline.figures import FigureKeys, read_figures
-from pipeline.figures.tally import FOLD_AT
+from pipeline.figures.tally import FOLD_AT, Tally
 from pipeline.models import PersonaRequest
 from pipeline.optimized import build_optimized_pipeline
 from pipeline.persona_pipeline import PersonaPipeline
@@ -121,32 +121,39 @@ def _check_counted(fleet: Fleet, expected: int) -> None:
 
 
 def _measure_hit(settings: Settings, rounds: int) -> Figures:
-    """An L1 hit of `process_request` in a process that reports, counted and not, in turn.
+    """What a count costs, and beside it an L1 hit of `process_request` with and without, in a process that reports.
 
-    One pipeline, and two calls of the same form: the interpreter adapts itself to the type and the form that it sees oftenest,
-    which is worth more than a count.
+    `count_ns` is measured by itself, in turn with the same loop without it: the two hits are fifty times as long, and their
+    difference is mostly that of the machine's moods.
     """
     request = PersonaRequest.create("What does a count cost?", "calm-flowing-learning")
-    took_ns: dict[bool, list[float]] = {True: [], False: []}
+    counted_ns, uncounted_ns, with_ns, without_ns = [], [], [], []
     collecting = gc.isenabled()
     with closing(build_optimized_pipeline(settings, PersonaPipeline(load_catalog(), PromptResponder()))) as pipeline:
-        pipeline.process_request(request)
+        # One pipeline, and two calls of the same form: the interpreter adapts itself to what it sees oftenest.
+        counted = partial(pipeline.process_request, request, counted=True)
+        uncounted = partial(pipeline.process_request, request, counted=False)
+        counted()
         gc.disable()
         try:
-            for number in range(rounds):
-                for counted in (True, False) if number % 2 == 0 else (False, True):
-                    pipeline.cache.refresh()  # the lease holds for this round
-                    took_ns[counted].append(_mean_ns(partial(pipeline.process_request, request, counted=counted)))
+            for _ in range(rounds):
+                pipeline.cache.refresh()  # the lease holds for this round
+                counted_ns.append(_mean_ns(counted))
+                pipeline.cache.refresh()
+                uncounted_ns.append(_mean_ns(uncounted))
+                with_ns.append(_mean_count_ns(pipeline.reporter.tally))
+                without_ns.append(_mean_count_ns(None))
         finally:
             if collecting:
                 gc.enable()
-        hits, lookups = pipeline.reporter.tally.snapshot()["l1"].count, pipeline.cache.l1.get_stats()["hits"]
-    if hits < rounds * HITS_A_ROUND * 0.99 or lookups < 4 * rounds * HITS_A_ROUND * 0.99:  # the routing, too
-        raise BenchmarkFailedError([f"{hits} hits were counted of {rounds * HITS_A_ROUND}, with {lookups} lookups in L1"])
+        hits = pipeline.reporter.tally.snapshot()["l1"].count
+    # Where the machine stood still for longer than a lease, the next hit came from L2.
+    if not 0.99 <= hits / (2 * rounds * HITS_A_ROUND) <= 1:
+        raise BenchmarkFailedError([f"{hits} hits were counted of {2 * rounds * HITS_A_ROUND}"])
     return {
-        "counted_hit_ns": statistics.median(took_ns[True]),
-        "uncounted_hit_ns": statistics.median(took_ns[False]),
-        "count_ns": statistics.median(map(operator.sub, took_ns[True], took_ns[False])),
+        "counted_hit_ns": statistics.median(counted_ns),
+        "uncounted_hit_ns": statistics.median(uncounted_ns),
+        "count_ns": statistics.median(map(operator.sub, with_ns, without_ns)),
     }
 
 
@@ -156,4 +163,24 @@ def _mean_ns(ask: Callable[[], object]) -> float:
     began_ns = time.thread_time_ns()
     for _ in turns:
         ask()
+    return (time.thread_time_ns() - began_ns) / HITS_A_ROUND
+
+
+def _mean_count_ns(tally: Tally | None) -> float:
+    """Of a loop that takes the time as a hit does, each a new number, and counts it as a hit does, sorting included."""
+    clock = time.perf_counter
+    turns = itertools.repeat(None, HITS_A_ROUND)
+    began_ns = time.thread_time_ns()
+    if tally is None:
+        for _ in turns:
+            started = clock()
+            elapsed_ms = (clock() - started) * 1000
+    else:
+        for _ in turns:
+            started = clock()
+            elapsed_ms = (clock() - started) * 1000
+            samples = tally.samples["l1"]
+            samples.append(elapsed_ms)
+            if len(samples) >= tally.fold_at:
+                tally.full()
     return (time.thread_time_ns() - began_ns) / HITS_A_ROUND

@@ -29,7 +29,7 @@ NODES: Final = 2
 CHILDREN_PER_NODE: Final = 3
 KEYS: Final = 20
 THREADS: Final = 4
-KILLED_AT: Final = 0.6  # of the model's time
+KILLED_AT: Final = 0.4  # of the model's time: the owner has begun some 0.2 s before the others
 TAKEN_OVER_MARGIN_S: Final = 0.5
 """For a look at the lease, every 0.1 s, and the way to the model."""
 ANSWERED_MARGIN_S: Final = 5.0
