@@ -30,8 +30,8 @@ lint: $(VENV)/.installed ## style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-test: lint ## everything that CI runs
-	@$(PYTEST)
+test: lint ## everything that CI runs; the slowest tests are waits, so that two go on at a time
+	@$(PYTEST) --numprocesses=2 --dist=loadfile
 
 test-browser: $(VENV)/.installed ## Flower's page in a real Chromium, which must be installed (apt-get install chromium)
 	@$(BIN)/python -c 'from workers.bench.browser import Browser; Browser().close()'

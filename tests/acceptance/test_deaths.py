@@ -7,6 +7,7 @@ from fleet import Fleet, until
 from supervised import alive
 
 from pipeline.models import PersonaRequest
+from workers.client import PersonaClient
 
 KEY = "urgent-burst-problem_solving"
 
@@ -19,7 +20,7 @@ def test_a_request_whose_pool_child_is_killed_is_answered_by_another_try(questio
         until(lambda: fleet.endpoint.calls == 1, "the request is being answered")
         killed = fleet.node.kill_child()
         fleet.endpoint.script(Fault())
-        # Celery gives the lost child 10 s to have finished after all, and the next try waits 5 s.
+        # Celery may give the lost child 10 s to have finished after all; the caller looks for itself once its lease has run out.
         assert question in ticket.result(40).content
         assert fleet.endpoint.calls == 2
         assert killed not in fleet.node.pids
@@ -41,6 +42,24 @@ def test_what_a_killed_node_had_begun_is_answered_by_another_one(question: str) 
         fleet.add_node()
         assert question in ticket.result(30).content
         until(lambda: fleet.unacked() + fleet.queued() == 0, "nothing is left")
+
+
+def test_nobody_waits_for_a_killed_node_for_longer_than_its_lease(question: str) -> None:
+    """Its message returns after 180 s. Who waits for it by then, as its sender or with him, has it computed elsewhere; and who
+    asks after the node has gone does not join what will not end."""
+    with Fleet(nodes=2, concurrency=1, environ={"PERSONA_LEASE_S": "1"}) as fleet, PersonaClient(fleet.client.settings) as other:
+        fleet.endpoint.script(Fault("hang"))
+        tickets = [fleet.client.submit(question, KEY)]
+        until(lambda: fleet.endpoint.calls == 1, "the request is being answered")
+        tickets.append(other.submit(question, KEY))
+        assert [ticket.source for ticket in tickets] == ["no", "joined"]
+        at_work = fleet.app.AsyncResult(tickets[0].task_id).info["hostname"]
+        next(node for node in fleet.nodes if node.name == at_work).kill()
+        fleet.endpoint.script(Fault())
+        tickets.append(other.submit(question, KEY))
+        for ticket in tickets:
+            assert question in ticket.result(20).content
+        assert fleet.endpoint.calls == 2
 
 
 def test_a_node_that_is_told_to_end_finishes_what_runs_and_leaves_the_rest(question: str) -> None:

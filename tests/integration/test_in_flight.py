@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -30,6 +31,32 @@ def test_the_first_enters_and_the_others_join_him(here: TwoTierCache, there: Two
     assert not in_flight(there).holds("k", "second")
     in_flight(here).leave("k", "first")
     assert in_flight(there).enter("k", (), "fifth") is None
+
+
+def test_those_of_another_name_are_joined_by_none_but_each_other(here: TwoTierCache, there: TwoTierCache) -> None:
+    """A batch's task may be queued behind a thousand others: who is in a hurry does not wait for it."""
+    assert in_flight(here).enter("k", ("dep",), "batch", entered_as="bulk k") is None
+    assert in_flight(there).enter("k", ("dep",), "hurried") is None
+    assert in_flight(there).enter("k", ("dep",), "batch 2", entered_as="bulk k") == "batch"
+    assert in_flight(there).holds("bulk k", "batch")
+    there.invalidate("k")  # it is judged by its key all the same
+    assert in_flight(here).enter("k", ("dep",), "batch 3", entered_as="bulk k") is None
+
+
+def test_what_runs_is_in_flight_for_as_long_as_its_process_lives(make: MakeCache, client: redis.Redis, namespace: str) -> None:
+    """However long that is; and what was queued for minutes is forgotten within a lease when its process dies."""
+    lease_s = 0.3
+    cache = make(lease_s=lease_s)
+    assert in_flight(cache).enter("k", (), "task") is None
+    in_flight(cache).renew("k", "task")
+    name = KeySpace(namespace).in_flight("k")
+    with in_flight(cache).running("k", "task"):
+        ends_s = time.monotonic() + 4 * lease_s
+        while time.monotonic() < ends_s:
+            left_ms = client.pttl(name)
+            assert 0 < left_ms <= lease_s * 1000
+            time.sleep(0.01)
+    assert in_flight(cache).holds("k", "task")  # until it leaves, or runs out
 
 
 @pytest.mark.parametrize("pattern", ["k", "dep", "*"])

@@ -157,6 +157,20 @@ def test_a_lease_does_not_run_out_while_its_owner_computes(make: MakeCache, pool
     assert (first.result(BOUND_S).source, second.result(BOUND_S).source) == ("no", "joined")
 
 
+def test_a_lease_is_kept_although_the_last_one_has_just_ended(make: MakeCache, pool: ThreadPoolExecutor) -> None:
+    """What keeps leases alive had nothing to do a moment ago, and must not have gone to sleep for longer than this one lasts."""
+    here, there = make(lease_s=0.5), make(lease_s=0.5)
+    here.fetch("before", lambda: "value")
+    slow = Slow()
+    first = pool.submit(here.fetch, "k", slow)
+    assert slow.begun.wait(BOUND_S)
+    second = pool.submit(there.fetch, "k", lambda: pytest.fail("a second computation"))
+    with pytest.raises(TimeoutError):
+        second.result(1.5)
+    slow.go_on.set()
+    assert (first.result(BOUND_S).source, second.result(BOUND_S).source) == ("no", "joined")
+
+
 @pytest.mark.parametrize("where", ["thread", "process"])
 def test_who_has_waited_for_long_enough_computes_for_himself(
     make: MakeCache, pool: ThreadPoolExecutor, clock: Clock, where: str

@@ -60,7 +60,7 @@ def shown_number(number: float) -> str:
     """`500`, `0.312`, `2.31`, `5512`: three digits that count, and whole numbers as they are."""
     if number == int(number):
         return str(int(number))
-    return f"{number:.0f}" if abs(number) >= 1000 else f"{number:.3g}"
+    return f"{number:.0f}" if abs(number) >= 999.5 else f"{number:.3g}"
 
 
 def shown(figures: Mapping[str, float], *names: str) -> tuple[str, ...]:
