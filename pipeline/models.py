@@ -284,7 +284,10 @@ def _fields(struct: type[msgspec.Struct]) -> str:
 
 def _quote(value: object) -> str:
     """A value as an error message may show it: short, and without control characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return "a number too long to show"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

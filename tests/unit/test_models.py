@@ -182,7 +182,9 @@ def test_an_age_travels_as_it_was_given(age: float | None) -> None:
     assert ("max_age_s" in request.to_wire()) == (age is not None)
 
 
-@pytest.mark.parametrize("age", ["60", True, [], -1, -0.001, MAX_AGE_S + 1, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "age", ["60", True, [], -1, -0.001, MAX_AGE_S + 1, float("nan"), float("inf"), pytest.param(10**5000, id="huge")]
+)
 def test_an_age_is_seconds_from_zero_to_a_week(age: Any) -> None:
     """A limit that cannot hold is refused, rather than taken for one that was not meant."""
     error = refusal(max_age_s=age)

@@ -13,7 +13,7 @@ from pipeline.cache import LocalCache
 from workers.bench import Figures, Measured, Progress
 from workers.bench.entry_bytes import KEPT
 from workers.bench.errors import BenchmarkFailedError
-from workers.bench.l1_peers import EVICTION_PEERS, MISSING_NOTE, make_peers
+from workers.bench.l1_peers import EVICTION_PEERS, L1_PEERS, MISSING_NOTE, make_peers
 from workers.bench.traces import TRACES, best_hits
 from workers.bench.turns import no_collections
 
@@ -69,6 +69,10 @@ def measure_hit_ratio(progress: Progress, *, quick: bool = False) -> Measured:
                 peer.close()
             if len(own) > entries:
                 raise BenchmarkFailedError([f"L1 holds {len(own)} entries, {entries} are allowed"])
+    others, absent = make_peers({name: L1_PEERS[name] for name in KEPT if name in L1_PEERS}, 1, TTL_S)
+    for peer in others.values():
+        peer.close()
+    missing = sorted({*missing, *absent})
     progress(f"hit_ratio: the memory of {size.kept} entries")
     figures |= {f"{name}_entry_bytes": entry_bytes(name, size.kept) for name in KEPT if name not in missing}
     return Measured(figures, tuple(MISSING_NOTE.format(name) for name in missing))
