@@ -65,7 +65,7 @@ def test_an_exception_is_text() -> None:
         datetime.now,
         {object(): 1},
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_whatever_a_call_adds_there_is_a_line(value: object) -> None:
     """A logger cannot break the work."""
