@@ -123,7 +123,10 @@ def test_the_words_of_a_user_are_kept_of_nobody_with_a_context(fleet: Fleet) -> 
             strings = [name for name in names if redis.type(name) == b"string"]
             return b" ".join(value for value in redis.mget(strings) if value)
 
-        until(lambda: b"asked by everybody" in kept(), "what is not personal is kept")
+        # Asked until it is among what each process counts: see the fixture.
+        until(
+            lambda: b"asked by everybody" in kept() or not ask(fleet, ["asked by everybody"] * 5), "what is not personal is kept"
+        )
         assert secret.encode() not in kept()
     assert secret not in fleet.node.log()
     assert "asked by everybody" not in fleet.node.log()
