@@ -12,7 +12,7 @@ import pytest
 import redis
 from faults import Clock
 
-from pipeline.cache import MISS, Found, LocalCache, RedisCache, TwoTierCache
+from pipeline.cache import MISS, AsOf, Found, LocalCache, RedisCache, TwoTierCache
 from pipeline.cache.keys import KeySpace
 
 MakeCache = Callable[..., TwoTierCache]
@@ -105,6 +105,18 @@ def test_an_error_is_shared_by_the_threads_that_waited_and_is_not_cached(here: T
             each.result(BOUND_S)
     assert slow.calls == 1
     assert here.fetch("k", lambda: "now").value == "now"
+
+
+def test_who_waits_with_another_type_in_mind_computes_for_himself(here: TwoTierCache, pool: ThreadPoolExecutor) -> None:
+    """What another thread computed under the key is of no use to him, and no reason to fail."""
+    slow = Slow("text")
+    first = pool.submit(here.fetch, "k", slow)
+    assert slow.begun.wait(BOUND_S)
+    waiting = pool.submit(here.fetch, "k", lambda: AsOf("mine", 7), type=AsOf)
+    until(lambda: waits(here, "k") == 2)
+    slow.go_on.set()
+    assert first.result(BOUND_S).value == "text"
+    assert waiting.result(BOUND_S) == Found(AsOf("mine", 7), "no")
 
 
 def test_an_error_lets_the_next_process_try(here: TwoTierCache, there: TwoTierCache, pool: ThreadPoolExecutor) -> None:
