@@ -89,6 +89,10 @@ class SteppedLog:
         self.after_append: Callable[[], None] = nothing
         self.after_read: Callable[[], None] = nothing
 
+    @property
+    def contacts(self) -> int:
+        return self._log.contacts
+
     def append(self, patterns: Sequence[str]) -> Tail:
         self.before_append()
         tail = self._log.append(patterns)

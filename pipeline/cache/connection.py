@@ -50,6 +50,8 @@ class RedisConnection:
         self._lock = threading.Lock()
         self._open: _Open | None = None
         self._always_tries = retry_pause_s == 0
+        self.made = 0
+        """How many connections this process has opened."""
         self.probe_patience_s = PROBE_PATIENCE_S
         self.breaker = CircuitBreaker(pause_s=retry_pause_s, clock=clock)
 

@@ -153,7 +153,7 @@ class SingleFlight:
         while True:
             try:
                 self._coherence.append_pending()
-                generation = self._coherence.view.generation
+                generation = self._coherence.view.generation_of_reads
                 asked_at_s = self._clock()
                 taken = leases.take(key, as_of)
                 judged = self._coherence.catch_up(taken.tail, asked_at_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 import redis
 
@@ -19,8 +19,13 @@ def run_script(client: redis.Redis, name: str, keys: list[bytes], arguments: lis
         return client.eval(source, len(keys), *keys, *arguments)
 
 
+_OF_THE_LOG: Final = frozenset({"append", "read", "beat"})
+"""Scripts that lua/history.lua stands before."""
+
+
 @cache
 def _script(name: str) -> tuple[str, str]:
-    source = files("pipeline.cache").joinpath(f"lua/{name}.lua").read_text()
+    parts = ("history", name) if name in _OF_THE_LOG else (name,)
+    source = "".join(files("pipeline.cache").joinpath(f"lua/{part}.lua").read_text() for part in parts)
     # SHA-1 is what EVALSHA is asked by; nothing is kept secret by it.
     return source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()

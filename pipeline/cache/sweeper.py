@@ -60,7 +60,7 @@ class Sweeper:
     def _sweep(self, names: list[bytes]) -> int:
         keys = [self._l2.keys.key_of(name) for name in names]
         self._coherence.append_pending()
-        generation = self._coherence.view.generation
+        generation = self._coherence.view.generation_of_reads
         asked_at_s = self._clock()
         raws, tail = self._l2.read_many(keys)
         if not self._coherence.catch_up(tail, asked_at_s):

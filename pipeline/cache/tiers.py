@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.cache.bus import STAMP
+from pipeline.cache.bus import VERSION
 from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.coherence import Coherence
 from pipeline.cache.entry import AsOf, Entry
@@ -66,7 +66,7 @@ class Tiers:
             now_s = self._clock()
             coherence = self._coherence
             if (
-                coherence.words[STAMP] == coherence.stamp
+                coherence.words[VERSION] == coherence.version
                 and now_s < coherence.lease_ends_at_s
                 and now_s < slot.expires_at
                 and slot.generation == self._view.generation
@@ -176,7 +176,7 @@ class Tiers:
         before that, from which on what is invalidated here counts against them. None when the view cannot judge them, nor
         anything else now: another thread has taken it to another epoch."""
         self._coherence.append_pending()
-        generation = self._view.generation
+        generation = self._view.generation_of_reads
         asked_at_s = self._clock()
         raw, tail = l2.read(key)
         return (raw, generation) if self._coherence.catch_up(tail, asked_at_s) else None
@@ -219,7 +219,7 @@ class Tiers:
             return None
         try:
             self._coherence.append_pending()
-            generation = self._view.generation
+            generation = self._view.generation_of_reads
             asked_at_s = self._clock()
             raws, tail = self.l2.read_many(keys)
             return (raws, generation) if self._coherence.catch_up(tail, asked_at_s) else None

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+import msgspec
+
 from pipeline.cache.bus import NodeBus
 from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.coherence import Announce, Coherence, Invalidation
@@ -196,7 +198,10 @@ class TwoTierCache(Tiers):
             brought: Found = outcome[0]
             if not joined:
                 return brought
-            value: Any = codec.decode(outcome[1])  # each waiter's own
+            try:
+                value: Any = codec.decode(outcome[1])  # each waiter's own
+            except msgspec.DecodeError:
+                return computed()[0]  # it was computed as another type
             return Found(value, "joined", self.degraded) if accept is None or accept(value) else computed()[0]
         except Exception as error:
             if grace is not None and grace.forgives(error):
