@@ -46,7 +46,7 @@ class NodeBus:
 
     `words[VERSION]` is another number after each change: equal to that of an earlier `read`, there is nothing new.
     `seconds[CONFIRMED]` is a moment, by time.monotonic, before which nothing was appended to the log that is not on the bus.
-    `words[VOLATILE]` counts the volatile patterns, `words[SETTLED]` those of them that the log has by now, and the bus from there.
+    `words[VOLATILE]` counts the volatile patterns, `words[SETTLED]` those of them that are in the log, and known here from there.
     """
 
     def __init__(self, slots: int = 1024) -> None:
@@ -88,7 +88,7 @@ class NodeBus:
         return BusState(version, confirmed_at_s, page, not epoch, volatile, volatile_count, self.words[SETTLED])
 
     def _records_after(self, seq: int) -> list[tuple[str, int]]:
-        """By rising seqs. The writer appends in that order, so that the walk from the end is over with the first that is known."""
+        """By rising seqs. The writer appends in that order: the walk from the end is over with the first that is known."""
         found = []
         count = self.words[_RECORDS]
         for number in range(count - 1, max(-1, count - 1 - self._slots), -1):

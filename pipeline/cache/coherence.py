@@ -19,7 +19,9 @@ from pipeline.cache.view import InvalidationView
 logger: Final = logging.getLogger(__name__)
 
 APPENDED_AT_ONCE: Final = 1_000
-"""Of what is pending: whoever reads next pays for no more."""
+"""Of what is pending, in one call of Redis."""
+APPENDING_S: Final = 0.1
+"""So much of it whoever reads next pays for, and no more: the rest is held against L2's entries until it is appended."""
 
 # What a process without a bus reads in its place: one that never changes.
 NO_WORDS: Final = memoryview(bytes(8 * (SETTLED + 1))).cast("q")
@@ -189,17 +191,22 @@ class Coherence:
             self.view.pend(patterns)  # it holds elsewhere; here too from now on, and once more when Redis is back
 
     def append_pending(self) -> None:
-        """Append some of what could not be appended when it was asked for. Raises SharedTierUnavailableError."""
-        pending = self.view.pending_first(APPENDED_AT_ONCE)
-        if not pending:
+        """Append what could not be appended when it was asked for, or as much of it as fits into `APPENDING_S`. Raises
+        SharedTierUnavailableError."""
+        if not self.view.pending_first(1):
             return
-        tail = self.log.append(tuple(pending))
-        self._read_log()
-        # First known from the log, then no longer pending: in between another thread would serve what is neither. If another
-        # thread has taken the view elsewhere, it is appended once more at the next turn.
-        if self.view.covers(bytes(tail)):
+        ends_at_s = self._clock() + APPENDING_S
+        while pending := self.view.pending_first(APPENDED_AT_ONCE):
+            tail = self.log.append(tuple(pending))
+            self._read_log()
+            # First known from the log, then no longer pending: in between another thread would serve what is neither. If another
+            # thread has taken the view elsewhere, it is appended once more at the next turn.
+            if not self.view.covers(bytes(tail)):
+                return
             self.view.settle(pending)
             logger.info("cache.pending_appended", extra={"patterns": len(pending)})
+            if self._clock() >= ends_at_s:
+                return
 
     def _tell(self, done: Invalidation, invalidation_id: str | None) -> bool:
         return self.announce is not None and self.announce(done, invalidation_id) is not False

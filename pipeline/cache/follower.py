@@ -109,8 +109,8 @@ class NodeFollower:
                     self._pending = {"*": count}
 
     def _append_pending(self, log: InvalidationLog) -> None:
-        """Append what was heard of while the log was out of reach; the bus tells the children when they need not mind it any more,
-        which is once they know it from the log."""
+        """Append what was heard of while the log was out of reach. The bus tells the children when they need not mind it any
+        more, which is once they know it from the log."""
         with self._pending_lock:
             pending = dict(self._pending)
         if not pending:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import redis
 
@@ -87,8 +87,8 @@ class NodeRegistry:
         return sorted(applied), sorted(expected - applied)
 
     def _acknowledged(self, name: bytes) -> set[str]:
-        names: list[bytes] = self._connection.call(lambda client: client.lrange(name, 0, -1))
-        return {node.decode() for node in names}
+        names: list[Any] = self._connection.call(lambda client: client.lrange(name, 0, -1))
+        return {str(node, "utf-8") for node in names}
 
     def _alive(self) -> tuple[set[str], float]:
         """The nodes, those included that this process knew 10 s ago and the server has forgotten; and for how long there has been

@@ -39,7 +39,7 @@ class InvalidationView:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known = _Known(Tail("", 0, 0), None, Records(), None, 0)
+        self._state = _Known(Tail("", 0, 0), None, Records(), None, 0)
         self._own: dict[str, int] = {}
         self._heard: dict[str, int] = {}
         self.generation = 0
@@ -51,7 +51,7 @@ class InvalidationView:
 
     def valid(self, as_of: AsOf, key: str, deps: tuple[str, ...]) -> bool:
         """Whether nothing that is known invalidates an entry for `key`, computed from `deps` by what `as_of` knew."""
-        known = self._known
+        known = self._state
         if known.pending is not None and known.pending.mean_any(key, deps, as_of.generation):
             return False
         tail = known.tail
@@ -63,31 +63,31 @@ class InvalidationView:
 
     def as_of(self) -> AsOf:
         """What is known now: to be taken before the first input of a computation is read."""
-        known = self._known
+        known = self._state
         return AsOf(known.tail.epoch, known.tail.seq, known.generation)
 
     @property
     def generation_of_reads(self) -> int:
         """The generation to judge by what is read from L2 from now on. Nobody can tell what is there from before a pending
         invalidation, so that all of it counts as older."""
-        known = self._known
+        known = self._state
         return known.generation if known.pending is None else -1
 
     @property
     def known(self) -> Tail | None:
         """Where to read on from; None before the log was read."""
-        known = self._known
+        known = self._state
         return known.tail if known.mark is not None else None
 
     @property
     def tail(self) -> Tail:
         """All from its floor up to its seq is known; of nothing at first."""
-        return self._known.tail
+        return self._state.tail
 
     def covers(self, tail_bytes: bytes | None) -> bool:
         """Whether all that a log at that tail says is known here. True of no tail: there is nothing to know."""
         tail = Tail.parse(tail_bytes) if tail_bytes else None
-        here = self._known.tail
+        here = self._state.tail
         return tail is None or (tail.epoch == here.epoch and tail.seq <= here.seq)
 
     # -- learning
@@ -96,7 +96,7 @@ class InvalidationView:
         """Note that the log, asked at that moment, stood where it is known to stand. False when it stood elsewhere."""
         with self._lock:
             self._finish()
-            mark = self._known.mark
+            mark = self._state.mark
             if tail_bytes is None or mark is None or not tail_bytes.startswith(mark):
                 return False
             self.confirmed_at_s = max(self.confirmed_at_s, asked_at_s)
@@ -107,7 +107,7 @@ class InvalidationView:
         twice and overlapping."""
         with self._lock:
             self._finish()
-            tail, mark, records, *_ = self._known
+            tail, mark, records, *_ = self._state
             if page.restart:
                 late = page.tail.seq < tail.seq if page.tail.epoch == tail.epoch else asked_at_s < self.confirmed_at_s
                 if late and mark is not None:
@@ -122,23 +122,24 @@ class InvalidationView:
                 if not records.note(text, seq):
                     self.malformed_count += 1
             floor = max(tail.floor, records.globs.excess())
-            if floor > (page.tail.floor if page.restart else self._known.tail.floor):
+            if floor > (page.tail.floor if page.restart else self._state.tail.floor):
                 # Records at or below the floor judge nothing: entries that old fail by the floor itself. A copy: who judges by
                 # the floor before still needs them.
                 tail, records = tail._replace(floor=floor), records.newer_than(floor)
             if page.restart or mark is not None:
                 mark = tail.mark
-            if (tail, mark) != self._known[:2]:
-                self._publish(self._known._replace(tail=tail, mark=mark, records=records))
+            if (tail, mark) != self._state[:2]:
+                self._publish(self._state._replace(tail=tail, mark=mark, records=records))
             self.confirmed_at_s = max(self.confirmed_at_s, asked_at_s)
             return True
 
     def begin_at(self, tail: Tail) -> None:
-        """The log stands there, and nothing of it was read: all that is older is void until it is. What comes after can be applied."""
+        """The log stands there, and nothing of it was read: all that is older is void until it is. What comes after can be
+        applied."""
         with self._lock:
             self._finish()
-            if self._known.mark is None:
-                self._publish(self._known._replace(tail=tail._replace(floor=tail.seq), records=Records()))
+            if self._state.mark is None:
+                self._publish(self._state._replace(tail=tail._replace(floor=tail.seq), records=Records()))
 
     # -- pending
 
@@ -181,7 +182,7 @@ class InvalidationView:
     def _pend(self, patterns: Iterable[str], table: dict[str, int]) -> None:
         with self._lock:
             self._finish()
-            known = self._known
+            known = self._state
             generation = known.generation + 1
             records = Records() if known.pending is None else known.pending
             for text in patterns:
@@ -195,14 +196,14 @@ class InvalidationView:
 
     def _settle(self) -> None:
         if not self._own and not self._heard:  # until then the records refuse more than they must
-            self._known = self._known._replace(pending=None)
+            self._state = self._state._replace(pending=None)
 
     # -- publishing; under the lock
 
     def _publish(self, known: _Known) -> None:
-        self._known = known._replace(generation=self._known.generation + 1)
-        self.generation = self._known.generation
+        self._state = known._replace(generation=self._state.generation + 1)
+        self.generation = self._state.generation
 
     def _finish(self) -> None:
         """What a writer that was broken off has left undone."""
-        self.generation = self._known.generation
+        self.generation = self._state.generation

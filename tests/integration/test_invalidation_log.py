@@ -289,8 +289,8 @@ def test_records_that_were_evicted_raise_the_readers_floor(
 def test_evicted_records_are_missed_only_by_who_did_not_have_them(
     log: RedisInvalidationLog, client: redis.Redis, keys: KeySpace
 ) -> None:
-    """Who knows them already goes on; who stands behind them, or comes later, trusts only what is newer. That holds after the next
-    append, too, and after the next reading."""
+    """Who knows them already goes on; who stands behind them, or comes later, trusts only what is newer. That holds after the
+    next append, too, and after the next reading."""
     before = log.append(["a", "k"])
     client.delete(keys.records)
     tail = log.append(["later"])
@@ -396,7 +396,7 @@ def test_a_tail_that_is_gone_is_a_new_epoch(log: RedisInvalidationLog, client: r
 
 
 def test_a_seq_that_went_back_is_a_new_epoch_for_all(log: RedisInvalidationLog, client: redis.Redis, keys: KeySpace) -> None:
-    """An older tail, put there by whatever means: invalidations are forgotten, and every older entry must go, in every process."""
+    """An older tail, put there by whatever means: invalidations are forgotten, and every older entry must go, everywhere."""
     log.append(["a"])
     ahead = log.append(["b", "c"])
     client.set(keys.tail, bytes(ahead._replace(seq=1)), ex=600)
