@@ -11,8 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-import redis
-
+from pipeline.cache.commands import Commands, text
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
@@ -48,7 +47,7 @@ class RedisInvalidationLog:
 
     def append(self, patterns: Sequence[str]) -> Tail:
         arguments = [_new_epoch(), self._retention_ms, self._max_records, *patterns]
-        raw = self._connection.call(lambda client: run_script(client, "append", self._keys, arguments))
+        raw = self._connection.call(lambda client: run_script(client, "append", self._keys, arguments, text))
         return _tail(raw)
 
     def read_since(self, known: Tail | None) -> Page:
@@ -73,12 +72,11 @@ class RedisInvalidationLog:
     def _read(self, after: int) -> tuple[Tail | None, list[tuple[str, int]]]:
         """The tail and the records newer than `after`, of one moment."""
 
-        def command(client: redis.Redis) -> list[Any]:
+        def command(client: Commands) -> list[Any]:
             with client.pipeline(transaction=True) as pipe:
                 pipe.get(self._keys[0])
-                pipe.zrangebyscore(self._keys[1], f"({after}", "+inf", withscores=True)
-                answers: list[Any] = pipe.execute()
-            return answers
+                pipe.zrangebyscore(self._keys[1], f"({after}", "+inf")
+                return pipe.execute()
 
         raw, pairs = self._connection.call(command)
         tail = Tail.parse(raw) if raw else None
@@ -89,7 +87,7 @@ class RedisInvalidationLog:
         return tail, [(member.decode(errors="replace"), int(score)) for member, score in pairs if math.isfinite(score)]
 
     def _renew(self, seen: bytes) -> Tail:
-        raw = self._connection.call(lambda client: run_script(client, "renew", self._keys, [seen, _new_epoch()]))
+        raw = self._connection.call(lambda client: run_script(client, "renew", self._keys, [seen, _new_epoch()], text))
         return _tail(raw)
 
 
@@ -138,8 +136,8 @@ def _new_epoch() -> str:
     return secrets.token_hex(8)
 
 
-def _tail(raw: Any) -> Tail:
-    tail = Tail.parse(raw)
+def _tail(raw: bytes | None) -> Tail:
+    tail = Tail.parse(raw or b"")
     if tail is None:
         raise SharedTierUnavailableError("the invalidation log's tail is not one; another program uses its key")
     return tail

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-import redis
-
+from pipeline.cache.commands import Commands, several, text, texts
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
@@ -41,8 +40,8 @@ class NodeRegistry:
         """Tell whoever waits that this node serves nothing that the invalidation means from now on."""
         name = self._keys.acknowledgements(invalidation_id)
 
-        def command(client: redis.Redis) -> None:
-            with client.pipeline(transaction=False) as pipe:
+        def command(client: Commands) -> None:
+            with client.pipeline() as pipe:
                 pipe.rpush(name, node)
                 pipe.expire(name, ACKNOWLEDGEMENT_TTL_S)
                 pipe.execute()
@@ -63,10 +62,15 @@ class NodeRegistry:
             except SharedTierUnavailableError:
                 break
             if popped is not None:
-                applied.append(str(popped[1], "utf-8") if isinstance(popped[1], bytes) else popped[1])
+                applied.append(popped[1].decode(errors="replace"))
         return sorted(applied), sorted(set(expected) - set(applied))
 
     def _beat(self, node: str) -> tuple[bytes, list[bytes]]:
         keys = [self._keys.nodes, self._keys.tail]
-        tail, nodes = self._connection.call(lambda client: run_script(client, "beat", keys, [node, ALIVE_MS]))
-        return tail, nodes
+        return self._connection.call(lambda client: run_script(client, "beat", keys, [node, ALIVE_MS], _beaten))
+
+
+def _beaten(reply: Any) -> tuple[bytes, list[bytes]]:
+    """What beat.lua returns."""
+    tail, names = several(2)(reply)
+    return text(tail) or b"", texts(names)
