@@ -1,4 +1,4 @@
-"""A coherent two-tier cache. Knows nothing of personas: it imports itself, msgspec, redis and the standard library."""
+"""A coherent two-tier cache. Knows nothing of personas: it imports itself, msgspec and the standard library."""
 
 from pipeline.cache.coherence import Invalidation
 from pipeline.cache.decorators import cached, invalidate_cache, provide_default_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Self
 
+from pipeline.cache.commands import integer, text
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.entry import AsOf
 from pipeline.cache.scripts import run_script
@@ -45,7 +46,7 @@ class Claims:
         """Claim it for `ttl_s`; None when it is the caller's now, else who has it. `share`: the caller will wait for that one's
         outcome, so that its owner may no longer `withdraw`."""
         arguments = [str(claim), _ms(ttl_s), int(share)]
-        held = self._connection.call(lambda client: run_script(client, "claim", [name], arguments))
+        held = self._connection.call(lambda client: run_script(client, "claim", [name], arguments, text))
         return None if held is None else Claim.parse(held)
 
     def renew(self, name: bytes, owner: str, ttl_s: float) -> bool:
@@ -66,8 +67,7 @@ class Claims:
 
     def _exchange(self, name: bytes, owner: str, what: str, *arguments: Any) -> bool:
         words = [owner.encode(errors="surrogateescape"), what, *arguments]  # an owner that is no text is compared all the same
-        done = self._connection.call(lambda client: run_script(client, "exchange", [name], words))
-        return bool(done)
+        return self._connection.call(lambda client: run_script(client, "exchange", [name], words, integer)) == 1
 
 
 def _ms(seconds: float) -> int:

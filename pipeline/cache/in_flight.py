@@ -98,12 +98,12 @@ class InFlight:
             held = self._connection.call(lambda client: client.get(self._keys.in_flight(key)))
         except SharedTierUnavailableError:
             return True
-        return isinstance(held, bytes) and Claim.parse(held).owner == task_id
+        return held is not None and Claim.parse(held).owner == task_id
 
     def may_refresh(self, key: str, pause_s: float) -> bool:
         """Whether the caller is the one to have the key computed anew: nobody in the fleet was within the last `pause_s`."""
         name = self._keys.refreshed(key)
         try:
-            return bool(self._connection.call(lambda client: client.set(name, b"1", px=round(pause_s * 1000), nx=True)))
+            return self._connection.call(lambda client: client.set(name, b"1", px=round(pause_s * 1000), nx=True))
         except SharedTierUnavailableError:
             return False

@@ -1,6 +1,6 @@
 """Every name that the cache gives to something in Redis. No other module builds one.
 
-The entry of key K is `<namespace>:1:e:K`; 1 is the version of the envelope, so that a release with another one starts with
+The entry of key K is `<namespace>:2:e:K`; 2 is the version of the envelope, so that a release with another one starts with
 an empty cache instead of reading what it does not understand. The log's keys share a hash tag: one slot of a cluster.
 """
 
@@ -12,7 +12,7 @@ from typing import Final
 from pipeline.cache.errors import InvalidPatternError
 from pipeline.cache.patterns import escape
 
-ENVELOPE_VERSION: Final = 1
+ENVELOPE_VERSION: Final = 2
 MAX_KEY_BYTES: Final = 256
 """Half of a pattern's: with each of its characters escaped, a key is still a pattern."""
 
@@ -33,6 +33,7 @@ class KeySpace:
         self.marks = f"{{{root}:log}}:marks".encode()
         self.nodes = f"{{{root}:log}}:nodes".encode()
         self.sweep = f"{{{root}:log}}:sweep".encode()
+        self.probe = f"{root}:probe".encode()
         self._acknowledgements = f"{{{root}:log}}:ack:"
 
     def entry(self, key: str) -> bytes:

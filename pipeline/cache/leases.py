@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
-import redis
-
 from pipeline.cache.claims import Claim, Claims
+from pipeline.cache.commands import Commands
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import SharedTierUnavailableError
@@ -23,7 +22,8 @@ logger: Final = logging.getLogger(__name__)
 
 class Taken(NamedTuple):
     """What one round trip told. `lease`: the caller's own now, else None. `held`: whose it is, if another's. `entry` and `tail`
-    were read after that, at one moment: what an owner wrote before it let go is there."""
+    were read after that, in this order: what an owner wrote before it let go is there, and what was invalidated before the entry
+    was read is told by the tail."""
 
     lease: Lease | None
     held: Claim | None
@@ -70,12 +70,13 @@ class Leases:
         entry_name = self._keys.entry(key)
         claim = str(Claim.of(lease.owner, as_of))
 
-        def ask(client: redis.Redis) -> list[bytes | None]:
-            with client.pipeline(transaction=False) as commands:
+        def ask(client: Commands) -> list[bytes | None]:
+            with client.pipeline() as commands:
                 commands.set(lease.name, claim, px=round(self.ttl_s * 1000), nx=True)
                 commands.get(lease.name)
-                commands.mget([entry_name, self._keys.tail])
-                _, holder, (entry, tail) = commands.execute()
+                commands.get(entry_name)
+                commands.getex(self._keys.tail)
+                _, holder, entry, tail = commands.execute()
             return [holder, entry, tail]
 
         holder, entry, tail = self._connection.call(ask)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any, Final, Protocol
 
+from pipeline.cache.commands import Word, integer, scored, several, text
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
@@ -68,8 +69,8 @@ class RedisInvalidationLog:
         return self._connection.made
 
     def append(self, patterns: Sequence[str]) -> Tail:
-        arguments = [_new_epoch(8), self._retention_ms, self._max_records, *patterns]
-        raw = self._connection.call(lambda client: run_script(client, "append", self._keys, arguments))
+        arguments: list[Word] = [_new_epoch(8), self._retention_ms, self._max_records, *patterns]
+        raw = self._connection.call(lambda client: run_script(client, "append", self._keys, arguments, text))
         return _tail(raw)
 
     def read_since(self, known: Tail | None) -> Page:
@@ -91,11 +92,11 @@ class RedisInvalidationLog:
 
     def _read(self, epoch: str, after: int) -> tuple[Tail, int, list[tuple[str, int]]]:
         """The tail, `whole` of lua/read.lua, and the records."""
-        arguments = [epoch, after, _new_epoch(8), self._records_a_call]
-        raw, whole, *parts = self._connection.call(lambda client: run_script(client, "read", self._keys, arguments))
+        arguments: list[Word] = [epoch, after, _new_epoch(8), self._records_a_call]
+        raw, whole, pairs = self._connection.call(lambda client: run_script(client, "read", self._keys, arguments, _read))
         # Nothing of ours writes what is not text or has no finite seq; a view takes the first for "everything".
-        pairs = zip(parts[::2], map(float, parts[1::2]), strict=True)
-        return _tail(raw), whole, [(member.decode(errors="replace"), int(seq)) for member, seq in pairs if math.isfinite(seq)]
+        records = [(member.decode(errors="replace"), int(seq)) for member, seq in pairs if math.isfinite(seq)]
+        return _tail(raw), whole, records
 
 
 class LocalInvalidationLog:
@@ -132,12 +133,18 @@ class LocalInvalidationLog:
             return page_of(self._tail, records, after=after, restart=restart)
 
 
+def _read(reply: Any) -> tuple[bytes | None, int, list[tuple[bytes, float]]]:
+    """What read.lua returns."""
+    tail, whole, records = several(3)(reply)
+    return text(tail), integer(whole), scored(records)
+
+
 def _new_epoch(characters: int) -> str:
     return secrets.token_hex(characters // 2)
 
 
-def _tail(raw: Any) -> Tail:
-    tail = Tail.parse(raw)
+def _tail(raw: bytes | None) -> Tail:
+    tail = Tail.parse(raw or b"")
     if tail is None:
         raise SharedTierUnavailableError("the invalidation log's tail is not one; another program uses its key")
     return tail

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-import redis
-
+from pipeline.cache.commands import Commands, integer, several, text, texts
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
@@ -51,8 +50,8 @@ class NodeRegistry:
         """Tell whoever waits that this node serves nothing that the invalidation means from now on."""
         name = self._keys.acknowledgements(invalidation_id)
 
-        def command(client: redis.Redis) -> None:
-            with client.pipeline(transaction=False) as pipe:
+        def command(client: Commands) -> None:
+            with client.pipeline() as pipe:
                 pipe.rpush(name, node)
                 pipe.expire(name, ACKNOWLEDGEMENT_TTL_S)
                 pipe.execute()
@@ -87,8 +86,7 @@ class NodeRegistry:
         return sorted(applied), sorted(expected - applied)
 
     def _acknowledged(self, name: bytes) -> set[str]:
-        names: list[Any] = self._connection.call(lambda client: client.lrange(name, 0, -1))
-        return {str(node, "utf-8") for node in names}
+        return {node.decode(errors="replace") for node in self._connection.call(lambda client: client.lrange(name, 0, -1))}
 
     def _alive(self) -> tuple[set[str], float]:
         """The nodes, those included that this process knew 10 s ago and the server has forgotten; and for how long there has been
@@ -96,10 +94,15 @@ class NodeRegistry:
         _, age_ms, names = self._beat("")
         now_s = self._clock()
         self._heard_of = {node: at_s for node, at_s in self._heard_of.items() if now_s - at_s < ALIVE_MS / 1000}
-        self._heard_of |= {name.decode(): now_s for name in names}
+        self._heard_of |= {name.decode(errors="replace"): now_s for name in names}
         return set(self._heard_of), age_ms / 1000 if age_ms >= 0 else -1.0
 
     def _beat(self, node: str) -> tuple[bytes, int, list[bytes]]:
         keys = [self._keys.nodes, self._keys.tail, self._keys.records]
-        tail, age_ms, *names = self._connection.call(lambda client: run_script(client, "beat", keys, [node, ALIVE_MS]))
-        return tail, age_ms, names
+        return self._connection.call(lambda client: run_script(client, "beat", keys, [node, ALIVE_MS], _beaten))
+
+
+def _beaten(reply: Any) -> tuple[bytes, int, list[bytes]]:
+    """What beat.lua returns."""
+    tail, age_ms, names = several(3)(reply)
+    return text(tail) or b"", integer(age_ms), texts(names)

@@ -120,7 +120,7 @@ class Tiers:
             return self._serve(slot, codec, key)
         self.l1.count(hit=False)
         raw, generation = found or (None, 0)
-        promoted = self._promote(key, self.l2.decode(raw), codec, generation, stale_age_s)
+        promoted = self._promote(key, self.l2.decode(key, raw), codec, generation, stale_age_s)
         self._counters.add("l2_misses" if promoted is MISS else "stale" if promoted.source == "stale" else "l2_hits")
         return promoted
 
@@ -193,7 +193,7 @@ class Tiers:
         if read is None or self.l2 is None:
             return 0
         raws, generation = read
-        entries = map(self.l2.decode, raws)
+        entries = map(self.l2.decode, keys, raws)
         promoted = [
             self._promote(key, entry, codec_for(wanted[key]), generation) for key, entry in zip(keys, entries, strict=True)
         ]
@@ -208,7 +208,7 @@ class Tiers:
         raws, generation = read
         wall_s = self._wall_clock()
         left = dict.fromkeys(keys, 0.0)
-        for key, entry in zip(keys, map(self.l2.decode, raws), strict=True):
+        for key, entry in zip(keys, map(self.l2.decode, keys, raws), strict=True):
             if entry is not None and self._view.valid(AsOf(entry.epoch, entry.seq, generation), key, entry.deps):
                 left[key] = max(0.0, entry.remaining_s(wall_s))
         return left
@@ -248,7 +248,7 @@ class Tiers:
         elif self.l2 is not None:
             created_ms = int(self._wall_clock() * 1000)
             raw = msgspec.Raw(payload)
-            entry = Entry(as_of.epoch, as_of.seq, deps, created_ms, int(ttl_s * 1000), raw, int(grace_s * 1000))
+            entry = Entry(key, as_of.epoch, as_of.seq, deps, created_ms, int(ttl_s * 1000), raw, int(grace_s * 1000))
             try:
                 self.l2.write(key, entry)
             except SharedTierUnavailableError:

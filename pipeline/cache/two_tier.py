@@ -217,7 +217,7 @@ class TwoTierCache(Tiers):
             return self.peek(key, type=codec.type)
         if taken is None:
             return self.lookup(key, type=codec.type)
-        entry = self.l2.decode(taken.entry)
+        entry = self.l2.decode(key, taken.entry)
         if entry is not None and least_s > 0 and entry.remaining_s(self._wall_clock()) < least_s:
             return MISS
         return self._promote(key, entry, codec, generation)
@@ -292,8 +292,11 @@ class TwoTierCache(Tiers):
 
     @property
     def degraded(self) -> bool:
-        """Whether Redis, though configured, was out of reach when it was last needed."""
-        return self.l2 is not None and not self.l2.connection.breaker.closed
+        """Whether Redis, though configured, was out of reach when it was last needed, or refuses what it is needed for."""
+        if self.l2 is None:
+            return False
+        connection = self.l2.connection
+        return not connection.breaker.closed or connection.refused is not None
 
     def get_stats(self) -> dict[str, Any]:
         """Counts of this process since its start, and what L2's server says of itself."""

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from pipeline.cache.commands import Commands
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
@@ -199,14 +200,13 @@ class _Hashes(NamedTuple):
 
 
 def _read_lists(connection: RedisConnection, keys: FigureKeys) -> _Lists:
-    def command(client: Any) -> tuple[Any, ...]:
-        with client.pipeline(transaction=False) as pipe:
+    def command(client: Commands) -> list[Any]:
+        with client.pipeline() as pipe:
             pipe.time()
             pipe.lrange(keys.invalidations, 0, KEPT_INVALIDATIONS - 1)
-            pipe.zrange(keys.processes, 0, -1, withscores=True)
-            pipe.zrevrange(HotKeys(keys.namespace).scores, 0, SHOWN_HOT - 1, withscores=True)
-            answers: tuple[Any, ...] = tuple(pipe.execute())
-        return answers
+            pipe.zrange(keys.processes, 0, -1)
+            pipe.zrevrange(HotKeys(keys.namespace).scores, 0, SHOWN_HOT - 1)
+            return pipe.execute()
 
     (seconds, microseconds), invalidations, processes, hot = connection.call(command)
     at = seconds + microseconds / 1e6
@@ -222,8 +222,8 @@ def _read_lists(connection: RedisConnection, keys: FigureKeys) -> _Lists:
 def _read_hashes(connection: RedisConnection, keys: FigureKeys, first: _Lists, count: int) -> _Hashes:
     last = int(first.at // SLOT_S)
 
-    def command(client: Any) -> list[Any]:
-        with client.pipeline(transaction=False) as pipe:
+    def command(client: Commands) -> list[Any]:
+        with client.pipeline() as pipe:
             for number in range(last - count + 1, last + 1):
                 pipe.hgetall(keys.slot(number))
             pipe.hgetall(keys.ever)
@@ -231,8 +231,7 @@ def _read_hashes(connection: RedisConnection, keys: FigureKeys, first: _Lists, c
                 pipe.hgetall(keys.reach(row.id))
             for process in first.processes:
                 pipe.get(keys.row(process.decode()))
-            answers: list[Any] = pipe.execute()
-        return answers
+            return pipe.execute()
 
     answers = connection.call(command)
     reached = count + 1 + len(first.invalidations)

@@ -13,13 +13,14 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from pipeline.cache.commands import integer
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.scripts import Script
 from pipeline.figures.histogram import wide_bucket_of
 from pipeline.figures.keys import FigureKeys
 from pipeline.figures.records import InvalidationRow, ProcessRow, Role, shown_patterns
@@ -266,7 +267,7 @@ class Reporter:
         arguments.append(len(report.reaches))
         for reach in report.reaches:
             arguments += [reach.node, f"{reach.delay_ms:.3f}"]
-        now_ms = connection.call(lambda client: client.register_script(_script())(keys, arguments))
+        now_ms = connection.call(lambda client: _script().run(client, keys, arguments, integer))
         self._reported_at_s = self._clock()
         self._ahead_s = now_ms / 1000 - self._reported_at_s
 
@@ -293,7 +294,7 @@ def build_reporter(settings: Settings, *, node: str, role: Role, l1_entries: Cal
     pause_s = REPORT_S if threaded else IDLE_REPORT_S
 
     def connect() -> RedisConnection:
-        return RedisConnection(settings.cache_url, timeout_s=settings.cache_timeout_s, retry_pause_s=pause_s)
+        return RedisConnection(settings.cache_url, timeout_s=settings.cache_timeout_s, retry_pause_s=pause_s, purpose="figures")
 
     keys = FigureKeys(settings.cache_namespace)
     return Reporter(connect, keys, node=node, role=role, l1_entries=l1_entries, threaded=threaded)
@@ -311,8 +312,8 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 
 @cache
-def _script() -> str:
-    return files("pipeline.figures").joinpath("lua/report.lua").read_text()
+def _script() -> Script:
+    return Script.read("pipeline.figures", "report")
 
 
 def _add(to: Counter[str], more: Counter[str]) -> None:

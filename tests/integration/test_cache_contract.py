@@ -75,7 +75,8 @@ def subject(request: pytest.FixtureRequest, redis_url: str, namespace: str) -> I
     def pass_time(seconds: float) -> None:
         clock.tick(seconds)
         for tier in tiers[:1]:
-            age(tier.connection.client(), namespace, seconds)
+            with redis.Redis.from_url(tier.url) as client:
+                age(client, namespace, seconds)
 
     yield Subject(cache, pass_time)
     for tier in tiers:
@@ -302,7 +303,7 @@ def test_a_value_that_json_cannot_carry_is_refused_and_changes_nothing(cache: Ca
 def test_clear_removes_this_namespace_and_nothing_else(cache: Cache, client: redis.Redis, redis_url: str, namespace: str) -> None:
     """A database may be shared: foreign keys and other namespaces live on, also those that begin with the same letters."""
     neighbours = [RedisCache(url=redis_url, namespace=name, timeout_s=5.0) for name in (namespace + "2", "x" + namespace)]
-    foreign = f"foreign:{namespace}:1:e:a"
+    foreign = f"foreign:{namespace}:2:e:a"
     try:
         client.set(foreign, "kept", ex=60)
         for neighbour in neighbours:

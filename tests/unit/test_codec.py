@@ -73,9 +73,10 @@ def test_a_json_value_comes_back_equal_to_the_type_of_every_leaf(value: Any) -> 
 def test_an_entry_carries_its_payload_to_the_byte(value: Any) -> None:
     """Whatever JSON stands in it, and whatever else is in the envelope."""
     payload, _ = ANY.encode(value)
-    entry = decode_entry(encode_entry(Entry("e", 3, ("a:b", '"'), 1, 2, msgspec.Raw(payload))))
+    entry = decode_entry(encode_entry(Entry("k", "e", 3, ("a:b", '"'), 1, 2, msgspec.Raw(payload))))
     assert bytes(entry.value) == payload
-    assert (entry.epoch, entry.seq, entry.deps, entry.created_ms, entry.ttl_ms) == ("e", 3, ("a:b", '"'), 1, 2)
+    assert (entry.key, entry.epoch, entry.seq, entry.deps) == ("k", "e", 3, ("a:b", '"'))
+    assert (entry.created_ms, entry.ttl_ms) == (1, 2)
 
 
 def test_tuples_become_lists_at_once() -> None:

@@ -6,7 +6,7 @@
 -- ARGV[1] the node's name ('' to read only)   ARGV[2] how long (ms) a silent node is remembered
 --
 -- Returns {tail, or '' when the log is not there or must begin anew; how long (ms) there has been a set of nodes, -1 for none,
--- ARGV[2] for at least that; the names of the nodes that beat within ARGV[2]...}.
+-- ARGV[2] for at least that; the names of the nodes that beat within ARGV[2]}.
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local silent_ms = tonumber(ARGV[2])
@@ -32,10 +32,8 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
   local since = redis.call('ZSCORE', KEYS[1], '')
   age_ms = since and math.max(0, now_ms - tonumber(since)) or silent_ms
 end
-local answer = {tail, age_ms}
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now_ms - silent_ms, '+inf')) do
-  if name ~= '' then
-    answer[#answer + 1] = name
-  end
+local names = redis.call('ZRANGEBYSCORE', KEYS[1], now_ms - silent_ms, '+inf')
+if names[1] == '' then
+  table.remove(names, 1)
 end
-return answer
+return {tail, age_ms, names}

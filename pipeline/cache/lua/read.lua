@@ -5,7 +5,7 @@
 -- ARGV[3] 8 characters for the epoch, should the log begin now
 -- ARGV[4] how many records to return at most: the caller asks again from the last of them
 --
--- Returns {tail, whole, records...}: `whole` is -1 when the records continue from where the caller stands, else the seq since
+-- Returns {tail, whole, records}: `whole` is -1 when the records continue from where the caller stands, else the seq since
 -- which they are all there are. The records, pattern and seq in turn, have rising seqs.
 local known = tonumber(ARGV[2])
 local epoch, seq, floor = standing(redis.call('GET', KEYS[1]))
@@ -15,7 +15,7 @@ if not epoch or (ARGV[1] == epoch and known > seq) then
   redis.call('DEL', KEYS[2], KEYS[3])
   redis.call('ZADD', KEYS[2], 0, '')
   redis.call('SET', KEYS[1], tail, 'PX', DAYS_30_MS)
-  return {tail, 0}
+  return {tail, 0, {}}
 end
 local whole = redis.call('ZSCORE', KEYS[2], '')
 whole = whole and tonumber(whole) or seq
@@ -24,9 +24,7 @@ if ARGV[1] == epoch and known >= math.max(whole, floor) then
   after = known
   whole = -1
 end
-local answer = {text(epoch, seq, floor), whole}
 -- '' holds a seq like any record; it is the first, if at all.
-for _, part in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. string.format('%d', after), '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[4])) do
-  answer[#answer + 1] = part
-end
-return answer
+local records =
+  redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. string.format('%d', after), '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[4])
+return {text(epoch, seq, floor), whole, records}
