@@ -14,6 +14,7 @@ from redis.retry import Retry
 
 from pipeline.cache.breaker import CircuitBreaker
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.locks import Lock
 from pipeline.cache.wire import Wire
 
 PROBE_PATIENCE_S: Final = 0.01
@@ -47,7 +48,7 @@ class RedisConnection:
     ) -> None:
         self._url = url
         self._timeout_s = timeout_s
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._open: _Open | None = None
         self._always_tries = retry_pause_s == 0
         self.probe_patience_s = PROBE_PATIENCE_S

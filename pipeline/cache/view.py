@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from typing import Final
 
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import InvalidPatternError
+from pipeline.cache.locks import UninterruptedLock
 from pipeline.cache.patterns import glob_expression, parse
 from pipeline.cache.tail import Page, Tail
 
@@ -70,7 +70,7 @@ class InvalidationView:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = UninterruptedLock()
         # Swapped as one: judging a new tail by old records, or the reverse, would pass what was invalidated.
         self._state: tuple[Tail, _Records] = (_NO_TAIL, _Records())
         self._seen: bytes | None = None
