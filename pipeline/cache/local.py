@@ -201,11 +201,11 @@ class LocalCache:
                 self._remove_aside(key)
             return
         with self._lock:
+            self._begin()  # before it is looked for: what goes while this is interrupted is out of line from then on
             if self.slots.get(key) is slot:
-                self._begin()
                 self.slots.pop(key, None)
                 self._eviction.remove_aged(slot)
-                self._changing = False
+            self._changing = False
 
     def reject(self, key: str, slot: Slot) -> None:
         """Take back a hit whose value was kept under another type: as good as nothing."""
