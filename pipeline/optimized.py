@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple
@@ -17,6 +16,7 @@ from pipeline.cache import MISS, AsOf, Found, Grace, Invalidation, LocalCache, R
 from pipeline.cache.bus import NodeBus
 from pipeline.cache.coherence import Announce
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.locks import Lock
 from pipeline.cache.stats import percent
 from pipeline.errors import ModelError, TransientModelError
 from pipeline.figures import Reporter, build_reporter
@@ -391,7 +391,7 @@ def build_optimized_pipeline(settings: Settings, pipeline: PersonaPipeline, equi
 
 _equipment = _BARE
 _built: tuple[int, OptimizedPipeline] | None = None
-_build_lock = threading.Lock()
+_build_lock = Lock()
 
 
 def equip(equipment: Equipment) -> None:
@@ -408,17 +408,12 @@ def get_optimized_pipeline() -> OptimizedPipeline:
         return built[1]
     with _build_lock:
         if _built is None or _built[0] != os.getpid():
-            _built = (os.getpid(), build_optimized_pipeline(get_settings(), get_pipeline(), _equipment))
+            made = (os.getpid(), build_optimized_pipeline(get_settings(), get_pipeline(), _equipment))
+            if _built is None or _built[0] != os.getpid():  # else a signal handler was here meanwhile
+                _built = made
         return _built[1]
 
 
-def _release_build_lock_in_child() -> None:
-    # The thread that held it does not exist in the child.
-    global _build_lock  # noqa: PLW0603 - one a process, owned by this module
-    _build_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_release_build_lock_in_child)
 provide_default_cache(lambda: get_optimized_pipeline().cache)
 
 

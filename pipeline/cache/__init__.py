@@ -3,7 +3,14 @@
 from pipeline.cache.coherence import Invalidation
 from pipeline.cache.decorators import cached, invalidate_cache, provide_default_cache
 from pipeline.cache.entry import AsOf
-from pipeline.cache.errors import CacheError, InvalidPatternError, SharedTierUnavailableError, UncacheableValueError
+from pipeline.cache.errors import (
+    CacheError,
+    CyclicComputationError,
+    InvalidPatternError,
+    ReentrantUseError,
+    SharedTierUnavailableError,
+    UncacheableValueError,
+)
 from pipeline.cache.grace import Grace
 from pipeline.cache.local import LocalCache
 from pipeline.cache.miss import MISS
@@ -15,12 +22,14 @@ __all__ = [
     "MISS",
     "AsOf",
     "CacheError",
+    "CyclicComputationError",
     "Found",
     "Grace",
     "InvalidPatternError",
     "Invalidation",
     "LocalCache",
     "RedisCache",
+    "ReentrantUseError",
     "SharedTierUnavailableError",
     "TwoTierCache",
     "UncacheableValueError",

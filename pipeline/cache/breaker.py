@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
+
+from pipeline.cache.locks import Lock
 
 
 class CircuitBreaker:
@@ -16,7 +17,7 @@ class CircuitBreaker:
     def __init__(self, *, pause_s: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._pause_s = pause_s
         self._clock = clock
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self.closed = True
         """Read without a lock: the worst of a race is one call more."""
         self._retry_at = 0.0

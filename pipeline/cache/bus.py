@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import mmap
 import struct
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
+from pipeline.cache.locks import UninterruptedLock
 from pipeline.cache.patterns import MAX_PATTERN_BYTES
 from pipeline.cache.tail import Page, Tail, page_of
 
@@ -56,7 +56,7 @@ class NodeBus:
         self.words = memoryview(self._memory)[: 8 * _EPOCH].cast("q")
         self.seconds = memoryview(self._memory)[: 8 * _EPOCH].cast("d")
         self.seconds[CONFIRMED] = float("-inf")
-        self._write_lock = threading.Lock()  # in a pool of threads the timer and the consumer are two threads
+        self._write_lock = UninterruptedLock()  # in a pool of threads the timer and the consumer are two threads
 
     # -- reading
 

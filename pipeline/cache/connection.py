@@ -14,6 +14,7 @@ from pipeline.cache.commands import Commands
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.health import Health
 from pipeline.cache.link import ReplyError
+from pipeline.cache.locks import Lock
 from pipeline.cache.wire import BusyError, UnusableServerError, Wire
 
 PROBE_PATIENCE_S: Final = 0.01
@@ -50,7 +51,7 @@ class RedisConnection:
         """Raises ValueError for a URL that cannot be one; connects to nothing."""
         self._address = Address.parse(url)
         self._timeout_s = timeout_s
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._open: _Open | None = None
         self._always_tries = retry_pause_s == 0
         self._answers = False

@@ -1,4 +1,4 @@
-"""The errors of the cache. None of them is raised by a read: a read that cannot be served is a miss."""
+"""The errors of the cache. A read raises none of them because of what it finds: one that cannot be served is a miss."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ class UncacheableValueError(CacheError, TypeError):
 
 class InvalidPatternError(CacheError, ValueError):
     """A pattern or key that cannot be one: empty, too long, not text, or with an open bracket."""
+
+
+class ReentrantUseError(CacheError, RuntimeError):
+    """A signal handler or finalizer asked for something that its own thread was in the middle of. Nothing was done."""
+
+
+class CyclicComputationError(CacheError, RuntimeError):
+    """Computations of several threads wait for each other. The message names their keys, in the order in which they wait."""
 
 
 class SharedTierUnavailableError(CacheError, ConnectionError):

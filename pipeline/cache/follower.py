@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -10,6 +9,7 @@ from typing import Final
 from pipeline.cache.bus import NodeBus
 from pipeline.cache.coherence import APPENDED_AT_ONCE
 from pipeline.cache.errors import InvalidPatternError, SharedTierUnavailableError
+from pipeline.cache.locks import UninterruptedLock
 from pipeline.cache.log import InvalidationLog
 from pipeline.cache.nodes import NodeRegistry
 from pipeline.cache.patterns import parse
@@ -62,7 +62,7 @@ class NodeFollower:
         self._registry = registry
         self._clock = clock
         self._pending: dict[str, int] = {}
-        self._pending_lock = threading.Lock()  # in a pool of threads the timer and the consumer are two threads
+        self._pending_lock = UninterruptedLock()  # in a pool of threads the timer and the consumer are two threads
         self.counters = Counters("notices", "in_step", "gaps", "volatile", "malformed", "out_of_reach")
 
     def receive(self, epoch: object, seq: object, patterns: object, invalidation_id: object = None) -> Notice | None:

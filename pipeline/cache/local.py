@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -14,6 +13,7 @@ from pipeline.cache.count import Count
 from pipeline.cache.entry import AsOf
 from pipeline.cache.eviction import Eviction, Resident
 from pipeline.cache.keys import check_key
+from pipeline.cache.locks import Lock
 from pipeline.cache.miss import MISS
 from pipeline.cache.patterns import parse
 from pipeline.cache.stats import percent
@@ -62,7 +62,8 @@ class LocalCache:
     says: one that is used again stays longer than one that is not.
 
     A hit takes no lock: it looks into a dict, where a slot is whole or not at all, sets a mark and counts. Everything that
-    changes which slots there are takes the lock.
+    changes which slots there are takes the lock. A signal handler or finalizer may do so in the middle of a change of its own
+    thread: then it changes the dict only, a step at a time, and the next change brings the queues of eviction into line.
     """
 
     def __init__(self, max_size: int = 1000, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -75,9 +76,10 @@ class LocalCache:
         self.hits = Count()
         self._misses = Count()
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._eviction = Eviction(max_size)
         self._changing = False
+        self._out_of_line = False
 
     # -- as a cache of its own
 
@@ -104,12 +106,15 @@ class LocalCache:
 
     def delete(self, key: str) -> bool:
         """Remove the entry; whether there was one."""
-        with self._lock:
-            self._begin()
-            slot = self.slots.pop(key, None)
-            if slot is not None:
-                self._eviction.remove(slot)
-            self._changing = False
+        if self._lock.held:
+            slot = self._remove_aside(key)
+        else:
+            with self._lock:
+                self._begin()
+                slot = self.slots.pop(key, None)
+                if slot is not None:
+                    self._eviction.remove(slot)
+                self._changing = False
         return slot is not None and slot.expires_at > self._clock()
 
     def delete_pattern(self, pattern: str) -> int:
@@ -119,6 +124,8 @@ class LocalCache:
 
     def clear(self) -> int:
         """Remove everything; how many entries. Counters stay."""
+        if self._lock.held:
+            return len(self._drop_aside(_any))
         with self._lock:
             size = len(self.slots)
             self._changing = True
@@ -171,6 +178,9 @@ class LocalCache:
     def put(self, key: str, slot: Slot) -> None:
         """Keep the slot in place of any other of that key. If there is no room, another is evicted first."""
         slot.key = key
+        if self._lock.held:
+            self._put_aside(key, slot)
+            return
         with self._lock:
             self._begin()
             old = self.slots.get(key)
@@ -179,19 +189,23 @@ class LocalCache:
             else:
                 self._eviction.recall(slot)
                 if len(self.slots) >= self.max_size:
-                    del self.slots[self._eviction.evict(self._clock())]
+                    self.slots.pop(self._eviction.evict(self._clock()), None)
                 self._eviction.admit(slot)
             self.slots[key] = slot
             self._changing = False
 
     def discard(self, key: str, slot: Slot) -> None:
         """Remove this very slot, which will not do any more: one that another thread has put in its place stays."""
-        with self._lock:
+        if self._lock.held:
             if self.slots.get(key) is slot:
-                self._begin()
-                del self.slots[key]
+                self._remove_aside(key)
+            return
+        with self._lock:
+            self._begin()  # before it is looked for: what goes while this is interrupted is out of line from then on
+            if self.slots.get(key) is slot:
+                self.slots.pop(key, None)
                 self._eviction.remove_aged(slot)
-                self._changing = False
+            self._changing = False
 
     def reject(self, key: str, slot: Slot) -> None:
         """Take back a hit whose value was kept under another type: as good as nothing."""
@@ -200,11 +214,13 @@ class LocalCache:
 
     def drop(self, doomed: Callable[[str, Slot], bool]) -> list[str]:
         """Remove every slot for which `doomed` is true; their keys. Walks the whole cache, holding the lock."""
+        if self._lock.held:
+            return self._drop_aside(doomed)
         with self._lock:
             self._begin()
-            gone = {key: slot for key, slot in self.slots.items() if doomed(key, slot)}
+            gone = {key: slot for key, slot in self.slots.copy().items() if doomed(key, slot)}
             for key, slot in gone.items():
-                del self.slots[key]
+                self.slots.pop(key, None)
                 self._eviction.remove(slot)
             self._changing = False
         return list(gone)
@@ -218,6 +234,31 @@ class LocalCache:
     def _begin(self) -> None:
         """Every change begins here, under the lock, and ends by `_changing = False`. One that did not end was broken off: a
         signal may raise between any two steps (a task's time limit does). Then the queues are made anew from what is there."""
-        if self._changing:
-            self._eviction.restart(self.slots.values())
+        if self._changing or self._out_of_line:
+            self._changing = True
+            self._out_of_line = False  # before the slots are looked at: who interrupts this very step says so once more
+            self._eviction.restart(self.slots.copy().values())
+            while len(self.slots) > self.max_size:
+                self.slots.pop(self._eviction.evict(self._clock()), None)
         self._changing = True
+
+    # -- in the middle of a change of this very thread, whose queues are in no state to be touched
+
+    def _put_aside(self, key: str, slot: Slot) -> None:
+        self._out_of_line = True
+        if key in self.slots or len(self.slots) + 1 < self.max_size:  # the change that was interrupted may want a place, too
+            self.slots[key] = slot
+
+    def _remove_aside(self, key: str) -> Slot | None:
+        self._out_of_line = True
+        return self.slots.pop(key, None)
+
+    def _drop_aside(self, doomed: Callable[[str, Slot], bool]) -> list[str]:
+        gone = [key for key, slot in self.slots.copy().items() if doomed(key, slot)]
+        for key in gone:
+            self._remove_aside(key)
+        return gone
+
+
+def _any(_key: str, _slot: Slot) -> bool:
+    return True

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import secrets
-import threading
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any, Final, Protocol
@@ -16,6 +15,7 @@ from pipeline.cache.commands import Word, integer, scored, several, text
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
+from pipeline.cache.locks import UninterruptedLock
 from pipeline.cache.scripts import run_script
 from pipeline.cache.tail import Page, Tail, page_of
 
@@ -103,7 +103,7 @@ class LocalInvalidationLog:
     """The log of a process without Redis: the same rules, nobody to share them with. Thread-safe."""
 
     def __init__(self, *, max_records: int = MAX_RECORDS) -> None:
-        self._lock = threading.Lock()
+        self._lock = UninterruptedLock()
         self._tail = Tail(_new_epoch(16), 0, 0)
         self._records: dict[str, int] = {}
         self._max_records = max_records

@@ -22,8 +22,8 @@ class Script(NamedTuple):
 
     @classmethod
     def read(cls, package: str, *names: str) -> Script:
-        """`lua/<name>.lua` of a package; of several, one after the other. Read it before a thread needs it: what a thread imports, a child that is forked at that
-        moment cannot."""
+        """`lua/<name>.lua` of a package; of several, one after the other. Read it before a thread needs it: what a thread
+        imports, a child that is forked at that moment cannot."""
         source = "".join(files(package).joinpath(f"lua/{name}.lua").read_text() for name in names)
         # SHA-1 is what EVALSHA is asked by; nothing is kept secret by it.
         return cls(names[-1], source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())

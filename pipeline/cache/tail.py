@@ -35,9 +35,9 @@ class Page(NamedTuple):
     """What a reader has to apply: every record newer than where it was, and the tail that they lead to.
 
     The records, by rising seqs, are all that is newer than `after` (a pattern that came again only once, under its newer seq): a
-    reader that stands below must not take them, or it would miss what lies between. `tail` has a higher floor than the log's where
-    records were lost. `restart` says that the records are the whole log, and that what
-    the reader knew before is void: it is another epoch, or the reader was behind a gap. `page_of` makes a page of a tail.
+    reader that stands below must not take them, or it would miss what lies between. `tail` has a higher floor than the log's
+    where records were lost. `restart` says that the records are the whole log, and that what the reader knew before is void: it
+    is another epoch, or the reader was behind a gap. `page_of` makes a page of a tail.
     """
 
     tail: Tail

@@ -77,10 +77,11 @@ class Tiers:
         found = self.lookup(key, type=type)
         return default if found is MISS else found.value
 
-    def lookup(self, key: str, *, type: Any = Any, stale_age_s: float = 0.0) -> Found | MissType:
+    def lookup(self, key: str, *, type: Any = Any, stale_age_s: float = 0.0, now_s: float | None = None) -> Found | MissType:
         """The value and where it came from, or MISS. `stale_age_s`: one past its time to live will do, if it still is there and
-        was computed less than that ago."""
-        now_s = self._clock()
+        was computed less than that ago. `now_s`: the clock's reading, of who has just read it."""
+        if now_s is None:
+            now_s = self._clock()
         if self._coherence.leased(now_s):
             slot = self._hit(key, now_s, self._view.generation)
             if slot is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -15,7 +14,7 @@ from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.coherence import Announce, Coherence, Invalidation
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.flight import SingleFlight
+from pipeline.cache.flight import LONGEST_PAUSE_S, Outcome, SingleFlight
 from pipeline.cache.grace import Grace
 from pipeline.cache.in_flight import InFlight
 from pipeline.cache.keys import check_deps, check_key
@@ -34,8 +33,10 @@ T = TypeVar("T")
 
 
 class TwoTierCache(Tiers):
-    """L1 in this process, L2 in Redis, and the invalidation log that keeps them coherent. Thread-safe; not for use across a
-    fork: a child makes its own.
+    """L1 in this process, L2 in Redis, and the invalidation log that keeps them coherent. Thread-safe. It may be made before a
+    fork and used on both sides: a child begins with a copy of L1 and of the counts, and has its own connections and leases.
+
+    A signal handler or finalizer may use it too. In the middle of something that does not bear that it gets a ReentrantUseError.
 
     What a caller may rely on: a value is what JSON carried, from either tier, and the caller's own. Once `invalidate` has
     returned with `durable`, no read that goes to L2, in any process, returns a value whose computation began before; an L1
@@ -83,7 +84,7 @@ class TwoTierCache(Tiers):
         coherence = Coherence(log, registry, bound_s=staleness_bound_s, bus=bus, announce=announce, clock=clock)
         self.in_flight = None if l2 is None or leases is None else InFlight(l2.connection, l2.keys, coherence, leases)
         """The tasks in flight for this cache's keys; None without a shared tier."""
-        self._flight = SingleFlight(coherence, leases, counters, wait_s=wait_s, clock=clock)
+        self._flight = SingleFlight(coherence, leases, counters, strict=strict, wait_s=wait_s, clock=clock)
         super().__init__(
             LocalCache() if l1 is None else l1,
             l2,
@@ -148,8 +149,8 @@ class TwoTierCache(Tiers):
         """As `get_or_compute`, with where the value came from.
 
         Of many who miss a key at the same time, in whatever threads and processes, one computes and the others have its value;
-        see SingleFlight for the bounds, and for the errors that threads share. Not so with `single_flight` off, which is for
-        what costs less than asking Redis who computes it.
+        see SingleFlight for the bounds, for the errors that threads share, and for those whose computations need each
+        other's. Not so with `single_flight` off, which is for what costs less than asking Redis who computes it.
 
         `deps`: the keys it is computed from; who invalidates one of them invalidates this one. `as_of`: what was known
         before the first input was read, if that was before this call. `accept`: whether a cached value will do, such as one that
@@ -164,8 +165,10 @@ class TwoTierCache(Tiers):
         if negative_ttl is not None and negative_ttl != 0:
             self._check_ttl(negative_ttl)
         stale_age_s = 0.0 if grace is None or grace.refresh is None else grace.longest_age_s
-        since_s = self._clock() if self._strict else -math.inf  # with Redis out of reach, who is strict joins nobody
-        found = self.lookup(key, type=type, stale_age_s=stale_age_s) if least_s <= 0 else MISS
+        asked_at_s = self._clock()
+        found: Found | MissType = MISS
+        if least_s <= 0:
+            found = self.lookup(key, type=type, stale_age_s=stale_age_s, now_s=asked_at_s)
         if found is not MISS and (accept is None or accept(found.value)):
             if found.source == "stale" and grace is not None and grace.refresh is not None:
                 grace.refresh()
@@ -176,39 +179,44 @@ class TwoTierCache(Tiers):
         codec = codec_for(type)
         known = as_of
 
-        def computed() -> tuple[Found, bytes]:
+        def computed() -> Outcome:
             value = compute()
             self._counters.add("computed")
             lifetime_s = ttl if value is not None or negative_ttl is None else negative_ttl
             lifetime_s *= 1 - self._ttl_jitter * self._rng()
             grace_s = 0.0 if grace is None or value is None else grace.s
             carried, payload = self._store(key, value, lifetime_s, deps, codec, known, grace_s)
-            return Found(carried, "no", self.degraded), payload
+            # Who waits for it must find it when he next looks, and it must do for him.
+            lasting = lifetime_s > max(least_s, 2 * LONGEST_PAUSE_S) and (accept is None or accept(carried))
+            return Outcome(Found(carried, "no", self.degraded), payload, lasting)
 
-        def probe(taken: Taken | None, generation: int) -> tuple[Found, bytes] | None:
+        def probe(taken: Taken | None, generation: int) -> Outcome | None:
             found = self._taken(key, taken, codec, generation, least_s)
             if found is MISS or (accept is not None and not accept(found.value)):
                 return None
-            return found, codec.encode(found.value)[0]
+            return Outcome(found, codec.encode(found.value)[0])
 
         try:
-            if not single_flight:
-                return computed()[0]
-            outcome, joined = self._flight.run(key, deps, known, probe, computed, since_s=since_s)
-            brought: Found = outcome[0]
-            if not joined:
-                return brought
-            try:
-                value: Any = codec.decode(outcome[1])  # each waiter's own
-            except msgspec.DecodeError:
-                return computed()[0]  # it was computed as another type
-            return Found(value, "joined", self.degraded) if accept is None or accept(value) else computed()[0]
+            if single_flight:
+                outcome, joined = self._flight.run(key, deps, known, probe, computed, asked_at_s=asked_at_s)
+            else:
+                outcome, joined = computed(), False
+            brought: Found | MissType = self._joined(outcome, codec, accept) if joined else outcome.found
+            return computed().found if brought is MISS else brought
         except Exception as error:
             if grace is not None and grace.forgives(error):
                 last = self.lookup(key, type=type, stale_age_s=grace.longest_age_s)
                 if last is not MISS and (accept is None or accept(last.value)):
                     return last
             raise
+
+    def _joined(self, outcome: Outcome, codec: Codec[Any], accept: Callable[[Any], bool] | None) -> Found | MissType:
+        """What another caller's computation brought, as a value of this one's own."""
+        try:
+            value: Any = codec.decode(outcome.payload)
+        except msgspec.DecodeError:
+            return MISS  # it was asked for under another type
+        return Found(value, "joined", self.degraded) if accept is None or accept(value) else MISS
 
     def _taken(self, key: str, taken: Taken | None, codec: Codec[Any], generation: int, least_s: float) -> Found | MissType:
         if least_s > 0 and (taken is None or self.l2 is None):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from itertools import islice
 from typing import Final, NamedTuple
 
 from pipeline.cache.entry import AsOf
+from pipeline.cache.locks import UninterruptedLock
 from pipeline.cache.records import Records
 from pipeline.cache.tail import Page, Tail
 
@@ -38,7 +38,7 @@ class InvalidationView:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = UninterruptedLock()
         self._state = _Known(Tail("", 0, 0), None, Records(), None, 0)
         self._own: dict[str, int] = {}
         self._heard: dict[str, int] = {}

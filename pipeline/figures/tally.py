@@ -6,13 +6,13 @@ A hit pays for an append. Sorting samples into buckets is done later, for many a
 from __future__ import annotations
 
 import random
-import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
+from pipeline.cache.locks import Lock
 from pipeline.figures.histogram import count_buckets
 
 ANSWERED: Final = ("l1", "l2", "joined", "stale", "no")
@@ -67,7 +67,9 @@ class Tally:
     def _begin(self) -> None:
         self.samples: dict[str, list[float]] = {series: [] for series in SERIES}
         self.fold_at = FOLD_AT if self._wake is None else 1
-        self._lock = threading.Lock()
+        self._lock = Lock()
+        self._folding = False
+        self._events: list[tuple[str, int]] = []
         self._counts = dict.fromkeys(SERIES, 0)
         self._sums_ms = dict.fromkeys(SERIES, 0.0)
         self._fresh: Counter[str] = Counter()
@@ -86,19 +88,22 @@ class Tally:
 
     def count(self, event: str, amount: int = 1) -> None:
         """Count something rare that takes no time, under a name of its own."""
-        with self._lock:
-            self._fresh[f"n.{event}"] += amount
+        self._events.append((event, amount))
 
     def snapshot(self) -> dict[str, Counted]:
         """All series since the process began."""
+        interrupting = self._lock.held  # a signal handler, in the middle of a change of its own thread
         with self._lock:
-            self._fold()
+            if not interrupting:
+                self._fold()
             return {series: Counted(self._counts[series], self._sums_ms[series]) for series in SERIES}
 
     def take(self) -> Counter[str]:
         """What came to be counted since it was last asked, as fields: `n.<series>` how many, `us.<series>` the sum of their
         times in microseconds, `b.<series>.<bucket>` how many in a bucket, and `max.<series>`, but not of
         requests, the longest in microseconds."""
+        if self._lock.held:
+            return Counter()  # as above: next time
         with self._lock:
             self._fold()
             fresh, self._fresh = self._fresh, Counter()
@@ -122,15 +127,23 @@ class Tally:
         if self.fold_at == 1 and self._wake is not None:
             self.awake()
             self._wake()
-        elif self._lock.acquire(blocking=False):  # else another thread is at it
-            try:
+        elif not self._folding and not self._lock.held:  # else somebody is at it
+            with self._lock:
                 self._fold()
-            finally:
-                self._lock.release()
 
     def _fold(self) -> None:
         """Sort what waits into buckets. Under the lock: one at a time takes samples away."""
+        self._folding = True
+        try:
+            self._sort()
+        finally:
+            self._folding = False
+
+    def _sort(self) -> None:
         fresh = self._fresh
+        events, self._events = self._events, []
+        for event, amount in events:
+            fresh[f"n.{event}"] += amount
         for series, samples in self.samples.items():
             count = len(samples)
             if not count:

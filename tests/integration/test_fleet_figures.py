@@ -459,9 +459,16 @@ from pipeline.cache.connection import RedisConnection
     reporter = Reporter(lambda: RedisConnection(url, timeout_s=5), FigureKeys(namespace), node="n", role="worker")
     for _ in range(10):
         reporter.tally.record("l1", 0.1)
-    held = [reporter._lock, reporter._flush_lock, reporter.tally._lock]
-    for lock in held:
-        lock.acquire()  # as another thread may hold them at that moment
+    held, over = threading.Event(), threading.Event()
+
+    def hold():
+        with reporter._lock, reporter._flush_lock, reporter.tally._lock:
+            held.set()
+            over.wait(20)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(20)
     child = os.fork()
     if child == 0:
         assert threading.active_count() == 1
@@ -469,8 +476,8 @@ from pipeline.cache.connection import RedisConnection
         assert threading.active_count() == 2
         reporter.close()
         os._exit(0)
-    for lock in held:
-        lock.release()
+    over.set()
+    holder.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     # Ends without a word: what is left is reported at exit.
 """
