@@ -84,7 +84,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ChatContext(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What is known beside the input. With any of it, the answer is cached apart and for 60 s only.
 
-    `user_id` ties the answer to one user: no other user is served it, and `invalidate("user:<id>")` drops it.
+    `user_id` ties the answer to one user: no other user is served it, and `invalidate_user(id)` drops it.
     """
 
     user_id: str | None = None
@@ -212,6 +212,11 @@ def _identifier(field: str, value: object, max_chars: int) -> str:
     if not 1 <= len(value) <= max_chars or not value.isprintable() or value != value.strip():
         raise InvalidRequestError(field, f"{_quote(value)}: expected 1 to {max_chars} printable characters, no outer space")
     return value
+
+
+def checked_user_id(value: object) -> str:
+    """An id that a request's context may name. Raises InvalidRequestError naming `user_id`."""
+    return _identifier("user_id", value, MAX_USER_ID_CHARS)
 
 
 def _flag(field: str, value: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
 import time
@@ -27,8 +28,12 @@ from pipeline.models import RESONANCES, ChatContext, PersonaRequest, PersonaResp
 from pipeline.persona_pipeline import PersonaPipeline, get_pipeline
 from pipeline.personas import PersonaInfo
 from pipeline.prompts import PromptTemplate, template_version
+from pipeline.responders import CutShort
 from pipeline.routing import Routing
 from pipeline.settings import Settings, get_settings
+from pipeline.shapes import Shapes, Unmatched
+
+logger: Final = logging.getLogger(__name__)
 
 LONGEST_WAIT_S: Final = 30.0
 """For another's answer. With a model call of its own after that, a task stays within its limit."""
@@ -42,6 +47,14 @@ Refresh = Callable[[PersonaRequest], None]
 """Has a request answered anew, by somebody else. Neither raises nor waits."""
 Renewed = Literal["computed", "joined", "fresh", "away"]
 """What came of a renewal: computed here, or by somebody else; not needed; or not begun, since Redis is out of reach."""
+
+
+class _NotKept(Exception):  # noqa: N818 - no error: a way past the cache, which keeps nothing that a computation did not return
+    """An answer that the model did not end by itself. Whoever has waited for it is given it."""
+
+    def __init__(self, response: PersonaResponse) -> None:
+        super().__init__()
+        self.response = response
 
 
 class Sought(NamedTuple):
@@ -92,6 +105,7 @@ class OptimizedPipeline:
         self.reporter = Reporter() if reporter is None else reporter
         self._tally = self.reporter.tally
         self._catalog_version = pipeline.catalog.version
+        self._shapes = Shapes(persona.slug for persona in pipeline.catalog)
         self._made_by = {
             persona.slug: _digest(self._catalog_version, template_version(persona.info), pipeline.responder.fingerprint)
             for persona in pipeline.catalog
@@ -206,16 +220,26 @@ class OptimizedPipeline:
         self, key: str, request: PersonaRequest, routing: Routing, as_of: AsOf, grace: Grace, least_s: float = 0.0
     ) -> Found:
         slug = routing.slug
-        return self.cache.fetch(
-            key,
-            lambda: self.pipeline.answer(request, routing, self._template(slug, request.resonance_key, as_of)),
-            ttl=keys.response_ttl_s(request.context),
-            deps=keys.response_deps(slug, request),
-            type=PersonaResponse,
-            as_of=as_of,
-            grace=grace,
-            least_s=least_s,
-        )
+
+        def answer() -> PersonaResponse:
+            response = self.pipeline.answer(request, routing, self._template(slug, request.resonance_key, as_of))
+            if isinstance(response.content, CutShort):
+                raise _NotKept(msgspec.structs.replace(response, content=str(response.content)))
+            return response
+
+        try:
+            return self.cache.fetch(
+                key,
+                answer,
+                ttl=keys.response_ttl_s(request.context),
+                deps=keys.response_deps(slug, request),
+                type=PersonaResponse,
+                as_of=as_of,
+                grace=grace,
+                least_s=least_s,
+            )
+        except _NotKept as ended:
+            return Found(ended.response, "no", self.cache.degraded)
 
     def _key(self, slug: str, request: PersonaRequest) -> str:
         return keys.response_key(slug, request, self._made_by[slug])
@@ -310,12 +334,52 @@ class OptimizedPipeline:
         return None if l2 is None else HotSet(l2.connection, HotKeys(l2.keys.namespace))
 
     def invalidate(self, *patterns: str, wait_s: float = 0.0) -> Invalidation:
-        """Make misses of all entries that match or depend on a match, in every process. See TwoTierCache.invalidate."""
-        return self.cache.invalidate(*patterns, wait_s=wait_s)
+        """Make misses of all entries that match or depend on a match, in every process. See TwoTierCache.invalidate.
+
+        Keys hold data encoded: where a pattern is made from data, use `invalidate_user`, `invalidate_persona` or
+        `pipeline.pattern_for`. Raises InvalidPatternError, also for a pattern within `user:` that is no user's key; one that can
+        match no key is logged.
+        """
+        checked = self._checked(patterns)
+        return self.cache.invalidate(*checked, wait_s=wait_s)
+
+    def invalidate_user(self, *user_ids: str, wait_s: float = 0.0) -> Invalidation:
+        """Forget the answers that were made for these users, whatever stands in their ids, and nobody else's.
+
+        Raises InvalidRequestError for an id that no request can name.
+        """
+        if not user_ids:
+            raise ValueError("user_ids: none given")
+        return self.cache.invalidate(*map(keys.user_key_to_invalidate, user_ids), wait_s=wait_s)
+
+    def invalidate_persona(self, *names: str, wait_s: float = 0.0) -> Invalidation:
+        """Forget these personas' infos, templates and answers. Case does not count. Raises InvalidRequestError for one that there
+        is not."""
+        if not names:
+            raise ValueError("names: none given")
+        return self.cache.invalidate(*map(self.persona_pattern, names), wait_s=wait_s)
+
+    def persona_pattern(self, name: str) -> str:
+        """The pattern of what there is of a persona, by its name as answers show it. Raises InvalidRequestError."""
+        return keys.persona_pattern(self.pipeline.catalog.get(name).slug)
+
+    def unmatched(self, pattern: str) -> Unmatched | None:
+        """That no key of the pipeline can match the pattern, and the nearest that one can; None if one can. Looks at no key."""
+        return self._shapes.unmatched(pattern)
 
     def invalidate_cache_pattern(self, pattern: str) -> int:
-        """Invalidate what matches, everywhere, and remove its bytes; how many keys went. See TwoTierCache.delete_pattern."""
-        return self.cache.delete_pattern(pattern)
+        """Invalidate what matches, everywhere, and remove its bytes; how many keys went. See `invalidate`, and
+        TwoTierCache.delete_pattern."""
+        (checked,) = self._checked((pattern,))
+        return self.cache.delete_pattern(checked)
+
+    def _checked(self, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        checked = tuple(map(keys.check_pattern, patterns))
+        for pattern in checked:
+            unmatched = self._shapes.unmatched(pattern)
+            if unmatched is not None and not unmatched.foreign:
+                logger.warning("cache.pattern_unmatched: %s", unmatched.message)
+        return checked
 
     def clear_cache(self) -> int:
         """Invalidate everything, everywhere, and remove this cache's bytes; how many keys went."""
@@ -367,7 +431,7 @@ def build_cache(settings: Settings, equipment: Equipment = _BARE) -> TwoTierCach
         staleness_bound_s=settings.staleness_bound_s,
         strict=settings.strict,
         l1_max_ttl_s=settings.l1_max_ttl_s,
-        max_ttl_s=keys.LONGEST_TTL_S,
+        max_ttl_s=settings.max_ttl_s,
         lease_s=settings.lease_s,
         wait_s=min(settings.llm_timeout_s, LONGEST_WAIT_S),
         bus=equipment.bus,

@@ -36,6 +36,12 @@ class Settings(BaseSettings):
     cache_timeout_s: float = Field(0.25, gt=0, le=10, description="How long one call of the shared tier may take.")
     l1_max_entries: int = Field(1000, ge=1, le=10_000_000, description="How many entries a process keeps.")
     l1_max_ttl_s: float = Field(60.0, gt=0, le=3600, description="How long a process keeps an entry at most.")
+    max_ttl_s: float = Field(
+        7200.0,
+        ge=7200,
+        le=31 * 86_400,
+        description="The longest life of any entry, and how long the log of invalidations remembers. The same in all processes.",
+    )
     staleness_bound_s: float = Field(
         1.0,
         gt=0,

@@ -174,10 +174,18 @@ class PersonaClient:
     def invalidate(self, *patterns: str, wait_s: float = 0.0) -> Invalidation:
         """Make every cached entry that matches, or was computed from a match, a miss in every process.
 
-        With `wait_s` the result tells which nodes have applied it within that time. See TwoTierCache.invalidate. Raises
+        With `wait_s` the result tells which nodes have applied it within that time. See OptimizedPipeline.invalidate. Raises
         InvalidPatternError.
         """
-        return self.cache.invalidate(*patterns, wait_s=wait_s)
+        return self.pipeline.invalidate(*patterns, wait_s=wait_s)
+
+    def invalidate_user(self, *user_ids: str, wait_s: float = 0.0) -> Invalidation:
+        """Forget the answers that were made for these users, whatever stands in their ids. See OptimizedPipeline."""
+        return self.pipeline.invalidate_user(*user_ids, wait_s=wait_s)
+
+    def invalidate_persona(self, *names: str, wait_s: float = 0.0) -> Invalidation:
+        """Forget what there is of these personas, by their names as answers show them. See OptimizedPipeline."""
+        return self.pipeline.invalidate_persona(*names, wait_s=wait_s)
 
     @property
     def cache(self) -> TwoTierCache:

@@ -25,7 +25,6 @@ from pipeline.cache.log import RedisInvalidationLog
 from pipeline.cache.nodes import ALIVE_MS, NodeRegistry
 from pipeline.figures import Reporter, build_reporter
 from pipeline.figures.reporter import IDLE_REPORT_S, REPORT_S
-from pipeline.keys import LONGEST_TTL_S
 from pipeline.optimized import Equipment, equip, get_optimized_pipeline
 from pipeline.settings import Settings, get_settings
 from workers.broadcast import TASK, Announcer, note_in, queue_of_node
@@ -53,7 +52,7 @@ def build_follower(node: str, bus: NodeBus, settings: Settings) -> NodeFollower:
         return NodeFollower(node, bus, None, None)
     connection = RedisConnection(settings.cache_url, timeout_s=settings.cache_timeout_s)
     keys = KeySpace(settings.cache_namespace)
-    log = RedisInvalidationLog(connection, keys, retention_s=LONGEST_TTL_S)
+    log = RedisInvalidationLog(connection, keys, retention_s=settings.max_ttl_s)
     return NodeFollower(node, bus, log, NodeRegistry(connection, keys))
 
 

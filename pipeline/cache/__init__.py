@@ -9,11 +9,13 @@ from pipeline.cache.errors import (
     InvalidPatternError,
     ReentrantUseError,
     SharedTierUnavailableError,
+    UncacheableFunctionError,
     UncacheableValueError,
 )
 from pipeline.cache.grace import Grace
 from pipeline.cache.local import LocalCache
 from pipeline.cache.miss import MISS
+from pipeline.cache.segments import key_of, pattern_for
 from pipeline.cache.shared import RedisCache
 from pipeline.cache.tiers import Found
 from pipeline.cache.two_tier import TwoTierCache
@@ -32,8 +34,11 @@ __all__ = [
     "ReentrantUseError",
     "SharedTierUnavailableError",
     "TwoTierCache",
+    "UncacheableFunctionError",
     "UncacheableValueError",
     "cached",
     "invalidate_cache",
+    "key_of",
+    "pattern_for",
     "provide_default_cache",
 ]

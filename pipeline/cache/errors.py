@@ -11,6 +11,11 @@ class UncacheableValueError(CacheError, TypeError):
     """A value that JSON cannot carry. The message names where in the value it is."""
 
 
+class UncacheableFunctionError(CacheError, TypeError):
+    """A function whose calls cannot be told apart by a key, or that has not done its work when it returns. The message says what
+    to write."""
+
+
 class InvalidPatternError(CacheError, ValueError):
     """A pattern or key that cannot be one: empty, too long, not text, or with an open bracket."""
 

@@ -22,11 +22,14 @@ PAUSE_GROWTH: Final = 1.5
 
 
 class Outcome(NamedTuple):
-    """What a computation brings. `found` and `payload` are opaque here. `lasting`: whether who asks for the key a moment later
-    finds it in the shared tier, and it will do."""
+    """What a computation brings. `found`, `payload` and `codec` are opaque here. `deps`: all that it depends on, those included
+    that its own deps were computed from. `lasting`: whether who asks for the key a moment later finds it in the shared tier, and
+    it will do."""
 
     found: Any
     payload: bytes
+    codec: Any
+    deps: tuple[str, ...]
     lasting: bool = True
 
 
@@ -114,9 +117,11 @@ class SingleFlight:
                 return compute(), False
             if flight.failure is not None:
                 raise flight.failure
-            if flight.outcome is not None:
+            outcome = flight.outcome
+            # What the flight's deps were computed from nobody knew before it ended.
+            if outcome is not None and self._coherence.view.valid(flight.as_of, key, outcome.deps):
                 self._counters.add("joined")
-                return flight.outcome, True
+                return outcome, True
             # Its thread was stopped, by what concerns that thread alone.
 
     def _board(self, mine: Flight, asked_at_s: float) -> Flight | None:

@@ -63,6 +63,12 @@ class KeySpace:
         return (self._escaped_entry_prefix + pattern).encode()
 
 
+def check_text(key: object) -> None:
+    """Raises InvalidPatternError for a key that is no text. A text that cannot be a key is a miss to whoever reads it."""
+    if not isinstance(key, str):
+        raise InvalidPatternError(f"key: expected text, got {type(key).__name__}")
+
+
 def check_key(key: object) -> str:
     """`key` itself. Raises InvalidPatternError when it is not text, empty, or over 256 bytes of UTF-8."""
     if not isinstance(key, str):

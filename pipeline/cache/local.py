@@ -12,10 +12,11 @@ from pipeline.cache.codec import ANY, Codec, codec_for
 from pipeline.cache.count import Count
 from pipeline.cache.entry import AsOf
 from pipeline.cache.eviction import Eviction, Resident
-from pipeline.cache.keys import check_key
+from pipeline.cache.keys import check_key, check_text
 from pipeline.cache.locks import Lock
 from pipeline.cache.miss import MISS
 from pipeline.cache.patterns import parse
+from pipeline.cache.seconds import Duration, positive_seconds
 from pipeline.cache.stats import percent
 
 COPY: Final = object()
@@ -28,7 +29,8 @@ class Slot(Resident):
 
     `shared` is the value when it is immutable to its leaves: it is handed out as it is, to whoever asks for its `type`. Any
     other value is decoded anew for each caller, so that nothing a caller does to it reaches the next one (a third of the cost
-    of copy.deepcopy); `shared` is then `COPY`.
+    of copy.deepcopy); `shared` is then `COPY`. `payload` is needed for that, and for whoever asks for another type where the
+    value does not say all that the payload does; else it is empty: see `Codec.beside`.
     """
 
     __slots__ = ("_codec", "_payload", "as_of", "deps", "generation", "shared", "type")
@@ -37,21 +39,19 @@ class Slot(Resident):
         self, codec: Codec[Any], payload: bytes, value: object, expires_at: float, as_of: AsOf, deps: tuple[str, ...]
     ) -> None:
         super().__init__(expires_at)
-        shareable = codec.shareable(value)
         self.type = codec.type
-        self.shared = value if shareable else COPY
+        self.shared = value if codec.shareable(value) else COPY
         self._codec = codec
-        self._payload = None if shareable else payload
+        self._payload = payload
         self.as_of = as_of
         self.generation = as_of.generation
         self.deps = deps
 
     def value(self, type: Any) -> Any:
         """The value in that type, the caller's own. Raises msgspec.DecodeError when the type does not fit."""
-        payload = self._payload
         if type is self.type:
-            return self.shared if payload is None else self._codec.decode(payload)
-        return codec_for(type).decode(msgspec.json.encode(self.shared) if payload is None else payload)
+            return self.shared if self.shared is not COPY else self._codec.decode(self._payload)
+        return codec_for(type).decode(self._payload or msgspec.json.encode(self.shared))
 
 
 class LocalCache:
@@ -84,28 +84,32 @@ class LocalCache:
     # -- as a cache of its own
 
     def get(self, key: str, default: Any = MISS) -> Any:
-        """The value, or `default`."""
+        """The value, or `default`. Raises InvalidPatternError for a key that is no text."""
         now_s = self._clock()
-        slot = self.hit(key, now_s, 0)
+        try:
+            slot = self.hit(key, now_s, 0)
+        except TypeError:  # not hashable
+            slot = None
         if slot is None:
+            check_text(key)
             self.peek(key, now_s)  # one that has expired goes
             self._misses.add()
             return default
         return slot.shared if slot.shared is not COPY else slot.value(Any)
 
-    def set(self, key: str, value: object, ttl: float = 300) -> None:
-        """Keep `value` for `ttl` seconds.
+    def set(self, key: str, value: object, ttl: Duration = 300) -> None:
+        """Keep `value` for `ttl` (seconds, or a timedelta).
 
         Raises UncacheableValueError, InvalidPatternError (the key) or ValueError (ttl).
         """
         check_key(key)
-        if not ttl > 0:
-            raise ValueError(f"ttl: {ttl}; expected seconds above 0")
+        ttl_s = positive_seconds(ttl, "ttl")
         payload, carried = ANY.encode(value)
-        self.put(key, Slot(ANY, payload, carried, self._clock() + ttl, _UNJUDGED, ()))
+        self.put(key, Slot(ANY, ANY.beside(carried, payload), carried, self._clock() + ttl_s, _UNJUDGED, ()))
 
     def delete(self, key: str) -> bool:
         """Remove the entry; whether there was one."""
+        check_text(key)
         if self._lock.held:
             slot = self._remove_aside(key)
         else:

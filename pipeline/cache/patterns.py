@@ -17,6 +17,7 @@ from pipeline.cache.errors import InvalidPatternError
 
 MAX_PATTERN_BYTES: Final = 512
 _SPECIAL: Final = frozenset("*?[\\")
+_ANY_CHARACTER: Final = re.compile(".", re.DOTALL)
 _ESCAPED: Final = re.compile(r"([*?\[\]\\])")
 _NEEDS_EXPRESSION: Final = re.compile(r"[?\[\\]")
 
@@ -69,6 +70,11 @@ def _parse(text: str) -> Pattern:
         return Pattern(text, "prefix", literal)
     _expression_parts(text)  # refuse it here rather than in the process that receives it
     return Pattern(text, "glob", text)
+
+
+def leading_literal(text: str) -> str:
+    """What every match of the pattern begins with: the text before the first wildcard, unescaped."""
+    return _leading_literal(text)[0]
 
 
 def _leading_literal(text: str) -> tuple[str, str]:
@@ -143,6 +149,29 @@ def _expression_parts(text: str) -> list[str]:
             parts[-1] += re.escape(text[at])
         at += 1
     return parts
+
+
+def glob_steps(text: str) -> tuple[re.Pattern[str] | str | None, ...]:
+    """The pattern step by step: a character, an expression for one of several, None for any number of any. Raises
+    InvalidPatternError."""
+    pattern = parse(text).text
+    steps: list[re.Pattern[str] | str | None] = []
+    at = 0
+    while at < len(pattern):
+        char = pattern[at]
+        if char == "*":
+            steps.append(None)
+        elif char == "?":
+            steps.append(_ANY_CHARACTER)
+        elif char == "[":
+            members, at = _character_class(pattern, at)
+            steps.append(re.compile(members))
+        else:
+            if char == "\\" and at + 1 < len(pattern):
+                at += 1
+            steps.append(pattern[at])
+        at += 1
+    return tuple(steps)
 
 
 def _character_class(text: str, start: int) -> tuple[str, int]:

@@ -14,11 +14,12 @@ from pipeline.cache.commands import Commands, integer
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.entry import Entry, decode_entry, encode_entry
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.keys import KeySpace, check_key
+from pipeline.cache.keys import KeySpace, check_key, check_text
 from pipeline.cache.link import encode
 from pipeline.cache.miss import MISS
 from pipeline.cache.patterns import parse
 from pipeline.cache.scripts import run_script
+from pipeline.cache.seconds import Duration, positive_seconds
 from pipeline.cache.stats import megabytes
 
 logger: Final = logging.getLogger(__name__)
@@ -75,7 +76,9 @@ class RedisCache:
     # -- as a cache of its own
 
     def get(self, key: str, default: Any = MISS) -> Any:
-        """The value, or `default` when there is none or the server is away."""
+        """The value, or `default` when there is none or the server is away. Raises InvalidPatternError for a key that is no
+        text."""
+        check_text(key)
         try:
             raw, _ = self.read(key)
         except SharedTierUnavailableError:
@@ -89,16 +92,17 @@ class RedisCache:
             self.undecodable_count += 1
             return default
 
-    def set(self, key: str, value: object, ttl: float = 300) -> bool:
-        """Keep `value` for `ttl` seconds; whether the server has it.
+    def set(self, key: str, value: object, ttl: Duration = 300) -> bool:
+        """Keep `value` for `ttl` (seconds, or a timedelta); whether the server has it.
 
         Raises UncacheableValueError, InvalidPatternError (the key) or ValueError (ttl).
         """
         check_key(key)
-        if not 0 < ttl <= _MAX_TTL_S:
-            raise ValueError(f"ttl: {ttl}; expected seconds above 0 and up to {_MAX_TTL_S}")
+        ttl_s = positive_seconds(ttl, "ttl")
+        if ttl_s > _MAX_TTL_S:
+            raise ValueError(f"ttl: {ttl_s:g}; expected seconds above 0 and up to {_MAX_TTL_S}")
         payload, _ = ANY.encode(value)
-        entry = Entry(key, "", 0, (), int(self._wall_clock() * 1000), int(ttl * 1000), msgspec.Raw(payload))
+        entry = Entry(key, "", 0, (), int(self._wall_clock() * 1000), int(ttl_s * 1000), msgspec.Raw(payload))
         try:
             self.write(key, entry)
         except SharedTierUnavailableError:
@@ -107,6 +111,7 @@ class RedisCache:
 
     def delete(self, key: str) -> bool:
         """Remove the entry; whether there was one and the server could be asked."""
+        check_text(key)
         try:
             return self.unlink([self.keys.entry(key)]) == 1
         except SharedTierUnavailableError:

@@ -12,6 +12,7 @@ from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.coherence import Coherence
 from pipeline.cache.entry import AsOf, Entry
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.keys import check_text
 from pipeline.cache.local import COPY, LocalCache, Slot
 from pipeline.cache.miss import MISS, MissType
 from pipeline.cache.shared import RedisCache
@@ -59,9 +60,14 @@ class Tiers:
     # -- reading
 
     def get(self, key: str, default: Any = MISS, type: Any = Any) -> Any:
-        """The value, or `default`. `type`: Any for JSON, or a frozen struct that comes back as such."""
+        """The value, or `default`. `type`: Any for JSON, or a frozen struct that comes back as such. Raises InvalidPatternError
+        for a key that is no text."""
         # As `lookup`, with nothing called or made on the way that need not be: this is the hottest path of all.
-        slot = self._slots.get(key)
+        try:
+            slot = self._slots.get(key)
+        except TypeError:
+            check_text(key)  # what cannot be looked up in a dict is no text
+            raise
         if slot is not None and slot.type is type:
             now_s = self._clock()
             coherence = self._coherence
@@ -79,11 +85,16 @@ class Tiers:
 
     def lookup(self, key: str, *, type: Any = Any, stale_age_s: float = 0.0, now_s: float | None = None) -> Found | MissType:
         """The value and where it came from, or MISS. `stale_age_s`: one past its time to live will do, if it still is there and
-        was computed less than that ago. `now_s`: the clock's reading, of who has just read it."""
+        was computed less than that ago. `now_s`: the clock's reading, of who has just read it. Raises InvalidPatternError for a
+        key that is no text."""
         if now_s is None:
             now_s = self._clock()
         if self._coherence.leased(now_s):
-            slot = self._hit(key, now_s, self._view.generation)
+            try:
+                slot = self._hit(key, now_s, self._view.generation)
+            except TypeError:
+                check_text(key)
+                raise
             if slot is not None:
                 try:
                     return Found(slot.value(type), "l1")
@@ -93,6 +104,7 @@ class Tiers:
 
     def peek(self, key: str, *, type: Any = Any) -> Found | MissType:
         """What this process may serve without asking anybody, or MISS. Never waits; a miss is not counted."""
+        check_text(key)
         now_s = self._clock()
         if not self._coherence.leased(now_s):
             return MISS
@@ -101,6 +113,7 @@ class Tiers:
 
     def _lookup_beyond(self, key: str, codec: Codec[Any], now_s: float, stale_age_s: float) -> Found | MissType:
         """What L1 may not serve at once: because it is not there, was judged by older records, or the lease has run out."""
+        check_text(key)  # not before: L1 has no other keys
         slot = self._judged_slot(key, now_s)
         if slot is not None and self._coherence.leased(now_s):
             return self._serve(slot, codec, key)
@@ -168,8 +181,7 @@ class Tiers:
             return MISS  # another type, or a struct of another release
         if stale:
             return Found(value, "stale")  # not into L1: the next reader shall see what has come in its place
-        payload = b"" if codec.shareable(value) else bytes(entry.value)  # the slot of a shared value has no use for it
-        self._keep(key, payload, value, codec, as_of, entry.deps, remaining_s)
+        self._keep(key, codec.beside(value, entry.value), value, codec, as_of, entry.deps, remaining_s)
         return Found(value, "l2")
 
     def _read_confirming(self, l2: RedisCache, key: str) -> tuple[bytes | None, int] | None:
@@ -216,6 +228,8 @@ class Tiers:
 
     def _read_many_confirming(self, keys: Sequence[str]) -> tuple[list[bytes | None], int] | None:
         """As `_read_confirming`, of several; None also when there is nobody to ask."""
+        for key in keys:
+            check_text(key)
         if self.l2 is None:
             return None
         try:
@@ -229,6 +243,28 @@ class Tiers:
             return None
 
     # -- filling
+
+    def _with_theirs(self, deps: tuple[str, ...]) -> tuple[str, ...]:
+        """These deps, and what the entries of these were computed from: an invalidation reaches what was computed from what was
+        computed from a match. L1 has most of them, which were read a moment ago; L2 is asked for the others in one round trip."""
+        whole = dict.fromkeys(deps)
+        absent = []
+        for dep in deps:
+            slot = self._slots.get(dep)
+            if slot is None:
+                absent.append(dep)
+            else:
+                whole |= dict.fromkeys(slot.deps)
+        if absent and self.l2 is not None:
+            try:
+                raws, _ = self.l2.read_many(absent)
+            except SharedTierUnavailableError:
+                raws = []  # nor can the entry be kept there
+            for dep, raw in zip(absent, raws, strict=False):
+                entry = self.l2.decode(dep, raw)
+                if entry is not None:
+                    whole |= dict.fromkeys(entry.deps)
+        return tuple(whole)
 
     def _store(
         self,
@@ -244,7 +280,8 @@ class Tiers:
         payload, carried = codec.encode(value)
         if ttl_s <= 0:
             return carried, payload
-        if not self._keep(key, payload, carried, codec, as_of, deps, ttl_s):
+        beside = b"" if codec.shareable(carried) else payload
+        if not self._keep(key, beside, carried, codec, as_of, deps, ttl_s):
             self._counters.add("fills_discarded")
         elif self.l2 is not None:
             created_ms = int(self._wall_clock() * 1000)

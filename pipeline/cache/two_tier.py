@@ -24,6 +24,7 @@ from pipeline.cache.log import InvalidationLog, LocalInvalidationLog, RedisInval
 from pipeline.cache.miss import MISS, MissType
 from pipeline.cache.nodes import NodeRegistry
 from pipeline.cache.patterns import escape, parse
+from pipeline.cache.seconds import Duration, seconds
 from pipeline.cache.shared import NO_SERVER, RedisCache
 from pipeline.cache.stats import Counters
 from pipeline.cache.sweeper import Sweeper, Swept
@@ -107,16 +108,17 @@ class TwoTierCache(Tiers):
         key: str,
         compute: Callable[[], T],
         *,
-        ttl: float = 300,
+        ttl: Duration = 300,
         deps: Iterable[str] = (),
         type: Any = Any,
         as_of: AsOf | None = None,
         accept: Callable[[T], bool] | None = None,
-        negative_ttl: float | None = None,
+        negative_ttl: Duration | None = None,
         grace: Grace | None = None,
         single_flight: bool = True,
     ) -> T:
-        """The cached value, or what `compute` returns, kept for `ttl` seconds. An exception of `compute` is not cached."""
+        """The cached value, or what `compute` returns, kept for `ttl` (seconds, or a timedelta). An exception of `compute` is not
+        cached."""
         value: T = self.fetch(
             key,
             compute,
@@ -136,12 +138,12 @@ class TwoTierCache(Tiers):
         key: str,
         compute: Callable[[], object],
         *,
-        ttl: float = 300,
+        ttl: Duration = 300,
         deps: Iterable[str] = (),
         type: Any = Any,
         as_of: AsOf | None = None,
         accept: Callable[[Any], bool] | None = None,
-        negative_ttl: float | None = None,
+        negative_ttl: Duration | None = None,
         grace: Grace | None = None,
         single_flight: bool = True,
         least_s: float = 0.0,
@@ -161,9 +163,9 @@ class TwoTierCache(Tiers):
         served to everybody else until the new one has taken its place.
         """
         check_key(key)
-        self._check_ttl(ttl, 0.0 if grace is None else grace.s)
-        if negative_ttl is not None and negative_ttl != 0:
-            self._check_ttl(negative_ttl)
+        grace_s = 0.0 if grace is None else seconds(grace.s, "grace")
+        ttl_s = self._checked_ttl(ttl, grace_s=grace_s)
+        negative_s = None if negative_ttl is None else self._checked_ttl(negative_ttl, "negative_ttl")
         stale_age_s = 0.0 if grace is None or grace.refresh is None else grace.longest_age_s
         asked_at_s = self._clock()
         found: Found | MissType = MISS
@@ -182,27 +184,30 @@ class TwoTierCache(Tiers):
         def computed() -> Outcome:
             value = compute()
             self._counters.add("computed")
-            lifetime_s = ttl if value is not None or negative_ttl is None else negative_ttl
+            lifetime_s = ttl_s if value is not None or negative_s is None else negative_s
             lifetime_s *= 1 - self._ttl_jitter * self._rng()
-            grace_s = 0.0 if grace is None or value is None else grace.s
-            carried, payload = self._store(key, value, lifetime_s, deps, codec, known, grace_s)
+            whole = self._with_theirs(deps)
+            carried, payload = self._store(key, value, lifetime_s, whole, codec, known, 0.0 if value is None else grace_s)
             # Who waits for it must find it when he next looks, and it must do for him.
             lasting = lifetime_s > max(least_s, 2 * LONGEST_PAUSE_S) and (accept is None or accept(carried))
-            return Outcome(Found(carried, "no", self.degraded), payload, lasting)
+            return Outcome(Found(carried, "no", self.degraded), payload, codec, whole, lasting)
 
         def probe(taken: Taken | None, generation: int) -> Outcome | None:
             found = self._taken(key, taken, codec, generation, least_s)
             if found is MISS or (accept is not None and not accept(found.value)):
                 return None
-            return Outcome(found, codec.encode(found.value)[0])
+            slot = self._slots.get(key)
+            return Outcome(found, codec.encode(found.value)[0], codec, deps if slot is None else slot.deps)
 
         try:
             if single_flight:
                 outcome, joined = self._flight.run(key, deps, known, probe, computed, asked_at_s=asked_at_s)
             else:
                 outcome, joined = computed(), False
-            brought: Found | MissType = self._joined(outcome, codec, accept) if joined else outcome.found
-            return computed().found if brought is MISS else brought
+            if not joined:
+                return outcome.found
+            brought = self._joined(key, outcome, codec)
+            return brought if brought is not MISS and (accept is None or accept(brought.value)) else computed().found
         except Exception as error:
             if grace is not None and grace.forgives(error):
                 last = self.lookup(key, type=type, stale_age_s=grace.longest_age_s)
@@ -210,13 +215,14 @@ class TwoTierCache(Tiers):
                     return last
             raise
 
-    def _joined(self, outcome: Outcome, codec: Codec[Any], accept: Callable[[Any], bool] | None) -> Found | MissType:
+    def _joined(self, key: str, outcome: Outcome, codec: Codec[Any]) -> Found | MissType:
         """What another caller's computation brought, as a value of this one's own."""
+        if outcome.found.source != "no" and outcome.codec is not codec:
+            return self.lookup(key, type=codec.type)  # found, and seen as another type, which may leave out a part
         try:
-            value: Any = codec.decode(outcome.payload)
+            return Found(codec.decode(outcome.payload), "joined", self.degraded)
         except msgspec.DecodeError:
-            return MISS  # it was asked for under another type
-        return Found(value, "joined", self.degraded) if accept is None or accept(value) else MISS
+            return MISS  # it was computed as another type
 
     def _taken(self, key: str, taken: Taken | None, codec: Codec[Any], generation: int, least_s: float) -> Found | MissType:
         if least_s > 0 and (taken is None or self.l2 is None):
@@ -232,19 +238,19 @@ class TwoTierCache(Tiers):
 
     # -- changing
 
-    def set(self, key: str, value: object, ttl: float = 300, *, type: Any = Any) -> Invalidation:
-        """Keep `value` for `ttl` seconds, in place of what any process holds for the key. Of two racing sets the worst
-        outcome is a miss.
+    def set(self, key: str, value: object, ttl: Duration = 300, *, type: Any = Any) -> Invalidation:
+        """Keep `value` for `ttl` (seconds, or a timedelta), in place of what any process holds for the key. Of two racing sets
+        the worst outcome is a miss.
 
         Raises UncacheableValueError, InvalidPatternError (the key) or ValueError (ttl).
         """
         check_key(key)
-        self._check_ttl(ttl)
+        ttl_s = self._checked_ttl(ttl)
         codec = codec_for(type)
         codec.encode(value)  # refuse it before anything is invalidated
         done = self.invalidate(escape(key))
         as_of = AsOf(done.epoch, done.seq, self._view.generation) if done.durable else self._view.as_of()
-        self._store(key, value, ttl, (), codec, as_of)
+        self._store(key, value, ttl_s, (), codec, as_of)
         return done
 
     def delete(self, key: str) -> bool:
@@ -319,8 +325,12 @@ class TwoTierCache(Tiers):
         if self.l2 is not None:
             self.l2.close()
 
-    def _check_ttl(self, ttl: float, grace_s: float = 0.0) -> None:
-        if not 0 < ttl <= self._max_ttl_s:
-            raise ValueError(f"ttl: {ttl}; expected seconds above 0 and up to {self._max_ttl_s:g} (max_ttl_s)")
-        if not 0 <= grace_s <= self._max_ttl_s - ttl:
+    def _checked_ttl(self, ttl: Duration, field: str = "ttl", *, grace_s: float = 0.0) -> float:
+        """The time to live in seconds. Raises ValueError, naming the field, for what is none or is beyond `max_ttl_s`."""
+        ttl_s = ttl if type(ttl) is float or type(ttl) is int else seconds(ttl, field)
+        if not 0 < ttl_s <= self._max_ttl_s and not (ttl_s == 0 and field == "negative_ttl"):
+            shown_s = seconds(ttl_s, field)  # refuses NaN, and what has no end, in its own words
+            raise ValueError(f"{field}: {shown_s:g}; expected seconds above 0 and up to {self._max_ttl_s:g} (max_ttl_s)")
+        if not 0 <= grace_s <= self._max_ttl_s - ttl_s:
             raise ValueError(f"grace: {grace_s} s; expected 0 or more, and with the ttl up to {self._max_ttl_s:g} s (max_ttl_s)")
+        return ttl_s

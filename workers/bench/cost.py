@@ -27,8 +27,8 @@ from workers.node import build_follower
 
 FEW: Final = 1_000
 MANY: Final = 1_000_000
-PATTERN: Final = "user:x:*"
-KEY_PREFIX: Final = "user:x:"
+PATTERN: Final = "cost:x:*"
+KEY_PREFIX: Final = "cost:x:"
 TTL_S: Final = 600
 GETS_A_ROUND: Final = 1_000
 _BATCH: Final = 5_000
