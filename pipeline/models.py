@@ -163,10 +163,10 @@ class PersonaScore(msgspec.Struct, frozen=True):
 class PersonaResponse(msgspec.Struct, frozen=True):
     """The answer and where it came from.
 
-    `cached` is the wire's word for where: `l1`, `l2`, `joined`, `stale` or `no` (computed by this call); a text, so that `no`, too,
-    is true in an `if`. Write `hit` and `source`. `execution_time_ms` is this call's own, not that of the call which computed
-    the answer. `degraded` is true when the caches could not be confirmed
-    against each other, because Redis was out of reach. `model` is `prompt` when no model is configured.
+    `cached` is the wire's word for where: `l1`, `l2`, `joined`, `stale` or `no` (computed by this call); a text, so that
+    `no`, too, is true in an `if`. A program asks for `hit` and `source`. `execution_time_ms` is this call's own, not that of
+    the call which computed the answer. `degraded` is true when the caches could not be confirmed against each other, because
+    Redis was out of reach. `model` is `prompt` when no model is configured.
     """
 
     content: str

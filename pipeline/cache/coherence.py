@@ -28,7 +28,8 @@ class Invalidation(NamedTuple):
 
     `durable` is false when Redis was out of reach (or none is configured): it holds in this process and where the broadcast
     reaches, and is appended when Redis is back. `applied` and `silent`: the nodes that have said so within the time to wait, and
-    those alive that have not.
+    those alive that have not. `announced`: whether a notice to the nodes is known to be sent; else they learn of it from the
+    log, within the staleness bound.
     """
 
     patterns: tuple[str, ...]
@@ -37,10 +38,12 @@ class Invalidation(NamedTuple):
     durable: bool
     applied: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
+    announced: bool = False
 
 
-Announce = Callable[[Invalidation, str | None], None]
-"""Told of every invalidation made here, with the id to acknowledge it by if anybody waits. Must not raise."""
+Announce = Callable[[Invalidation, str | None], bool]
+"""Told of every invalidation made here, with the id to acknowledge it by if anybody waits; whether the nodes were told. Must
+not raise."""
 
 
 class Coherence:
@@ -148,12 +151,11 @@ class Coherence:
         except SharedTierUnavailableError:
             self.view.pend(patterns)
             known = self.view.as_of()
-            done = Invalidation(patterns, known.epoch, known.seq, durable=False)
-            self._tell(done, None)
-            return done
+            return self._tell(Invalidation(patterns, known.epoch, known.seq, durable=False), None)
         done = Invalidation(patterns, tail.epoch, tail.seq, durable=self._shared)
         invalidation_id = secrets.token_hex(8) if expected else None
-        self._tell(done, invalidation_id)  # before it is applied here: the caller goes on after both, the others need not wait
+        # Before it is applied here: the caller goes on after both, the others need not wait.
+        done = self._tell(done, invalidation_id)
         if not self.refresh():
             self.view.pend(patterns)  # it holds elsewhere; here too from now on, and once more when Redis is back
         if invalidation_id is None or self._registry is None:
@@ -186,6 +188,7 @@ class Coherence:
         except SharedTierUnavailableError:
             return []
 
-    def _tell(self, done: Invalidation, invalidation_id: str | None) -> None:
-        if self.announce is not None:
-            self.announce(done, invalidation_id)
+    def _tell(self, done: Invalidation, invalidation_id: str | None) -> Invalidation:
+        if self.announce is None:
+            return done
+        return done._replace(announced=self.announce(done, invalidation_id))

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigurationError
-from workers.discovery import discover_settings, find_stack
+from pipeline.settings import discover_settings
+from workers.discovery import find_stack
 from workers.stack import Stack, StackOptions
 
 
