@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.cache import Invalidation, TwoTierCache
+from pipeline.figures.tally import MISSED
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
 from pipeline.optimized import Equipment, OptimizedPipeline, Sought, build_optimized_pipeline
 from pipeline.persona_pipeline import PersonaPipeline
@@ -87,7 +88,13 @@ class PersonaClient:
             if sought.response is not None:
                 return Ticket.answered(sought.response, queue)
         send = partial(self._send, request, queue, sought)
-        return self._ticket(send(), queue, send)
+        sent = None
+        try:
+            sent = send()
+        finally:
+            if sought is not None and (sent is None or not sent.joined):
+                self.pipeline.reporter.tally.count(MISSED)
+        return self._ticket(sent, queue, send)
 
     async def aask(
         self,

@@ -23,7 +23,7 @@ from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.figures.histogram import wide_bucket_of
 from pipeline.figures.keys import FigureKeys
 from pipeline.figures.records import InvalidationRow, ProcessRow, Role, shown_patterns
-from pipeline.figures.tally import REQUESTS, STALENESS, Tally, delay_ms
+from pipeline.figures.tally import MISSED, REQUESTS, STALENESS, Tally, delay_ms
 from pipeline.settings import Settings
 
 SLOT_S: Final = 5
@@ -124,8 +124,7 @@ class Reporter:
         """This process has published an invalidation, under an id that the nodes' `applied` will bear, at this wall time."""
         by = f"{self._node} ({self._role} {os.getpid()})"
         row = InvalidationRow(invalidation, at, shown_patterns(patterns), len(patterns), by, durable)
-        with self._lock:
-            self._invalidations.append(row)
+        self._invalidations.append(row)  # one step, without a lock: a signal handler may invalidate in the middle of this
         self.tally.count("invalidations")
         self.start()
 
@@ -135,8 +134,7 @@ class Reporter:
         after_ms = delay_ms(published_at, self._wall_clock())
         if after_ms is None:
             return
-        with self._lock:
-            self._reaches.append(Reach(invalidation, self._node, after_ms))
+        self._reaches.append(Reach(invalidation, self._node, after_ms))
         self.tally.record(STALENESS, after_ms)
         self.start()
 
@@ -151,7 +149,9 @@ class Reporter:
         """Begin to report. The first record does it; a process that is to be shown before that calls it."""
         if self._connection is None or self._thread is not None:
             return
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            return  # another thread is at it, or this one is, and a signal has interrupted it
+        try:
             if self._thread is not None:
                 return
             self._wanted = True
@@ -166,6 +166,8 @@ class Reporter:
                 return
             self._thread = thread
             self.tally.awake()
+        finally:
+            self._lock.release()
         atexit.register(self.close)
 
     def _run(self, stopping: threading.Event) -> None:
@@ -236,10 +238,8 @@ class Reporter:
             del self._slots[min(self._slots)]
 
     def _next_report(self, idle_s: float) -> Report | None:
-        with self._lock:
-            invalidations, reaches = list(self._invalidations), list(self._reaches)
-            self._invalidations.clear()
-            self._reaches.clear()
+        invalidations = [self._invalidations.popleft() for _ in range(len(self._invalidations))]
+        reaches = [self._reaches.popleft() for _ in range(len(self._reaches))]
         slots, self._slots = self._slots, {}
         ever, self._ever = self._ever, Counter()
         if not (slots or ever or invalidations or reaches) and self._clock() < self._reported_at_s + idle_s:
@@ -273,7 +273,8 @@ class Reporter:
     def _row(self) -> bytes:
         requests = {series: counted.count for series, counted in self.tally.snapshot().items() if series in REQUESTS}
         entries = self._l1_entries() if self._l1_entries is not None else None
-        return msgspec.json.encode(ProcessRow(self._node, os.getpid(), self._role, self._since, requests, entries))
+        missed = self.tally.counted(MISSED)
+        return msgspec.json.encode(ProcessRow(self._node, os.getpid(), self._role, self._since, requests, entries, missed))
 
     def forget(self) -> None:
         """In a child that was just forked: all of it is the parent's, its thread is not here, and its locks may be held."""
