@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from pipeline import keys
+from pipeline.announcing import Announcing, announcer_for
 from pipeline.cache import MISS, AsOf, Found, Grace, Invalidation, LocalCache, RedisCache, TwoTierCache, provide_default_cache
 from pipeline.cache.bus import NodeBus
 from pipeline.cache.coherence import Announce
@@ -89,12 +90,13 @@ class OptimizedPipeline:
         refresh: Refresh | None = None,
         reporter: Reporter | None = None,
         recent: Recent | None = None,
+        announcing: Announcing | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`grace_s`: how long an answer is kept past its time to live. `refresh`: called with a request whose answer was served
         past its time to live, and with its key, to have it answered anew by somebody else; it must neither raise nor wait.
         `reporter`: tells the fleet what this process counts; without one it counts for itself. Closed with the pipeline.
-        `recent`: is told what is asked for, but for personal requests.
+        `recent`: is told what is asked for, but for personal requests. `announcing`: closed with the pipeline.
         """
         self.pipeline = pipeline
         self.cache = cache
@@ -102,6 +104,7 @@ class OptimizedPipeline:
         self._refresh = refresh
         self._clock = clock
         self._note = None if recent is None else recent.note
+        self._announcing = announcing
         self.reporter = Reporter() if reporter is None else reporter
         self._tally = self.reporter.tally
         self._catalog_version = pipeline.catalog.version
@@ -402,7 +405,9 @@ class OptimizedPipeline:
         }
 
     def close(self) -> None:
-        """Report what was counted and close this process's connections; a later call opens them anew."""
+        """Send what waits, report what was counted and close this process's connections; a later call opens them anew."""
+        if self._announcing is not None:
+            self._announcing.close()
         self.reporter.close()
         self.cache.close()
 
@@ -440,7 +445,12 @@ def build_cache(settings: Settings, equipment: Equipment = _BARE) -> TwoTierCach
 
 
 def build_optimized_pipeline(settings: Settings, pipeline: PersonaPipeline, equipment: Equipment = _BARE) -> OptimizedPipeline:
-    """That pipeline behind a cache as the settings describe it."""
+    """That pipeline behind a cache as the settings describe it. Without equipment to announce with, invalidations are announced
+    where the settings name a broker: see InstalledAnnouncer."""
+    announcing = None
+    if equipment.announce is None:
+        announcing = announcer_for(settings, lambda: reporter)
+        equipment = equipment._replace(announce=announcing)
     cache = build_cache(settings, equipment)
     role: Role = "worker" if equipment.node else "producer"
     reporter = build_reporter(settings, node=equipment.node, role=role, l1_entries=cache.l1.__len__)
@@ -449,7 +459,13 @@ def build_optimized_pipeline(settings: Settings, pipeline: PersonaPipeline, equi
         recent = Recent()
         reporter.tell_along(Teller(HotKeys(settings.cache_namespace), recent, keeps_requests=settings.preload_budget > 0))
     return OptimizedPipeline(
-        pipeline, cache, grace_s=settings.stale_grace_s, refresh=equipment.refresh, reporter=reporter, recent=recent
+        pipeline,
+        cache,
+        grace_s=settings.stale_grace_s,
+        refresh=equipment.refresh,
+        reporter=reporter,
+        recent=recent,
+        announcing=announcing,
     )
 
 

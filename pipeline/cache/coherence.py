@@ -32,8 +32,8 @@ class Invalidation(NamedTuple):
 
     `durable` is false when Redis was out of reach (or none is configured): it holds in this process and where the broadcast
     reaches, and is appended when Redis is back. `applied` and `silent`: the nodes that have said so within the time to wait, and
-    those alive that have not. `announced`: the broadcast was sent; without it the others follow by their lease, or by a beat of
-    their node.
+    those alive that have not. `announced`: whether a notice to the nodes is known to be sent; else they learn of it from the
+    log, within the staleness bound.
     """
 
     patterns: tuple[str, ...]
@@ -46,8 +46,8 @@ class Invalidation(NamedTuple):
 
 
 Announce = Callable[[Invalidation, str | None], bool]
-"""Told of every invalidation made here, with the id to acknowledge it by if anybody waits; whether the nodes were told. Must not
-raise."""
+"""Told of every invalidation made here, with the id to acknowledge it by if anybody waits; whether the nodes were told. Must
+not raise."""
 
 
 class Coherence:
@@ -166,14 +166,14 @@ class Coherence:
         except SharedTierUnavailableError:
             self.view.pend(patterns)
             known = self.view.as_of()
-            done = Invalidation(patterns, known.epoch, known.seq, durable=False)
-            return done._replace(announced=self._tell(done, None))
+            return self._tell(Invalidation(patterns, known.epoch, known.seq, durable=False), None)
         done = Invalidation(patterns, tail.epoch, tail.seq, durable=self._shared)
-        invalidation_id = secrets.token_hex(8) if wait_s > 0 and self._registry is not None else None
+        waits = wait_s > 0 and self._registry is not None and self.announce is not None
+        invalidation_id = secrets.token_hex(8) if waits else None
         # Before it is applied here: the caller goes on after both, the others need not wait.
-        done = done._replace(announced=self._tell(done, invalidation_id))
+        done = self._tell(done, invalidation_id)
         self._learn_own(patterns, tail, asked_at_s)
-        if invalidation_id is None or self._registry is None or not done.announced:
+        if invalidation_id is None or self._registry is None:
             return done
         applied, silent = self._registry.wait(invalidation_id, wait_s, settle_s=self.bound_s)
         return done._replace(applied=tuple(applied), silent=tuple(silent))
@@ -208,5 +208,7 @@ class Coherence:
             if self._clock() >= ends_at_s:
                 return
 
-    def _tell(self, done: Invalidation, invalidation_id: str | None) -> bool:
-        return self.announce is not None and self.announce(done, invalidation_id) is not False
+    def _tell(self, done: Invalidation, invalidation_id: str | None) -> Invalidation:
+        if self.announce is None:
+            return done
+        return done._replace(announced=self.announce(done, invalidation_id))

@@ -205,7 +205,8 @@ class TwoTierCache(Tiers):
             else:
                 outcome, joined = computed(), False
             if not joined:
-                return outcome.found
+                own: Found = outcome.found
+                return own
             brought = self._joined(key, outcome, codec)
             return brought if brought is not MISS and (accept is None or accept(brought.value)) else computed().found
         except Exception as error:

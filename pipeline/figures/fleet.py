@@ -108,6 +108,13 @@ class Process(msgspec.Struct, frozen=True):
     since: float
     requests: Requests
     l1_entries: int | None
+    missed: int = 0
+
+    @property
+    def look_ups(self) -> int:
+        """How often it looked for an answer and learnt whether there is one. Each counts where it was made: of one request a
+        program that asks has one, and the worker that gets its task another."""
+        return self.requests.answered + self.missed
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -328,7 +335,7 @@ def _nodes(rows: Iterable[bytes | None], alive: list[str]) -> tuple[Node, ...]:
     for row in (_decoded(raw, ProcessRow) for raw in rows if raw is not None):
         if row is not None:
             requests = Requests(**{series: row.requests.get(series, 0) for series in REQUESTS})
-            processes[row.node].append(Process(row.pid, row.role, row.since, requests, row.l1_entries))
+            processes[row.node].append(Process(row.pid, row.role, row.since, requests, row.l1_entries, row.missed))
     return tuple(
         Node(name, name in alive, tuple(sorted(processes[name], key=lambda process: (process.role, process.pid))))
         for name in sorted(processes)

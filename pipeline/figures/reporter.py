@@ -26,7 +26,7 @@ from pipeline.cache.scripts import Script
 from pipeline.figures.histogram import wide_bucket_of
 from pipeline.figures.keys import FigureKeys
 from pipeline.figures.records import InvalidationRow, ProcessRow, Role, shown_patterns
-from pipeline.figures.tally import REQUESTS, STALENESS, Tally, delay_ms
+from pipeline.figures.tally import MISSED, REQUESTS, STALENESS, Tally, delay_ms
 from pipeline.settings import Settings
 
 T = TypeVar("T")
@@ -129,7 +129,7 @@ class Reporter:
         """This process has published an invalidation, under an id that the nodes' `applied` will bear, at this wall time."""
         by = f"{self._node} ({self._role} {os.getpid()})"
         row = InvalidationRow(invalidation, at, shown_patterns(patterns), len(patterns), by, durable)
-        self._invalidations.append(row)
+        self._invalidations.append(row)  # one step, without a lock: a signal handler may invalidate in the middle of this
         self.tally.count("invalidations")
         self.start()
 
@@ -282,7 +282,8 @@ class Reporter:
     def _row(self) -> bytes:
         requests = {series: counted.count for series, counted in self.tally.snapshot().items() if series in REQUESTS}
         entries = self._l1_entries() if self._l1_entries is not None else None
-        return msgspec.json.encode(ProcessRow(self._node, os.getpid(), self._role, self._since, requests, entries))
+        missed = self.tally.counted(MISSED)
+        return msgspec.json.encode(ProcessRow(self._node, os.getpid(), self._role, self._since, requests, entries, missed))
 
     def forget(self) -> None:
         """In a child that was just forked: all of it is the parent's, its thread is not here, and its locks may be held."""

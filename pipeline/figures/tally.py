@@ -19,6 +19,9 @@ ANSWERED: Final = ("l1", "l2", "joined", "stale", "no")
 """Where an answer came from; `no`: from nowhere, it was computed."""
 FAILED: Final = "failed"
 REQUESTS: Final = (*ANSWERED, FAILED)
+MISSED: Final = "missed"
+"""An event: a process looked for an answer, found none and joined nobody who computes it. It queued a task, which a worker counts
+as a request."""
 STALENESS: Final = "staleness"
 QUEUE_WAIT: Final = "queue_wait"
 SERIES: Final = (*REQUESTS, STALENESS, QUEUE_WAIT)
@@ -73,6 +76,7 @@ class Tally:
         self._counts = dict.fromkeys(SERIES, 0)
         self._sums_ms = dict.fromkeys(SERIES, 0.0)
         self._fresh: Counter[str] = Counter()
+        self._counted: Counter[str] = Counter()
         self._rest_us = dict.fromkeys(SERIES, 0.0)
         self._choices = random.Random().choices  # noqa: S311 - its own, so that no program's seed is used up; it guards nothing
 
@@ -87,8 +91,10 @@ class Tally:
             self.full()
 
     def count(self, event: str, amount: int = 1) -> None:
-        """Count something rare that takes no time, under a name of its own."""
+        """Count something rare that takes no time, under a name of its own. Waits for nobody: a signal handler may do it, too."""
         self._events.append((event, amount))
+        if len(self._events) >= self.fold_at:
+            self.full()
 
     def snapshot(self) -> dict[str, Counted]:
         """All series since the process began."""
@@ -97,6 +103,14 @@ class Tally:
             if not interrupting:
                 self._fold()
             return {series: Counted(self._counts[series], self._sums_ms[series]) for series in SERIES}
+
+    def counted(self, event: str) -> int:
+        """How often it was counted since the process began."""
+        interrupting = self._lock.held
+        with self._lock:
+            if not interrupting:
+                self._fold()
+            return self._counted[event]
 
     def take(self) -> Counter[str]:
         """What came to be counted since it was last asked, as fields: `n.<series>` how many, `us.<series>` the sum of their
@@ -141,8 +155,10 @@ class Tally:
 
     def _sort(self) -> None:
         fresh = self._fresh
-        events, self._events = self._events, []
+        events = self._events[: len(self._events)]
+        del self._events[: len(events)]
         for event, amount in events:
+            self._counted[event] += amount
             fresh[f"n.{event}"] += amount
         for series, samples in self.samples.items():
             count = len(samples)

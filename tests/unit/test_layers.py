@@ -100,11 +100,12 @@ def test_only_the_wire_opens_a_connection() -> None:
 
 
 def test_only_the_workers_import_celery() -> None:
-    """And the file of Celery's settings, which Celery itself reads: kombu's queues, and nothing that would start anything."""
+    """Celery's settings are theirs, too; the file that hands them on imports nothing else."""
     importers = {module for module in PIPELINE + WORKERS if {*map(top, imported(module))} & CELERY}
     assert importers
     assert {module for module in importers if not within(module, "workers")} == set()
-    assert {top(name) for name in imported("celeryconfig")} & CELERY <= {"kombu"}
+    assert {top(name) for name in imported("workers.celery_settings")} & CELERY <= {"kombu"}
+    assert {name for name in imported("celeryconfig") if top(name) != "pipeline"} == {"workers.celery_settings.celery_settings"}
 
 
 def test_only_two_tier_knows_both_tiers_and_the_log() -> None:

@@ -133,13 +133,13 @@ def _nodes(figures: FleetFigures) -> list[RenderableType]:
 
 def _process(process: Process) -> tuple[Text, ...]:
     requests = process.requests
-    answered = requests.answered
+    looked = process.look_ups
     entries = "" if process.l1_entries is None else f"{process.l1_entries} in L1"
-    rate = f"hit rate {requests.saved / answered:.1%}" if answered else ""
+    found = f"found {requests.saved / looked:.1%} of {looked} look-ups" if looked else ""
     return (
         Text(f"  {process.role} {process.pid}"),
         Text(f"{requests.total} requests", justify="right"),
-        Text(rate),
+        Text(found),
         Text(entries, justify="right"),
     )
 

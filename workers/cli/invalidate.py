@@ -69,6 +69,7 @@ def invalidate(
             "epoch": made.epoch,
             "seq": made.seq,
             "durable": made.durable,
+            "announced": made.announced,
             "applied": list(made.applied),
             "silent": list(made.silent),
             "time_ms": time_ms,
@@ -91,4 +92,6 @@ def invalidate(
             screen.out.print(f"applied by {', '.join(made.applied)}", markup=False, soft_wrap=True)
         if made.silent:
             screen.out.print(f"no word within {wait_s:g} s from {', '.join(made.silent)}", markup=False, soft_wrap=True)
+        if not made.announced:
+            screen.out.print("no notice was sent, as the broker takes none: the nodes learn of it from the log", soft_wrap=True)
         screen.out.print(f"durable: yes · {shown_ms(time_ms)}", style="dim")

@@ -43,7 +43,7 @@ def stats(
     from contextlib import closing
 
     from pipeline.cache.connection import RedisConnection
-    from workers.discovery import discover_settings
+    from pipeline.settings import discover_settings
 
     settings = discover_settings()
     if not settings.cache_url:
