@@ -174,12 +174,9 @@ class TwoTierCache(Tiers):
                 grace.refresh()
             return found
         deps = check_deps(deps)  # not before: a hit needs none
-        if as_of is None:
-            as_of = self.as_of()
         codec = codec_for(type)
-        known = as_of
 
-        def computed() -> Outcome:
+        def computed(known: AsOf) -> Outcome:
             value = compute()
             self._counters.add("computed")
             lifetime_s = ttl if value is not None or negative_ttl is None else negative_ttl
@@ -198,11 +195,11 @@ class TwoTierCache(Tiers):
 
         try:
             if single_flight:
-                outcome, joined = self._flight.run(key, deps, known, probe, computed, asked_at_s=asked_at_s)
+                outcome, joined = self._flight.run(key, deps, as_of, probe, computed, asked_at_s=asked_at_s)
             else:
-                outcome, joined = computed(), False
+                outcome, joined = computed(self.as_of() if as_of is None else as_of), False
             brought: Found | MissType = self._joined(outcome, codec, accept) if joined else outcome.found
-            return computed().found if brought is MISS else brought
+            return computed(self.as_of() if as_of is None else as_of).found if brought is MISS else brought
         except Exception as error:
             if grace is not None and grace.forgives(error):
                 last = self.lookup(key, type=type, stale_age_s=grace.longest_age_s)
