@@ -20,13 +20,14 @@ class InvalidPatternError(CacheError, ValueError):
     """A pattern or key that cannot be one: empty, too long, not text, or with an open bracket."""
 
 
-class ReentrantUseError(CacheError, RuntimeError):
-    """A signal handler or finalizer asked for something that its own thread was in the middle of. Nothing was done."""
-
-
 class CyclicComputationError(CacheError, RuntimeError):
     """Computations of several threads wait for each other. The message names their keys, in the order in which they wait."""
 
 
 class SharedTierUnavailableError(CacheError, ConnectionError):
     """Redis did not answer in time, or refused. Stays inside the cache: a caller sees a miss, or `durable=False`."""
+
+
+class ReentrantUseError(SharedTierUnavailableError):
+    """A signal handler or finalizer asked for what its own thread was in the middle of changing. A read is a miss then; only who
+    invalidates sees this, and may have been heard by the others."""

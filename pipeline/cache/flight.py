@@ -34,6 +34,7 @@ class Outcome(NamedTuple):
 
 
 Probe = Callable[[Taken | None, int], Outcome | None]
+Compute = Callable[[AsOf], Outcome]
 
 
 class SingleFlight:
@@ -79,24 +80,29 @@ class SingleFlight:
         self,
         key: str,
         deps: tuple[str, ...],
-        as_of: AsOf,
+        as_of: AsOf | None,
         probe: Probe,
-        compute: Callable[[], Outcome],
+        compute: Compute,
         *,
         asked_at_s: float,
     ) -> tuple[Outcome, bool]:
         """The outcome, and whether another caller's computation brought it.
 
         `probe` makes an outcome of what the shared tier was found to have, given the generation from before it was read, or
-        without it of what is at hand here; None when that will not do. `compute` computes and keeps the value. `asked_at_s`: when
-        the caller asked. Another thread's computation will do if the log, read since then, says nothing against it.
+        without it of what is at hand here; None when that will not do. `compute` computes and keeps the value, given what was
+        known before: `as_of`, or what is known when it begins. `asked_at_s`: when the caller asked. Another thread's computation
+        will do if the log, read since then, says nothing against it.
         """
         while True:
             mine = Flight(key, deps, as_of)
+
+            def begin(mine: Flight = mine) -> Outcome:
+                return compute(mine.learn(self._coherence))
+
             try:
                 flight = self._board(mine, asked_at_s)
                 if flight is mine:
-                    mine.outcome, joined = self._lead(mine, probe, compute)
+                    mine.outcome, joined = self._lead(mine, probe, begin)
                     return mine.outcome, joined
             except Exception as error:
                 mine.failure = error
@@ -107,14 +113,14 @@ class SingleFlight:
                 finally:
                     self._land(mine)  # a signal may have raised in the first
             if flight is None:
-                return compute(), False
+                return begin(), False
             if interrupted():
-                return compute(), False  # its thread may be waiting for what this one was interrupted in
+                return begin(), False  # its thread may be waiting for what this one was interrupted in
             with WAITS.waiting(flight):
                 ended = flight.wait(2 * self._wait_s)
             if not ended:
                 self._counters.add("waited_out")
-                return compute(), False
+                return begin(), False
             if flight.failure is not None:
                 raise flight.failure
             outcome = flight.outcome
@@ -127,6 +133,7 @@ class SingleFlight:
     def _board(self, mine: Flight, asked_at_s: float) -> Flight | None:
         """The flight to wait for, or `mine` to lead; none for a computation that asks for its own key."""
         while True:
+            mine.learn(self._coherence)
             with self._lock:
                 flight = self._flights.setdefault(mine.key, mine)
             if flight is mine:
@@ -135,6 +142,7 @@ class SingleFlight:
                 return None
             if self._joinable(flight, mine.deps, asked_at_s):
                 return flight
+            mine.learn(self._coherence)
             with self._lock:
                 if self._flights.get(mine.key) is flight:
                     self._flights[mine.key] = mine  # the others that may not join that one wait for this
@@ -180,7 +188,7 @@ class SingleFlight:
                 self._coherence.append_pending()
                 generation = self._coherence.view.generation_of_reads
                 asked_at_s = self._clock()
-                taken = leases.take(flight.key, flight.as_of)
+                taken = leases.take(flight.key, flight.learn(self._coherence))
                 judged = self._coherence.catch_up(taken.tail, asked_at_s)
             except SharedTierUnavailableError:
                 return self._alone(probe, compute), False  # each for himself until it is back
@@ -217,7 +225,7 @@ class SingleFlight:
         """From one who is at it no longer, or knew too little: what he computes is invalid already, and who waited for it
         would have a miss. None when another was first."""
         try:
-            lease = leases.take_over(flight.key, held, flight.as_of)
+            lease = leases.take_over(flight.key, held, flight.learn(self._coherence))
         except SharedTierUnavailableError:
             return None
         if lease is not None and not held.given_back:

@@ -11,7 +11,7 @@ from pipeline.cache.bus import VERSION
 from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.coherence import Coherence
 from pipeline.cache.entry import AsOf, Entry
-from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.errors import ReentrantUseError, SharedTierUnavailableError
 from pipeline.cache.keys import check_text
 from pipeline.cache.local import COPY, LocalCache, Slot
 from pipeline.cache.miss import MISS, MissType
@@ -122,6 +122,9 @@ class Tiers:
             return MISS
         try:
             found = self._read_confirming(self.l2, key)
+        except ReentrantUseError:
+            self.l1.count(hit=False)
+            return MISS  # nothing is out of reach: what could not be confirmed is not served
         except SharedTierUnavailableError:
             self._counters.add("degraded")
             if slot is not None and not self._strict:

@@ -176,12 +176,9 @@ class TwoTierCache(Tiers):
                 grace.refresh()
             return found
         deps = check_deps(deps)  # not before: a hit needs none
-        if as_of is None:
-            as_of = self.as_of()
         codec = codec_for(type)
-        known = as_of
 
-        def computed() -> Outcome:
+        def computed(known: AsOf) -> Outcome:
             value = compute()
             self._counters.add("computed")
             lifetime_s = ttl_s if value is not None or negative_s is None else negative_s
@@ -201,14 +198,17 @@ class TwoTierCache(Tiers):
 
         try:
             if single_flight:
-                outcome, joined = self._flight.run(key, deps, known, probe, computed, asked_at_s=asked_at_s)
+                outcome, joined = self._flight.run(key, deps, as_of, probe, computed, asked_at_s=asked_at_s)
             else:
-                outcome, joined = computed(), False
+                outcome, joined = computed(self.as_of() if as_of is None else as_of), False
             if not joined:
                 own: Found = outcome.found
                 return own
             brought = self._joined(key, outcome, codec)
-            return brought if brought is not MISS and (accept is None or accept(brought.value)) else computed().found
+            if brought is not MISS and (accept is None or accept(brought.value)):
+                return brought
+            alone: Found = computed(self.as_of() if as_of is None else as_of).found
+            return alone
         except Exception as error:
             if grace is not None and grace.forgives(error):
                 last = self.lookup(key, type=type, stale_age_s=grace.longest_age_s)

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from pipeline.cache.coherence import Coherence
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import CyclicComputationError
 from pipeline.cache.locks import Lock, begins_anew_in_children
+
+_NOTHING: Final = AsOf("", 0)
 
 
 class Flight:
@@ -19,15 +22,23 @@ class Flight:
     he waits: a signal handler may do anything in the middle of it.
     """
 
-    def __init__(self, key: str, deps: tuple[str, ...], as_of: AsOf) -> None:
+    def __init__(self, key: str, deps: tuple[str, ...], as_of: AsOf | None) -> None:
+        """`as_of`: what was known before its first input was read; None: it has read none."""
         self.key = key
         self.deps = deps
-        self.as_of = as_of
+        self.as_of = _NOTHING if as_of is None else as_of
+        self._has_begun = as_of is not None
         self.thread = threading.get_ident()
         self.outcome: Any = None
         self.failure: Exception | None = None
         self.ended = False
         self._bells: list[threading.Lock] = []
+
+    def learn(self, coherence: Coherence) -> AsOf:
+        """By what it computes: until it begins, all that is known now."""
+        if not self._has_begun:
+            self.as_of = coherence.as_of()
+        return self.as_of
 
     def end(self) -> None:
         """Wake all who wait. A second time it does nothing."""
