@@ -27,7 +27,7 @@ logger: Final = logging.getLogger(__name__)
 NO_SERVER: Final = {
     "cache_type": "none",
     "available": False,
-    "refused": None,
+    "refused": "",
     "memory_used": "0.0 MB",
     "connected_clients": 0,
     "foreign": 0,
@@ -156,7 +156,7 @@ class RedisCache:
         except SharedTierUnavailableError:
             info = {}
         return stats | {
-            "refused": self.connection.refused,
+            "refused": self.connection.refused or "",
             "memory_used": megabytes(_number(info, "used_memory")),
             "connected_clients": _number(info, "connected_clients"),
             "foreign": self.foreign_count,

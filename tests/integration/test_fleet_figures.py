@@ -451,8 +451,7 @@ def test_without_a_server_it_counts_for_itself(keys: FigureKeys) -> None:
 
 FORKING = """
     import os, sys, threading
-    from pipeline.cache.commands import Commands
-from pipeline.cache.connection import RedisConnection
+    from pipeline.cache.connection import RedisConnection
     from pipeline.figures import FigureKeys, Reporter
 
     url, namespace = sys.argv[1:]
