@@ -11,15 +11,13 @@ from typing import Final, NamedTuple
 from pipeline.cache.bus import SETTLED, VERSION, NodeBus
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.log import InvalidationLog
+from pipeline.cache.log import APPENDED_AT_ONCE, InvalidationLog
 from pipeline.cache.nodes import NodeRegistry
 from pipeline.cache.tail import Tail, page_of
 from pipeline.cache.view import InvalidationView
 
 logger: Final = logging.getLogger(__name__)
 
-APPENDED_AT_ONCE: Final = 1_000
-"""Of what is pending, in one call of Redis."""
 APPENDING_S: Final = 0.1
 """So much of it whoever reads next pays for, and no more: the rest is held against L2's entries until it is appended."""
 

@@ -7,15 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 from pipeline.cache.bus import NodeBus
-from pipeline.cache.coherence import APPENDED_AT_ONCE
 from pipeline.cache.errors import InvalidPatternError, SharedTierUnavailableError
 from pipeline.cache.locks import UninterruptedLock
-from pipeline.cache.log import InvalidationLog
+from pipeline.cache.log import APPENDED_AT_ONCE, InvalidationLog
 from pipeline.cache.nodes import NodeRegistry
 from pipeline.cache.patterns import parse
 from pipeline.cache.stats import Counters
-from pipeline.cache.tail import Tail, page_of
-from pipeline.cache.view import MAX_PENDING
+from pipeline.cache.tail import MAX_RECORDS, Tail, page_of
 
 MAX_PATTERNS: Final = 10_000
 
@@ -105,7 +103,7 @@ class NodeFollower:
             # Whoever made them may be gone when Redis is back.
             with self._pending_lock:
                 self._pending |= dict.fromkeys(patterns, count)
-                if len(self._pending) > MAX_PENDING:
+                if len(self._pending) > MAX_RECORDS:
                     self._pending = {"*": count}
 
     def _append_pending(self, log: InvalidationLog) -> None:

@@ -17,9 +17,10 @@ from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.locks import UninterruptedLock
 from pipeline.cache.scripts import run_script
-from pipeline.cache.tail import Page, Tail, page_of
+from pipeline.cache.tail import MAX_RECORDS, Page, Tail, page_of
 
-MAX_RECORDS: Final = 100_000
+APPENDED_AT_ONCE: Final = 1_000
+"""Patterns that could not be appended when they were made, in one call of Redis."""
 RECORDS_A_CALL: Final = 5_000
 _MAX_CALLS: Final = 1_000
 

@@ -8,6 +8,9 @@ from typing import Final, NamedTuple, Self
 # As append.lua reads it.
 _TAIL: Final = re.compile(rb"([!-9;-~]{1,16}):([0-9]{1,15}):([0-9]{1,15})")
 
+MAX_RECORDS: Final = 100_000
+"""No log is longer, and no more is pending anywhere: beyond that everything is, which is one pattern."""
+
 
 class Tail(NamedTuple):
     """The log's head. `seq` grows by one a pattern; records up to `floor` are gone; another `epoch` is another log."""

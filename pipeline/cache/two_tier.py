@@ -201,14 +201,8 @@ class TwoTierCache(Tiers):
                 outcome, joined = self._flight.run(key, deps, as_of, probe, computed, asked_at_s=asked_at_s)
             else:
                 outcome, joined = computed(self.as_of() if as_of is None else as_of), False
-            if not joined:
-                own: Found = outcome.found
-                return own
-            brought = self._joined(key, outcome, codec)
-            if brought is not MISS and (accept is None or accept(brought.value)):
-                return brought
-            alone: Found = computed(self.as_of() if as_of is None else as_of).found
-            return alone
+            brought: Found | MissType = self._joined(key, outcome, codec, accept) if joined else outcome.found
+            return computed(self.as_of() if as_of is None else as_of).found if brought is MISS else brought
         except Exception as error:
             if grace is not None and grace.forgives(error):
                 last = self.lookup(key, type=type, stale_age_s=grace.longest_age_s)
@@ -216,14 +210,16 @@ class TwoTierCache(Tiers):
                     return last
             raise
 
-    def _joined(self, key: str, outcome: Outcome, codec: Codec[Any]) -> Found | MissType:
-        """What another caller's computation brought, as a value of this one's own."""
+    def _joined(self, key: str, outcome: Outcome, codec: Codec[Any], accept: Callable[[Any], bool] | None) -> Found | MissType:
+        """What another caller's computation brought, as a value of this one's own; MISS if that will not do."""
         if outcome.found.source != "no" and outcome.codec is not codec:
-            return self.lookup(key, type=codec.type)  # found, and seen as another type, which may leave out a part
-        try:
-            return Found(codec.decode(outcome.payload), "joined", self.degraded)
-        except msgspec.DecodeError:
-            return MISS  # it was computed as another type
+            found = self.lookup(key, type=codec.type)  # found, and seen as another type, which may leave out a part
+        else:
+            try:
+                found = Found(codec.decode(outcome.payload), "joined", self.degraded)
+            except msgspec.DecodeError:
+                return MISS  # it was computed as another type
+        return found if found is not MISS and (accept is None or accept(found.value)) else MISS
 
     def _taken(self, key: str, taken: Taken | None, codec: Codec[Any], generation: int, least_s: float) -> Found | MissType:
         if least_s > 0 and (taken is None or self.l2 is None):

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from pipeline.cache.entry import AsOf
 from pipeline.cache.locks import UninterruptedLock
 from pipeline.cache.records import Records
-from pipeline.cache.tail import Page, Tail
-
-MAX_PENDING: Final = 100_000
-"""As many as the log keeps. Beyond that everything is pending, which is one pattern."""
+from pipeline.cache.tail import MAX_RECORDS, Page, Tail
 
 
 class _Known(NamedTuple):
@@ -146,7 +143,7 @@ class InvalidationView:
     @property
     def pending(self) -> dict[str, int]:
         """The patterns that were invalidated here and could not be appended, each with the generation it began."""
-        return self.pending_first(MAX_PENDING)
+        return self.pending_first(MAX_RECORDS)
 
     def pending_first(self, count: int) -> dict[str, int]:
         """As `pending`, the oldest of them, and so many at most."""
@@ -188,7 +185,7 @@ class InvalidationView:
             for text in patterns:
                 table[text] = generation
                 records.note(text, generation)
-            if len(table) > MAX_PENDING or records.globs.excess():
+            if len(table) > MAX_RECORDS or records.globs.excess():
                 table.clear()
                 table["*"] = generation
                 records.note("*", generation)
