@@ -6,6 +6,7 @@ an empty cache instead of reading what it does not understand. The log's keys sh
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterable
 from typing import Final
 
@@ -17,12 +18,21 @@ MAX_KEY_BYTES: Final = 256
 """Half of a pattern's: with each of its characters escaped, a key is still a pattern."""
 
 
+_PLAIN: Final = frozenset(string.ascii_letters + string.digits + "_.-")
+
+
+def root_of(namespace: str) -> str:
+    """What every name of a namespace begins with. No other namespace's is the same with something behind it: whatever is no
+    letter or digit of ASCII, `_`, `.` or `-` is written as `%` and the hexadecimal of its UTF-8."""
+    return "".join(char if char in _PLAIN else "".join(f"%{byte:02X}" for byte in char.encode()) for char in namespace)
+
+
 class KeySpace:
     """The names under one namespace. Values are bytes: what redis-py sends without another encoding step."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
-        root = f"{namespace}:{ENVELOPE_VERSION}"
+        root = f"{root_of(namespace)}:{ENVELOPE_VERSION}"
         self._entry_prefix = f"{root}:e:".encode()
         self._lease_prefix = f"{root}:l:".encode()
         self._in_flight_prefix = f"{root}:t:".encode()
