@@ -160,8 +160,11 @@ class TwoTierCache(Tiers):
         served to everybody else until the new one has taken its place.
         """
         check_key(key)
-        grace_s = 0.0 if grace is None else seconds(grace.s, "grace")
-        ttl_s = self._checked_ttl(ttl, grace_s=grace_s)
+        grace_s = 0.0
+        if grace is not None:
+            kept = grace.s
+            grace_s = kept if isinstance(kept, float) else seconds(kept, "grace")
+        ttl_s = self._checked_ttl(ttl, "ttl", grace_s)
         negative_s = None if negative_ttl is None else self._checked_ttl(negative_ttl, "negative_ttl")
         stale_age_s = 0.0 if grace is None or grace.refresh is None else grace.longest_age_s
         since_s = self._clock() if self._strict else -math.inf  # with Redis out of reach, who is strict joins nobody
@@ -197,7 +200,7 @@ class TwoTierCache(Tiers):
             brought: Found = outcome[0]
             if not joined:
                 return brought
-            if brought.source != "no" and outcome[2] is not codec:  # found, and seen by another type, which may leave out a part
+            if outcome[2] is not codec:  # seen by another type, which may leave out a part, or be another thing
                 found = self.lookup(key, type=type)
                 return found if found is not MISS and (accept is None or accept(found.value)) else computed()[0]
             value: Any = codec.decode(outcome[1])  # each waiter's own
@@ -307,7 +310,7 @@ class TwoTierCache(Tiers):
         if self.l2 is not None:
             self.l2.close()
 
-    def _checked_ttl(self, ttl: Duration, field: str = "ttl", *, grace_s: float = 0.0) -> float:
+    def _checked_ttl(self, ttl: Duration, field: str = "ttl", grace_s: float = 0.0) -> float:
         """The time to live in seconds. Raises ValueError, naming the field, for what is none or is beyond `max_ttl_s`."""
         ttl_s = ttl if type(ttl) is float or type(ttl) is int else seconds(ttl, field)
         if not 0 < ttl_s <= self._max_ttl_s and not (ttl_s == 0 and field == "negative_ttl"):
