@@ -89,10 +89,9 @@ class Codec(Generic[T]):
         return self.frozen or isinstance(value, _SCALARS)
 
     def beside(self, value: T, payload: bytes | msgspec.Raw) -> bytes:
-        """What must be kept beside the value so that another type may be read of it: nothing, if a shareable value is written as
-        that payload. A payload of elsewhere may have fields that the type does not know, or lack those that have defaults."""
-        kept = bytes(payload)
-        return b"" if self.shareable(value) and self._encode(value) == kept else kept
+        """What must be kept beside a decoded value so that another type may be read of it: nothing for a text, which says it all.
+        A payload of elsewhere may have fields that the type does not know, or lack those that have defaults."""
+        return b"" if type(value) is str else bytes(payload)
 
 
 @lru_cache(maxsize=256)

@@ -105,7 +105,8 @@ class LocalCache:
         check_key(key)
         ttl_s = positive_seconds(ttl, "ttl")
         payload, carried = ANY.encode(value)
-        self.put(key, Slot(ANY, ANY.beside(carried, payload), carried, self._clock() + ttl_s, _UNJUDGED, ()))
+        beside = b"" if ANY.shareable(carried) else payload
+        self.put(key, Slot(ANY, beside, carried, self._clock() + ttl_s, _UNJUDGED, ()))
 
     def delete(self, key: str) -> bool:
         """Remove the entry; whether there was one."""

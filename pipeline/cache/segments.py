@@ -16,18 +16,20 @@ from pipeline.cache.errors import InvalidPatternError
 from pipeline.cache.keys import check_key
 from pipeline.cache.patterns import escape, parse
 
-MAX_SEGMENT_CHARS: Final = 200
+MAX_ALONE_CHARS: Final = 200
+MAX_CHARS: Final = 48
+"""Of each of several, so that five of them, and a prefix, make a key."""
 _DIGEST: Final = re.compile(r"=[0-9a-f]{32}")
 
 
 def key_of(prefix: str, *parts: str) -> str:
     """The key of these parts: `prefix:part:part`. Different parts have different keys, whatever stands in them.
 
-    A part that would take more than 200 characters stands as `=` and its digest; no other is written with a `=`. Raises
-    InvalidPatternError: for a part that is no text (7 and "7" would be one key), for a prefix with a wildcard, and for a key of
-    more than 256 bytes.
+    A part that would take more than 48 characters, or 200 where it is the only one, stands as `=` and its digest; no other is
+    written with a `=`. Raises InvalidPatternError: for a part that is no text (7 and "7" would be one key), for a prefix with a
+    wildcard, and for a key of more than 256 bytes.
     """
-    return check_key(":".join((check_prefix(prefix), *(_segment(part, number) for number, part in enumerate(parts, 1)))))
+    return check_key(_joined(prefix, parts, wild=False))
 
 
 def pattern_for(prefix: str, *parts: str | EllipsisType) -> str:
@@ -36,8 +38,7 @@ def pattern_for(prefix: str, *parts: str | EllipsisType) -> str:
     `pattern_for("advice", user, ...)` means all of that user's, and costs no more than one key. `...` before the last part is
     a glob, and may stand for several parts. Raises InvalidPatternError.
     """
-    texts = ("*" if part is ... else _segment(part, number) for number, part in enumerate(parts, 1))
-    return parse(":".join((check_prefix(prefix), *texts))).text
+    return parse(_joined(prefix, parts, wild=True)).text
 
 
 def check_prefix(prefix: object, field: str = "prefix") -> str:
@@ -57,27 +58,34 @@ def check_prefix(prefix: object, field: str = "prefix") -> str:
 
 
 def data_of(segment: str) -> str | None:
-    """The data that a segment of a key stands for; None if no data is written so. Of a digest: the segment itself."""
+    """The data that the only segment of a key stands for; None if no data is written so. Of a digest: the segment itself."""
     if _DIGEST.fullmatch(segment):
         return segment
     try:
         data = unquote(segment, errors="strict")
     except UnicodeDecodeError:
         return None
-    return data if _written(data) == segment else None
+    return data if _written(data, MAX_ALONE_CHARS) == segment else None
 
 
-def _segment(part: object, number: int) -> str:
+def _joined(prefix: object, parts: tuple[object, ...], *, wild: bool) -> str:
+    # A `...` stands for a part at least: what is written beside it is never alone, in no key that the pattern can match.
+    most = MAX_ALONE_CHARS if len(parts) == 1 else MAX_CHARS
+    texts = ("*" if part is ... and wild else _segment(part, number, most) for number, part in enumerate(parts, 1))
+    return ":".join((check_prefix(prefix), *texts))
+
+
+def _segment(part: object, number: int, most: int) -> str:
     if not isinstance(part, str):
         raise InvalidPatternError(f"part {number}: expected text, got {type(part).__name__}; write a number as text")
     try:
-        return _written(part)
+        return _written(part, most)
     except UnicodeEncodeError:
         raise InvalidPatternError(f"part {number}: is not valid Unicode") from None
 
 
-def _written(data: str) -> str:
+def _written(data: str, most: int) -> str:
     quoted = quote(data, safe="@+")
-    if len(quoted) > MAX_SEGMENT_CHARS:
+    if len(quoted) > most:
         return "=" + hashlib.blake2b(data.encode(), digest_size=16).hexdigest()
     return quoted

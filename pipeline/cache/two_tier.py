@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-import msgspec
-
 from pipeline.cache.bus import NodeBus
 from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.coherence import Announce, Coherence, Invalidation
@@ -163,8 +161,11 @@ class TwoTierCache(Tiers):
         served to everybody else until the new one has taken its place.
         """
         check_key(key)
-        grace_s = 0.0 if grace is None else seconds(grace.s, "grace")
-        ttl_s = self._checked_ttl(ttl, grace_s=grace_s)
+        grace_s = 0.0
+        if grace is not None:
+            kept = grace.s
+            grace_s = kept if isinstance(kept, float) else seconds(kept, "grace")
+        ttl_s = self._checked_ttl(ttl, "ttl", grace_s)
         negative_s = None if negative_ttl is None else self._checked_ttl(negative_ttl, "negative_ttl")
         stale_age_s = 0.0 if grace is None or grace.refresh is None else grace.longest_age_s
         asked_at_s = self._clock()
@@ -212,13 +213,10 @@ class TwoTierCache(Tiers):
 
     def _joined(self, key: str, outcome: Outcome, codec: Codec[Any], accept: Callable[[Any], bool] | None) -> Found | MissType:
         """What another caller's computation brought, as a value of this one's own; MISS if that will not do."""
-        if outcome.found.source != "no" and outcome.codec is not codec:
-            found = self.lookup(key, type=codec.type)  # found, and seen as another type, which may leave out a part
-        else:
-            try:
-                found = Found(codec.decode(outcome.payload), "joined", self.degraded)
-            except msgspec.DecodeError:
-                return MISS  # it was computed as another type
+        if outcome.codec is codec:
+            found: Found | MissType = Found(codec.decode(outcome.payload), "joined", self.degraded)
+        else:  # seen as another type, which may leave out a part, or be another thing
+            found = self.lookup(key, type=codec.type)
         return found if found is not MISS and (accept is None or accept(found.value)) else MISS
 
     def _taken(self, key: str, taken: Taken | None, codec: Codec[Any], generation: int, least_s: float) -> Found | MissType:
@@ -322,7 +320,7 @@ class TwoTierCache(Tiers):
         if self.l2 is not None:
             self.l2.close()
 
-    def _checked_ttl(self, ttl: Duration, field: str = "ttl", *, grace_s: float = 0.0) -> float:
+    def _checked_ttl(self, ttl: Duration, field: str = "ttl", grace_s: float = 0.0) -> float:
         """The time to live in seconds. Raises ValueError, naming the field, for what is none or is beyond `max_ttl_s`."""
         ttl_s = ttl if type(ttl) is float or type(ttl) is int else seconds(ttl, field)
         if not 0 < ttl_s <= self._max_ttl_s and not (ttl_s == 0 and field == "negative_ttl"):

@@ -4,9 +4,13 @@ another process sees them, whose L1 holds nothing.
 
 from __future__ import annotations
 
+import enum
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple, Protocol
 
 import pytest
 import redis
@@ -122,10 +126,37 @@ def test_a_json_value_comes_back_equal_and_of_the_same_types(cache: Cache, value
         assert repr(cache.get("k", "the default")) == repr(value)
 
 
-def test_a_tuple_comes_back_as_a_list(cache: Cache) -> None:
-    """A value is what JSON carried: no tier may keep what the other cannot."""
-    cache.set("k", {"a": (1, (2, ()))})
-    assert repr(cache.get("k")) == "{'a': [1, [2, []]]}"
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Word(enum.StrEnum):
+    YES = "yes"
+
+
+class Place(NamedTuple):
+    x: int
+
+
+LOOKALIKES: list[Any] = [
+    (1, 2),
+    Level.LOW,
+    Word.YES,
+    OrderedDict(a=1),
+    Counter("a"),
+    defaultdict(int, a=1),
+    Place(1),
+]
+
+
+@pytest.mark.parametrize("wrap", [lambda value: value, lambda value: {"a": [1, value]}], ids=["alone", "within"])
+@pytest.mark.parametrize("value", LOOKALIKES, ids=lambda value: type(value).__name__)
+def test_a_value_that_would_come_back_as_another_type_is_refused(cache: Cache, value: Any, wrap: Callable[[Any], Any]) -> None:
+    """What comes back equals what went in, to the leaves and in type: a list is no tuple, a number no member."""
+    cache.set("k", "before")
+    with pytest.raises(UncacheableValueError, match=r"^value"):
+        cache.set("k", wrap(value))
+    assert cache.get("k") == "before"
 
 
 def test_a_miss_is_neither_none_nor_any_other_value(cache: Cache) -> None:
@@ -178,11 +209,16 @@ def test_an_entry_ends_with_its_ttl(subject: Subject) -> None:
     assert cache.get("renewed") is MISS
 
 
-@pytest.mark.parametrize("ttl", [0, -1, -0.001, float("nan"), float("-inf"), float("inf")])
-def test_a_ttl_that_is_none_is_refused_and_changes_nothing(cache: Cache, ttl: float) -> None:
-    """Seconds above 0; the error names `ttl` and what was there stays."""
-    if ttl == float("inf") and isinstance(cache, LocalCache):
-        pytest.skip("memory has no end of time of its own")
+@pytest.mark.parametrize(
+    "ttl",
+    [
+        *(0, -1, -0.001, float("nan"), float("-inf"), float("inf"), True, False, "60", b"60", None, [60], 10**5000),
+        *(timedelta(0), timedelta(seconds=-1), Decimal(60), object()),
+    ],
+    ids=lambda ttl: repr(ttl)[:12] if not isinstance(ttl, int) or ttl < 10**9 else "endless",
+)
+def test_a_ttl_that_is_none_is_refused_and_changes_nothing(cache: Cache, ttl: Any) -> None:
+    """Seconds above 0, or a timedelta; the error names `ttl` and what was there stays."""
     cache.set("k", "before")
     with pytest.raises(ValueError, match="ttl"):
         cache.set("k", "after", ttl=ttl)
@@ -194,6 +230,23 @@ def test_what_cannot_be_a_key_is_refused_by_a_set(cache: Cache, key: Any) -> Non
     """One clear error of the cache's own, before anything is kept."""
     with pytest.raises(InvalidPatternError, match="key"):
         cache.set(key, 1)
+
+
+def test_a_ttl_may_be_a_timedelta(subject: Subject) -> None:
+    """Of which half a minute is 30 seconds."""
+    subject.cache.set("k", 1, ttl=timedelta(minutes=0.5))
+    subject.pass_time(29)
+    assert subject.cache.get("k") == 1
+    subject.pass_time(2)
+    assert subject.cache.get("k") is MISS
+
+
+@pytest.mark.parametrize("key", [7, None, b"k", ["k"], {}, 1.5, ("k",)], ids=repr)
+def test_a_key_that_is_no_text_is_refused_by_every_call(cache: Cache, key: Any) -> None:
+    """By a read as by a set: it is a mistake of the program, and would be a miss for ever."""
+    for call in (cache.get, cache.delete):
+        with pytest.raises(InvalidPatternError, match=r"^key: expected text"):
+            call(key)
 
 
 @pytest.mark.parametrize("key", ["", "\ud800", "k" * 2000], ids=["empty", "surrogate", "long"])
