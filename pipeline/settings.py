@@ -103,7 +103,11 @@ class Settings(BaseSettings):
     @field_validator("cache_url")
     @classmethod
     def _cache(cls, url: str) -> str:
-        return _checked_url(url, ("redis", "rediss", "unix")) if url else url
+        if url:
+            from pipeline.cache.address import check_redis_url  # where it is needed: a program without a cache does not load it
+
+            check_redis_url(url)
+        return url
 
     @field_validator("llm_url")
     @classmethod

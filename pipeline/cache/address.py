@@ -15,7 +15,7 @@ _MAX_DATABASE: Final = 2**31 - 1
 _MAX_PATH_BYTES: Final = 107
 """What the kernel takes for a socket's path."""
 _MALFORMED: Final = (
-    "malformed URL: its host or port cannot be read; a port is 1 to 65535, and a password's / ? # [ ] @ : are "
+    "malformed URL: its host or port cannot be read; a port is 0 to 65535, and a password's / ? # [ ] @ : are "
     "written as %2F %3F %23 %5B %5D %40 %3A"
 )
 _CERT_REQS: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -152,7 +152,7 @@ def _host(host: str) -> str:
 
 def _port(port: int | None) -> int:
     if port == 0:
-        _refuse(_MALFORMED)
+        _refuse("malformed URL: its port is 0, where nobody listens")
     return DEFAULT_PORT if port is None else port
 
 

@@ -46,14 +46,14 @@ class Health:
             self.ill = bool(self._codes)
             return next((code for need, (code, _) in self._codes.items() if need != _REACH), None)
 
-    def refused(self, need: str, code: str) -> None:
-        """The server, asked for that, has refused it by that code."""
+    def refused(self, need: str, code: str, of: str = "") -> None:
+        """The server, asked for that, has refused it by that code. `of`: the command, if it says more than the need."""
         with self._lock:
             known = any(code == other for other, _ in self._codes.values())
             self._codes[need] = (code, self._clock())
             self.ill = True
         if not known:
-            logger.warning("%s.tier_refused: %s (of %s)", self._purpose, code, need)
+            logger.warning("%s.tier_refused: %s (of %s)", self._purpose, code, of or need)
 
     def lost(self, cause: str) -> None:
         """The server does not answer. `cause` is the name of an error."""

@@ -28,6 +28,8 @@ class ReplyError(Exception):
         super().__init__(text)
         code = text.partition(" ")[0]
         self.code = code if code.isascii() and code.isupper() and code.isalpha() else "ERR"
+        if "ACL failure in script" in text:  # of a command in a script, for which some servers have no code
+            self.code = "NOPERM"
         self.need = need
 
 
@@ -49,7 +51,7 @@ class Link:
     __slots__ = ("_at", "_buffer", "_recv", "_send", "_socket", "refused", "timeout_s")
 
     def __init__(self, address: Address, *, timeout_s: float, connect_timeout_s: float, tls: ssl.SSLContext | None) -> None:
-        """Connects and logs in. Raises OSError, or ReplyError with the need `connect`."""
+        """Connects and logs in. Raises OSError, or ReplyError, its need AUTH or SELECT."""
         self._buffer = b""
         self._at = 0
         self.timeout_s = max(timeout_s, SHORTEST_TIMEOUT_S)
@@ -62,20 +64,19 @@ class Link:
         self._log_in(address)
 
     def _log_in(self, address: Address) -> None:
-        needed = []
+        needed = {}
         if address.username or address.password:
             login = [address.username] if address.username else []
-            needed.append(encode(b"AUTH", *(word.encode(errors="surrogateescape") for word in (*login, address.password))))
+            needed["AUTH"] = encode(b"AUTH", *(word.encode() for word in (*login, address.password)))
         if address.database:
-            needed.append(encode(b"SELECT", b"%d" % address.database))
+            needed["SELECT"] = encode(b"SELECT", b"%d" % address.database)
         name = (address.client_name or "persona-cache").encode()
-        *answers, named = self.exchange(b"".join(needed) + encode(b"CLIENT", b"SETNAME", name), len(needed) + 1)
-        for answer in answers:
+        *answers, named = self.exchange(b"".join(needed.values()) + encode(b"CLIENT", b"SETNAME", name), len(needed) + 1)
+        for need, answer in zip(needed, answers, strict=True):
             if isinstance(answer, ReplyError):
-                answer.need = "connect"
+                answer.need = need
                 raise answer
-        if isinstance(named, ReplyError) and named.code == "ERR" and "max number of clients" in str(named):
-            named.need = "connect"
+        if isinstance(named, ReplyError) and "max number of clients" in str(named):
             raise named  # any other refusal of the name is of no consequence
 
     def exchange(self, commands: bytes, count: int, block_s: float = 0.0) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from pipeline.cache.codec import ANY
-from pipeline.cache.commands import Commands, integer
+from pipeline.cache.commands import Commands
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.entry import Entry, decode_entry, encode_entry
 from pipeline.cache.errors import SharedTierUnavailableError
@@ -18,7 +18,7 @@ from pipeline.cache.keys import KeySpace, check_key, check_text
 from pipeline.cache.link import encode
 from pipeline.cache.miss import MISS
 from pipeline.cache.patterns import parse
-from pipeline.cache.scripts import run_script
+from pipeline.cache.probe import probe
 from pipeline.cache.seconds import Duration, positive_seconds
 from pipeline.cache.stats import megabytes
 
@@ -35,7 +35,6 @@ NO_SERVER: Final = {
 """What there is to say of an L2 that is not."""
 _SCAN_COUNT: Final = 1000
 _MAX_TTL_S: Final = 366 * 86_400
-_PROBE_MS: Final = 1000
 _READ: Final = ("GET", "GETEX")
 _UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -133,19 +132,10 @@ class RedisCache:
         """Whether entries can be kept and read, and nothing that was needed of late is refused. Tries it, unless a failure less
         than a second ago has answered already."""
         try:
-            self.connection.call(self._probe)
+            self.connection.call(lambda client: probe(client, self.keys))
         except SharedTierUnavailableError:
             return False
         return self.connection.refused is None
-
-    def _probe(self, client: Commands) -> None:
-        """Do once what a cache needs: keep, read, read the log's tail, run a script."""
-        with client.pipeline() as pipe:
-            pipe.set(self.keys.probe, b"1", px=_PROBE_MS)
-            pipe.get(self.keys.probe)
-            pipe.getex(self.keys.tail)
-            pipe.execute()
-        run_script(client, "probe", [self.keys.tail], [], integer)
 
     def get_stats(self) -> dict[str, Any]:
         """What the server says of itself, and by which code it refuses what is needed, if it does. `memory_used` and

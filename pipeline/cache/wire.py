@@ -118,8 +118,8 @@ class Wire:
         try:
             link = self._open()
         except ReplyError as error:
-            self._health.refused(CONNECT, error.code)
-            raise UnusableServerError(str(error), CONNECT) from None
+            self._health.refused(CONNECT, error.code, error.need)
+            raise UnusableServerError(str(error), error.need) from None
         try:
             replies = link.exchange(commands, len(needs), block_s)
         except BaseException:
@@ -128,8 +128,9 @@ class Wire:
         refusal = _elsewhere(replies) if link.refused else None
         if refusal is not None:
             link.close()
-            self._health.refused(CONNECT, refusal.code)
-            raise UnusableServerError(str(refusal), CONNECT)
+            of = next(need for reply, need in zip(replies, needs, strict=True) if _refusal(reply) is refusal)
+            self._health.refused(CONNECT, refusal.code, of)
+            raise UnusableServerError(str(refusal), of)
         idle.append(link)
         if link.refused or self._health.ill:
             self._settle(replies, needs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -14,6 +15,7 @@ from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.nodes import NodeRegistry
+from pipeline.cache.probe import probe
 from pipeline.figures.histogram import quantile_ms
 from pipeline.figures.keys import FigureKeys
 from pipeline.figures.records import InvalidationRow, ProcessRow, Role
@@ -148,7 +150,8 @@ class Ever(msgspec.Struct, frozen=True):
 
 
 class FleetFigures(msgspec.Struct, frozen=True):
-    """What the fleet does. Without `available`, Redis was out of reach and everything else is empty.
+    """What the fleet does. Without `available`, Redis was out of reach and everything else is empty. `refused`: the server's code
+    if it refuses what a cache needs, such as OOM where nothing can be kept; empty if all is well.
 
     `slots` cover the last `window_s` seconds, oldest first, without a gap; the last one is still running. `requests`, `sources`,
     `hit_rate` (answers that were not computed, of all answers, 0.0-1.0), `saved` (model calls), `invalidation_count`, `staleness`
@@ -159,6 +162,7 @@ class FleetFigures(msgspec.Struct, frozen=True):
     """
 
     available: bool
+    refused: str = ""
     at: float = 0.0
     window_s: int = 0
     slot_s: int = SLOT_S
@@ -180,15 +184,17 @@ class FleetFigures(msgspec.Struct, frozen=True):
 def read_figures(connection: RedisConnection, keys: FigureKeys, window_s: float = WINDOW_S) -> FleetFigures:
     """The figures of the last `window_s` seconds, in whole slots: 5 s to 15 minutes. Never raises because Redis is away.
 
-    Two round trips, some 10 ms of this process: several readers in one program should share an answer for a second.
+    Four round trips, some 10 ms of this process: several readers in one program should share an answer for a second.
     """
     count = min(max(math.ceil(window_s / SLOT_S), 1), SLOTS)
     try:
+        with suppress(SharedTierUnavailableError):  # what it does not take may not hinder it from being read
+            connection.call(lambda client: probe(client, KeySpace(keys.namespace)))
         first = _read_lists(connection, keys)
         raw = _read_hashes(connection, keys, first, count)
     except SharedTierUnavailableError:
-        return FleetFigures(available=False)
-    return _figures(first, raw, count)
+        return FleetFigures(available=False, refused=connection.refused or "")
+    return msgspec.structs.replace(_figures(first, raw, count), refused=connection.refused or "")
 
 
 class _Lists(NamedTuple):

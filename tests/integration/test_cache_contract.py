@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Protocol
 import pytest
 import redis
 from faults import Clock, age
+from front import TlsFront
+from servers import ValkeyServer
 
 from pipeline.cache import MISS, InvalidPatternError, LocalCache, RedisCache, TwoTierCache, UncacheableValueError
 
@@ -51,7 +53,31 @@ class Subject:
     pass_time: Callable[[float], None]
 
 
-KINDS = ("l1", "l2", "two tiers", "two tiers without a server", "two tiers from elsewhere")
+KINDS = (
+    "l1",
+    "l2",
+    "two tiers",
+    "two tiers without a server",
+    "two tiers from elsewhere",
+    "l2 over a socket's path",
+    "two tiers over a socket's path",
+    "l2 over TLS",
+    "two tiers over TLS",
+)
+
+
+@pytest.fixture(scope="module")
+def socket_url() -> Iterator[str]:
+    """unix://"""
+    with ValkeyServer(unix_socket=True, password="p@ss/w:rd") as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def tls_url(valkey: ValkeyServer) -> Iterator[str]:
+    """rediss://, to the same server as the others"""
+    with TlsFront(valkey.port) as front:
+        yield front.url
 
 
 @pytest.fixture(params=KINDS)
@@ -60,9 +86,12 @@ def subject(request: pytest.FixtureRequest, redis_url: str, namespace: str) -> I
     clock = Clock()
     tiers: list[RedisCache] = []
 
-    def l2() -> RedisCache:
-        tiers.append(RedisCache(url=redis_url, namespace=namespace, timeout_s=5.0))
+    def l2(url: str = redis_url) -> RedisCache:
+        tiers.append(RedisCache(url=url, namespace=namespace, timeout_s=5.0))
         return tiers[-1]
+
+    def over(fixture: str) -> RedisCache:
+        return l2(request.getfixturevalue(fixture))
 
     def both(shared: RedisCache | None) -> TwoTierCache:
         return TwoTierCache(LocalCache(100, clock=clock), shared, clock=clock, ttl_jitter=0.0)
@@ -73,6 +102,10 @@ def subject(request: pytest.FixtureRequest, redis_url: str, namespace: str) -> I
         "two tiers": lambda: both(l2()),
         "two tiers without a server": lambda: both(None),
         "two tiers from elsewhere": lambda: SeenFromElsewhere(both(l2()), both(l2())),
+        "l2 over a socket's path": lambda: over("socket_url"),
+        "two tiers over a socket's path": lambda: both(over("socket_url")),
+        "l2 over TLS": lambda: over("tls_url"),
+        "two tiers over TLS": lambda: both(over("tls_url")),
     }
     cache = kinds[request.param]()
 

@@ -195,7 +195,7 @@
 
     function show(answer) {
         if (answer.state !== "live") {
-            say(answer.state);
+            say(answer.state, answer.refused);
             return;
         }
         latest = answer.figures;
@@ -205,17 +205,18 @@
         showNodes(latest);
         showInvalidations(latest);
         showHot(latest);
-        say("live");
+        say("live", answer.refused);
     }
 
-    // What is wrong, if anything; what is shown beneath it is then of the past.
-    function say(state) {
+    // What is wrong, if anything; what is shown beneath it is then of the past, unless the server is read and only not written to.
+    function say(state, refused) {
         const notice = document.getElementById("fleet-notice");
         const live = state === "live";
+        const text = refused ? "The cache's server refuses (" + refused + "): answers are not kept there." : NOTICES[state];
         page.dataset.state = state;
-        notice.hidden = live;
-        if (!live && notice.textContent !== NOTICES[state]) {  // else a screen reader would say it every second
-            notice.textContent = NOTICES[state];
+        notice.hidden = !text;
+        if (text && notice.textContent !== text) {  // else a screen reader would say it every second
+            notice.textContent = text;
         }
         document.getElementById("fleet-content").classList.toggle("fleet-old", !live);
         document.getElementById("fleet-dot").className = "status-dot " + (live ? "status-dot-live" : "status-dot-error");
