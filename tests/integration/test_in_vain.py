@@ -24,7 +24,6 @@ IN_VAIN: dict[str, tuple[object, dict[str, Any]]] = {
     "it fails": (KeyError("the model is down"), {}),
     "there is nothing, which is not kept": (None, {"negative_ttl": 0}),
     "no value that can be kept": (object(), {}),
-    "kept for too short a time to be found": ("brief", {"ttl": 0.01}),
     "kept for too short a time to do": ("brief", {"ttl": 3.0, "least_s": 5.0}),
     "a value that will not do": ("bad", {"accept": lambda value: value != "bad"}),
 }
@@ -82,6 +81,15 @@ def test_who_waited_in_vain_computes_at_once(
     outcomes = {each.result(BOUND_S) for each in (begun, *waiting)}
     assert len(outcomes) == 1
     assert outcomes <= {KeyError, UncacheableValueError, value if isinstance(value, str | None) else None}
+
+
+@pytest.mark.parametrize(("ttl", "told"), [(0.01, True), (0.15, True), (60, False)])
+def test_what_ends_before_anybody_looks_was_in_vain(
+    here: TwoTierCache, client: redis.Redis, namespace: str, ttl: float, told: bool
+) -> None:
+    """Who waits looks ten times a second: what he cannot count on finding is as good as nothing, but for one."""
+    assert here.fetch("k", lambda: "brief", ttl=ttl) == Found("brief", "no")
+    assert (client.get(KeySpace(namespace).lease("k")) is not None) is told
 
 
 def test_who_comes_after_a_failure_shares_as_ever(make: MakeCache, pool: ThreadPoolExecutor) -> None:
