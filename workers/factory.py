@@ -5,13 +5,13 @@ from __future__ import annotations
 from celery import Celery
 
 from pipeline.settings import Settings
-from workers.packing import keep_numbers_from_hiredis
+from workers.redis_client import guard_redis_client
 from workers.request import RedactedTask
 
 
 def make_app(settings: Settings) -> Celery:
     """An app on `celeryconfig`, with the queue and the results of these settings. Connects on first use."""
-    keep_numbers_from_hiredis()
+    guard_redis_client()
     app = Celery("persona", task_cls=RedactedTask, set_as_current=False)
     app.config_from_object("celeryconfig")
     app.conf.update(

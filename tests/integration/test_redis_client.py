@@ -1,4 +1,4 @@
-"""A signal in the middle of a command of Celery's own connections ends that command, and not the process."""
+"""What ends a command of Celery's own connections ends that command: not the process, and not the next one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+from broken_off import broken_off_at
+from servers import ValkeyServer
+
+from workers.redis_client import guard_redis_client
+
+CLIENT = ("redis/client.py", "redis/connection.py", "redis/_parsers/hiredis.py")
 PACKING = """
     import random, signal, sys
     from redis.connection import HiredisRespSerializer
@@ -50,3 +57,22 @@ def test_a_signal_does_not_end_the_process_while_a_number_is_packed() -> None:
     )
     assert done.returncode != -signal.SIGSEGV
     assert done.stdout.strip() == "ok", done.stderr
+
+
+# The library's own pipeline, made by half, complains when it is collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_command_of_celerys_client_that_is_broken_off_leaves_no_reply_to_the_next_one(valkey: ValkeyServer) -> None:
+    """Between any two lines of the client: a signal's handler raises there. So on connections to the broker and the results."""
+    guard_redis_client()
+    with valkey.client() as client:
+        client.mset({"a": "of a", "b": "of b"})
+        for command in (lambda: client.get("a"), lambda: client.pipeline().get("a").get("a").execute()):
+            step = 0
+            while True:
+                step += 1
+                assert client.get("a") == b"of a"
+                went_on = not broken_off_at(step, command, *CLIENT)
+                assert client.get("b") == b"of b", f"after step {step}"
+                if went_on:
+                    break
+            assert step > 20
