@@ -126,6 +126,23 @@ def test_what_was_invalidated_meanwhile_is_computed_anew_by_one(make: MakeCache,
     assert new.calls == 1
 
 
+def test_a_lease_tells_what_its_owner_knew_when_he_began(
+    make: MakeCache, pool: ThreadPoolExecutor, client: redis.Redis, namespace: str
+) -> None:
+    """Not before: else who knows of an invalidation that was made in between would not wait for him."""
+    here, there = make(), make()
+    here.refresh()
+    done = there.invalidate("k")
+    slow = Slow()
+    first = pool.submit(here.fetch, "k", slow, least_s=5.0)
+    assert slow.begun.wait(BOUND_S)
+    assert held(client, KeySpace(namespace).lease("k")).seq >= done.seq
+    second = pool.submit(there.fetch, "k", lambda: pytest.fail("a second computation"))
+    until(lambda: "k" in there._flight._flights)
+    slow.go_on.set()
+    assert [each.result(BOUND_S).value for each in (first, second)] == ["computed"] * 2
+
+
 def test_a_thread_that_is_stopped_sends_nobody_off(make: MakeCache, pool: ThreadPoolExecutor) -> None:
     """A time limit or Ctrl-C says nothing of the key: one of those who wait takes over, and the others wait for him."""
     here, caches = make(), [make() for _ in range(4)]
