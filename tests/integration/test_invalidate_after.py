@@ -119,12 +119,14 @@ def test_a_future_of_a_pool_ends_after_the_invalidation(cache: TwoTierCache) -> 
     with ThreadPoolExecutor(1) as pool:
         for way in (Future.result, lambda future: wait([future])):
             go_on: Future[str] = Future()
-            saving = invalidate_cache("k", cache=cache)(functools.partial(pool.submit, go_on.result))()
-            assert isinstance(saving, Future)
-            with pytest.raises(FutureTimeoutError):
-                saving.result(0.01)
-            assert (saving.running(), saving.done(), cache.get("k")) == (True, False, "old")
-            go_on.set_result("saved")
+            try:
+                saving = invalidate_cache("k", cache=cache)(functools.partial(pool.submit, go_on.result))()
+                assert isinstance(saving, Future)
+                with pytest.raises(FutureTimeoutError):
+                    saving.result(0.01)
+                assert (saving.done(), cache.get("k")) == (False, "old")
+            finally:
+                go_on.set_result("saved")  # else the pool would wait for ever
             way(saving)
             assert cache.get("k") is MISS
             assert saving.result() == "saved"

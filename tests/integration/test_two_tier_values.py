@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -187,21 +188,27 @@ def test_a_type_never_sees_what_another_has_left_of_the_value(
 
 
 def test_who_waits_never_sees_what_the_type_of_another_has_left(
-    here: TwoTierCache, there: TwoTierCache, pool: ThreadPoolExecutor
+    here: TwoTierCache, there: TwoTierCache, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also of a value that the first one found, while the second one waited for him."""
-    holding, go_on = threading.Event(), threading.Event()
+    """Also of a value that the first one found after all, while the second one waited for him."""
+    leases = here._flight._leases
+    assert leases is not None
+    take, boarded, go_on = leases.take, threading.Event(), threading.Event()
 
-    def hold() -> None:
-        shared(here).after_read = lambda: None
-        there.get_or_compute("k", lambda: {"a": 1, "b": 2})
-        holding.set()
+    def slowly(*arguments: Any) -> Any:
+        boarded.set()
         assert go_on.wait(5)
+        return take(*arguments)
 
-    shared(here).after_read = once(hold)
+    monkeypatch.setattr(leases, "take", slowly)
     seeking = pool.submit(here.fetch, "k", lambda: One(9), type=One)
-    assert holding.wait(5)
+    assert boarded.wait(5)
     waiting = pool.submit(here.fetch, "k", lambda: {"a": 8})
+    deadline_s = time.monotonic() + 5
+    while here.get_stats()["l1"]["misses"] < 2:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.002)
+    there.get_or_compute("k", lambda: {"a": 1, "b": 2})
     go_on.set()
     assert seeking.result(5).value == One(1)
     assert waiting.result(5).value == {"a": 1, "b": 2}
