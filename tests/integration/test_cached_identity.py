@@ -23,6 +23,7 @@ from pipeline.cache import (
     UncacheableValueError,
     cached,
 )
+from pipeline.cache.arguments import digest_of
 from pipeline.cache.keys import MAX_KEY_BYTES
 from pipeline.cache.patterns import parse
 
@@ -460,15 +461,37 @@ def test_a_result_whose_work_is_not_done_is_refused_clearly(cache: TwoTierCache,
         plain()
 
 
-@pytest.mark.parametrize("levels", [80])
-def test_a_recursion_is_good_for_as_many_levels_as_is_said(cache: TwoTierCache, levels: int) -> None:
-    """Beyond, Python's own error, which blames no argument; and what is asked after it is right."""
+@pytest.mark.parametrize("tiers", [1, 2])
+def test_a_recursion_is_good_for_as_many_levels_as_is_said(cache: TwoTierCache, tiers: int) -> None:
+    """With a test's own frames below it, of the hundred."""
 
-    @cached(key_prefix="fib", cache=cache)
+    @cached(key_prefix="fib", cache=cache if tiers == 2 else TwoTierCache())
     def fib(n: int) -> int:
         return n if n < 2 else fib(n - 1) + fib(n - 2)
 
-    assert fib(levels) == 23416728348467685
+    assert fib(80) == 23416728348467685
+
+
+def test_a_recursion_that_is_too_deep_ends_by_pythons_own_error() -> None:
+    """It blames no argument; and what is asked after it is right."""
+
+    @cached(key_prefix="deep", cache=TwoTierCache())
+    def fib(n: int) -> int:
+        return n if n < 2 else fib(n - 1) + fib(n - 2)
+
     with pytest.raises(RecursionError):
         fib(5_000)
-    assert fib(levels + 1) == 37889062373143906
+    assert fib(60) == 1548008755920
+
+
+def test_an_argument_is_not_blamed_for_the_depth_of_its_caller() -> None:
+    """Wherever in the making of a key the stack ends."""
+
+    def descend() -> None:
+        try:
+            descend()
+        finally:
+            digest_of("f", {"x": [1, {"a": ()}]})
+
+    with pytest.raises(RecursionError):
+        descend()
