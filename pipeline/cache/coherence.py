@@ -161,7 +161,7 @@ class Coherence:
         if invalidation_id is None or self._registry is None:
             return done
         applied, silent = self._registry.wait(invalidation_id, expected, wait_s)
-        return done._replace(applied=tuple(applied), silent=tuple(silent))
+        return done._replace(applied=tuple(applied), silent=tuple(silent), announced=done.announced or bool(applied))
 
     def append_pending(self) -> None:
         """Append first what could not be appended when it was asked for: nothing is read from L2 before that.
