@@ -1,5 +1,5 @@
-"""One server takes another one's place, without all that the other had acknowledged: a replica that lagged, an old snapshot, a master
-that was put aside and brought back. Nothing that was invalidated is served for it, whether that was before or after."""
+"""One server takes another one's place, without all that the other had acknowledged: a replica that lagged, an old snapshot, a
+master that was put aside and brought back. Nothing that was invalidated is served for it, whether that was before or after."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def make(master: ValkeyServer) -> Iterator[Callable[[], TwoTierCache]]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_numbers_that_were_lost_are_not_given_out_again(master: ValkeyServer, make: Callable[[], TwoTierCache], way: str) -> None:
-    """Three invalidations are lost and three others take their place: a process that stood at the third takes none of them for what
-    it knows. Neither does a computation that began there, nor a process that begins later."""
+    """Three invalidations are lost and three others take their place: a process that stood at the third takes none of them for
+    what it knows. Neither does a computation that began there, nor a process that begins later."""
     here, there = make(), make()
     for number in range(5):
         there.invalidate(f"before:{number}")
@@ -147,8 +147,8 @@ def test_what_was_acknowledged_and_lost_is_honoured(
 def test_a_master_that_was_put_aside_and_brought_back_is_another_history(
     master: ValkeyServer, make: Callable[[], TwoTierCache]
 ) -> None:
-    """Its connections live on, and its log is as it was. The next to append begins anew: what was acknowledged elsewhere in between
-    nobody here can know."""
+    """Its connections live on, and its log is as it was. The next to append begins anew: what was acknowledged elsewhere in
+    between nobody here can know."""
     here, there = make(), make()
     here.get_or_compute("k", lambda: "old")
     here.refresh()
