@@ -19,7 +19,13 @@ _TUPLE: Final = 1
 
 def digest_of(name: str, arguments: dict[str, Any]) -> str:
     """Of a call's arguments. Raises UncacheableValueError naming the function, the argument and the place within it."""
-    exact = {parameter: _exact_or_refused(value, f"{name}({parameter})") for parameter, value in arguments.items()}
+    exact = {}
+    for parameter, value in arguments.items():
+        # Most arguments are one of these: nothing is called or made for them.
+        if value is None or type(value) is bool or (type(value) is str and value.isascii()):
+            exact[parameter] = value
+        else:
+            exact[parameter] = _exact_or_refused(value, f"{name}({parameter})")
     return _digest(exact)
 
 
