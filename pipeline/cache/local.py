@@ -111,7 +111,7 @@ class LocalCache:
     def delete(self, key: str) -> bool:
         """Remove the entry; whether there was one."""
         check_text(key)
-        if self._lock.held:
+        if self._lock.held():
             slot = self._remove_aside(key)
         else:
             with self._lock:
@@ -129,7 +129,7 @@ class LocalCache:
 
     def clear(self) -> int:
         """Remove everything; how many entries. Counters stay."""
-        if self._lock.held:
+        if self._lock.held():
             return len(self._drop_aside(_any))
         with self._lock:
             size = len(self.slots)
@@ -183,7 +183,7 @@ class LocalCache:
     def put(self, key: str, slot: Slot) -> None:
         """Keep the slot in place of any other of that key. If there is no room, another is evicted first."""
         slot.key = key
-        if self._lock.held:
+        if self._lock.held():
             self._put_aside(key, slot)
             return
         with self._lock:
@@ -201,7 +201,7 @@ class LocalCache:
 
     def discard(self, key: str, slot: Slot) -> None:
         """Remove this very slot, which will not do any more: one that another thread has put in its place stays."""
-        if self._lock.held:
+        if self._lock.held():
             if self.slots.get(key) is slot:
                 self._remove_aside(key)
             return
@@ -219,7 +219,7 @@ class LocalCache:
 
     def drop(self, doomed: Callable[[str, Slot], bool]) -> list[str]:
         """Remove every slot for which `doomed` is true; their keys. Walks the whole cache, holding the lock."""
-        if self._lock.held:
+        if self._lock.held():
             return self._drop_aside(doomed)
         with self._lock:
             self._begin()

@@ -38,7 +38,7 @@ class Lock:
     """`with lock:`, also by the thread that is inside already: then it goes straight in.
 
     So a critical section may be interrupted, between any two of its steps, by a whole other one of the same thread. It must bear
-    that: change what is read in one step, last of all, and only if it is still what was read; or look at `held` before it begins,
+    that: change what is read in one step, last of all, and only if it is still what was read; or ask `held` before it begins,
     and do less when it is true. It takes no other of these locks, waits for nothing and calls nothing of a caller's: then whoever
     was interrupted inside one may take any other.
     """
@@ -52,13 +52,10 @@ class Lock:
     def begin_anew(self) -> None:
         self._lock = threading.RLock()
 
-    @property
-    def held(self) -> bool:
-        """Whether this very thread is inside. No other can make that true or false."""
-        owned: bool = self._lock._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other way to ask
-        return owned
-
     if TYPE_CHECKING:
+
+        def held(self) -> bool:
+            """Whether this very thread is inside. No other can make that true or false."""
 
         def __enter__(self) -> bool: ...
 
@@ -69,6 +66,7 @@ class Lock:
     else:
         # The interpreter's own, not functions around them: in one of ours a signal could raise between the lock's being taken
         # and the `with` block that gives it back.
+        held = property(attrgetter("_lock._is_owned"))
         __enter__ = property(attrgetter("_lock.__enter__"))
         __exit__ = property(attrgetter("_lock.__exit__"))
 
@@ -82,7 +80,7 @@ class UninterruptedLock(Lock):
 
         @property
         def __enter__(self):
-            if self.held:
+            if self._lock._is_owned():  # noqa: SLF001 - as above
                 raise ReentrantUseError(
                     "a signal handler or finalizer used the cache while its own thread was inside it; let it set a flag instead"
                 )
@@ -92,7 +90,7 @@ class UninterruptedLock(Lock):
 def interrupted() -> bool:
     """Whether this thread is inside a critical section of any cache. It was interrupted there, and must not wait for another
     thread, which may be waiting for that section to end. Not for hot paths."""
-    return any(isinstance(thing, Lock) and thing.held for thing in _alive())
+    return any(isinstance(thing, Lock) and thing.held() for thing in _alive())
 
 
 def _alive() -> list[Any]:

@@ -98,7 +98,7 @@ class Tally:
 
     def snapshot(self) -> dict[str, Counted]:
         """All series since the process began."""
-        interrupting = self._lock.held  # a signal handler, in the middle of a change of its own thread
+        interrupting = self._lock.held()  # a signal handler, in the middle of a change of its own thread
         with self._lock:
             if not interrupting:
                 self._fold()
@@ -116,7 +116,7 @@ class Tally:
         """What came to be counted since it was last asked, as fields: `n.<series>` how many, `us.<series>` the sum of their
         times in microseconds, `b.<series>.<bucket>` how many in a bucket, and `max.<series>`, but not of
         requests, the longest in microseconds."""
-        if self._lock.held:
+        if self._lock.held():
             return Counter()  # as above: next time
         with self._lock:
             self._fold()
@@ -141,7 +141,7 @@ class Tally:
         if self.fold_at == 1 and self._wake is not None:
             self.awake()
             self._wake()
-        elif not self._folding and not self._lock.held:  # else somebody is at it
+        elif not self._folding and not self._lock.held():  # else somebody is at it
             with self._lock:
                 self._fold()
 
