@@ -106,7 +106,7 @@ class Tally:
 
     def counted(self, event: str) -> int:
         """How often it was counted since the process began."""
-        interrupting = self._lock.held
+        interrupting = self._lock.held()
         with self._lock:
             if not interrupting:
                 self._fold()
