@@ -20,6 +20,8 @@ from pipeline.cache.wire import BusyError, UnusableServerError, Wire
 PROBE_PATIENCE_S: Final = 0.01
 """How long a caller waits for the probe that he sends: a server that is there takes less."""
 
+_REPLICA: Final = frozenset({"READONLY", "MASTERDOWN"})
+
 T = TypeVar("T")
 
 
@@ -65,6 +67,12 @@ class RedisConnection:
     def refused(self) -> str | None:
         """The server's code for what it refuses of what is needed here; None when it refuses nothing, as far as is known."""
         return self.health.code
+
+    @property
+    def superseded(self) -> bool:
+        """Whether the server has said that it is a replica: then there is a master elsewhere, which takes invalidations that
+        cannot be heard of here. That is more than being out of reach."""
+        return self.health.code in _REPLICA
 
     def _opened(self) -> _Open:
         opened = self._open

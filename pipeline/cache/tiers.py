@@ -130,7 +130,7 @@ class Tiers:
             return MISS  # nothing is out of reach: what could not be confirmed is not served
         except SharedTierUnavailableError:
             self._counters.add("degraded")
-            if slot is not None and not self._strict:
+            if slot is not None and not self._strict and not self.l2.connection.superseded:
                 return self._serve(slot, codec, key, degraded=True)
             self.l1.count(hit=False)
             return MISS

@@ -335,7 +335,7 @@ def _use(cache: TwoTierCache) -> None:
     registry = NodeRegistry(cache.l2.connection, cache.l2.keys)
     registry.beat("n1")
     registry.acknowledge("id", "n1")
-    assert registry.wait("id", ["n1"], 1.0) == (["n1"], [])
+    assert registry.wait("id", 1.0, settle_s=0.0) == (["n1"], [])
     assert registry.alive() == ["n1"]
     assert cache.in_flight.enter("q", (), "task") is None
     assert cache.in_flight.holds("q", "task")

@@ -12,7 +12,7 @@ import redis
 from servers import ValkeyServer
 from slow import until
 
-from pipeline.cache import LocalCache, RedisCache, TwoTierCache
+from pipeline.cache import MISS, LocalCache, RedisCache, TwoTierCache
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.nodes import NodeRegistry
 
@@ -157,6 +157,24 @@ def test_a_master_that_was_put_aside_and_brought_back_is_another_history(
     assert there.invalidate("unrelated").durable
     here.l1.clear()
     assert here.get_or_compute("k", lambda: "new") == "new"
+
+
+def test_a_demoted_master_is_not_taken_for_an_outage(master: ValkeyServer) -> None:
+    """Out of reach, L1 is served within its own time. A server that says that it is a replica is proof of another one, where
+    invalidations are made that nobody here can hear of: past the lease L1 serves nothing."""
+    cache = TwoTierCache(LocalCache(), RedisCache(url=master.url, namespace=NAMESPACE, timeout_s=5.0), staleness_bound_s=0.05)
+    cache.get_or_compute("k", lambda: "old")
+    assert cache.get("k") == "old"
+    with master.client() as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", 1)
+        until(lambda: cache.lookup("k") is MISS)
+        assert "k" in cache.l1
+        assert [cache.get("k"), cache.get("k")] == [MISS, MISS]
+        assert cache.degraded
+        client.execute_command("REPLICAOF", "NO", "ONE")
+    until(lambda: cache.invalidate("other").durable)
+    assert cache.get_or_compute("k", lambda: "new") == "new"
+    cache.close()
 
 
 def test_a_server_that_goes_on_keeps_its_log(master: ValkeyServer, make: Callable[[], TwoTierCache]) -> None:
