@@ -119,6 +119,17 @@ def pending_ignored() -> None:
     _replace(InvalidationView, "pend", lambda *_: None)
 
 
+def probe() -> None:
+    import os, sys
+    renew = RedisInvalidationLog._renew
+    def counted(log, seen):
+        t = renew(log, seen)
+        if not seen:
+            open("/tmp/probe", "a").write(f"{t.seq}\n")
+        return t
+    _replace(RedisInvalidationLog, "_renew", counted)
+
+
 def _replace(owner: type, name: str, part: object) -> None:
     """Fails when there is no such part any more: then the mutant must be thought over."""
     if name not in vars(owner):
@@ -149,5 +160,6 @@ MUTANTS: Final[dict[str, Callable[[], None]]] = {
         epoch_ignored,
         floor_ignored,
         pending_ignored,
+        probe,
     )
 } | {STAGE_MUTANT: lambda: None}
