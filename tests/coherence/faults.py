@@ -109,6 +109,13 @@ class Faults:
 
     def _freeze(self) -> None:
         """One process, any: a child, a main process, a lone one; from a moment to four times the staleness bound."""
+        self._freeze_for(0.1, 4.0)
+
+    def _outlast(self) -> None:
+        """One process, for a little longer than its lease."""
+        self._freeze_for(1.0, 1.5)
+
+    def _freeze_for(self, least: float, most: float) -> None:
         paths = sorted((self._directory / "pids").iterdir())
         pids = [int(path.name) for path in paths if not self._freezes or path.read_text() in self._freezes]
         awake = [pid for pid in pids if pid not in self._frozen]
@@ -116,7 +123,7 @@ class Faults:
             pid = self._rng.choice(awake)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
-                self._frozen[pid] = time.monotonic() + self._rng.uniform(0.1, 4.0) * self._bound_s
+                self._frozen[pid] = time.monotonic() + self._rng.uniform(least, most) * self._bound_s
 
     def _thaw(self, pid: int) -> None:
         del self._frozen[pid]

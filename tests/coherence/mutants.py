@@ -120,14 +120,29 @@ def pending_ignored() -> None:
 
 
 def probe() -> None:
-    import os, sys
-    renew = RedisInvalidationLog._renew
-    def counted(log, seen):
-        t = renew(log, seen)
-        if not seen:
-            open("/tmp/probe", "a").write(f"{t.seq}\n")
-        return t
-    _replace(RedisInvalidationLog, "_renew", counted)
+    import time
+    apply = InvalidationView.apply
+    lookup = TwoTierCache.lookup
+    state = [0, 0, 0]
+    def timed(view, page, at):
+        if len(page.records) > 300:
+            lag = time.monotonic() - view.confirmed_at_s
+            state[0] = 1; state[1] = state[2] = 0
+            t = time.monotonic()
+            apply(view, page, at)
+            state[0] = 0
+            open("/tmp/probe", "a").write(f"{len(page.records)} {1e3*(time.monotonic()-t):.1f} ms asked before {1e3*(t-at):.1f} lag {1e3*lag:.0f} lookups began {state[1]} hits {state[2]}\n")
+        else:
+            apply(view, page, at)
+    def counted(cache, key, **more):
+        began = state[0]
+        state[1] += began
+        f = lookup(cache, key, **more)
+        if began and state[0] and f:
+            state[2] += 1
+        return f
+    _replace(InvalidationView, "apply", timed)
+    TwoTierCache.lookup = counted
 
 
 def _replace(owner: type, name: str, part: object) -> None:

@@ -168,7 +168,7 @@ def run_prefork(settings: ProcessSettings, source: Source) -> None:
 
 def _work(desk: Desk, settings: ProcessSettings) -> None:
     def work(number: int) -> None:
-        Worker(desk, settings.seed + number).run(settings.steps, settings.seconds)
+        Worker(desk, settings.seed + number, number).run(settings.steps, settings.seconds)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(settings.workers)]
     for thread in threads:

@@ -55,13 +55,14 @@ WEIGHTS: Final = {
 class Worker:
     """One thread's steps."""
 
-    def __init__(self, desk: Desk, seed: int) -> None:
+    def __init__(self, desk: Desk, seed: int, number: int = 0) -> None:
         """To be made in the thread that is to run it."""
         settings = desk.settings
         self._desk = desk
         self._cache = desk.cache
         self._source = desk.source
         self._loose = settings.loose
+        self._pause_s = settings.pause_s * settings.spread**number
         self._stage_mutant = settings.mutant == STAGE_MUTANT
         self._rng = random.Random(seed)
         self._seen: dict[str, str] = {}
@@ -84,7 +85,7 @@ class Worker:
             except BROKEN_OFF:
                 self._broken_off += 1
             self._steps += 1
-            time.sleep(self._rng.choice(_SLEEPS) * settings.pause_s)
+            time.sleep(self._rng.choice(_SLEEPS) * self._pause_s)
         self._interruptions.end()
         self._desk.journal.note(Ended(os.getpid(), self._steps, self._misses, self._broken_off))
         self._desk.journal.flush()

@@ -38,6 +38,7 @@ class Shape:
     far: bool = False
     loose: bool = False
     pause_s: float = 0.004
+    spread: float = 1.0
     weights: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -165,6 +166,7 @@ class Workload:
                 break_off_s=self.break_off_s,
                 chains=self.chains,
                 pause_s=shape.pause_s,
+                spread=shape.spread,
                 weights=dict(self.weights) | dict(shape.weights),
                 mutant=self.mutant,
             )
