@@ -9,7 +9,6 @@ COPY requirements/runtime.lock .
 RUN /venv/bin/pip install --quiet --require-hashes --no-deps --only-binary :all: -r runtime.lock \
  && /venv/bin/pip uninstall --quiet --yes pip
 # The sources as they are, not as a package: building one would fetch a build backend that no hash holds.
-COPY celeryconfig.py /app/
 COPY pipeline /app/pipeline
 COPY workers /app/workers
 COPY --chmod=755 <<'END' /venv/bin/persona
@@ -19,6 +18,11 @@ import sys
 from workers.cli import main
 
 sys.exit(main())
+END
+# What a package would say of itself: how a program without a worker finds the way to the nodes.
+COPY --chmod=644 <<'END' /app/persona_worker.dist-info/entry_points.txt
+[persona.announcers]
+broker = workers.broadcast:announcer_of
 END
 RUN /venv/bin/python -m compileall -q /app
 

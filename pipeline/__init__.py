@@ -1,6 +1,6 @@
 """Persona pipeline behind a coherent two-tier cache. Runs without Celery."""
 
-from pipeline.cache import MISS, LocalCache, RedisCache, TwoTierCache, cached, invalidate_cache
+from pipeline.cache import MISS, LocalCache, RedisCache, TwoTierCache, cached, invalidate_cache, key_of, pattern_for
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse, ResonanceKey
 from pipeline.optimized import OptimizedPipeline, get_optimized_pipeline
 from pipeline.persona_pipeline import PersonaPipeline, get_pipeline
@@ -20,4 +20,6 @@ __all__ = [
     "get_optimized_pipeline",
     "get_pipeline",
     "invalidate_cache",
+    "key_of",
+    "pattern_for",
 ]

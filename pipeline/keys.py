@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import hashlib
 from typing import Final
-from urllib.parse import quote
 
 import msgspec
 
-from pipeline.models import ChatContext, PersonaRequest
+from pipeline.cache.errors import InvalidPatternError
+from pipeline.cache.patterns import leading_literal, parse
+from pipeline.cache.segments import data_of, key_of, pattern_for
+from pipeline.errors import InvalidRequestError
+from pipeline.models import ChatContext, PersonaRequest, checked_user_id
 
 ROUTING_TTL_S: Final = 3600
 INFO_TTL_S: Final = 3600
@@ -25,10 +28,9 @@ TEMPLATE_TTL_S: Final = 3600
 RESPONSE_TTL_S: Final = 600
 PERSONAL_TTL_S: Final = 60
 LONGEST_TTL_S: Final = 7200
-"""How long the log remembers: the longest TTL above, and as much again for what is served past its TTL."""
+"""How long the log remembers at least: the longest TTL above, and as much again for what is served past its TTL."""
 
-MAX_QUOTED_USER_CHARS: Final = 200
-
+_USER: Final = "user:"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -44,15 +46,50 @@ def template_key(slug: str, resonance: str) -> str:
     return f"prompt:{slug}:{resonance}"
 
 
-def user_key(user_id: str) -> str:
-    """One segment, different for different ids, without a character that a pattern would read as a wildcard.
+def persona_pattern(slug: str) -> str:
+    """What there is of a persona: its info and its answers. Its templates depend on the info."""
+    return pattern_for("persona", slug, ...)
 
-    An id that would be too long for a key stands as `=` and its digest; no other is written with a `=`.
+
+def user_key(user_id: str) -> str:
+    """One segment, different for different ids, without a character that a pattern would read as a wildcard. See `key_of`."""
+    return key_of("user", user_id)
+
+
+def user_key_to_invalidate(user_id: object) -> str:
+    """The key of a user whom a request may name. Raises InvalidRequestError for any other id: nothing depends on it."""
+    return user_key(checked_user_id(user_id))
+
+
+def check_pattern(text: object) -> str:
+    """The pattern itself. Raises InvalidPatternError when it is none, and for one within `user:` that is not the key of a user.
+
+    An id is data, and stands encoded in the key: raw, it would match nobody's key, or with a `*` in it that of others.
     """
-    quoted = quote(user_id, safe="@+")
-    if len(quoted) > MAX_QUOTED_USER_CHARS:
-        quoted = "=" + hashlib.blake2b(user_id.encode(), digest_size=16).hexdigest()
-    return "user:" + quoted
+    pattern = parse(text)
+    literal = pattern.subject if pattern.kind != "glob" else leading_literal(pattern.text)
+    if not literal.startswith(_USER) or pattern.text == _USER + "*":
+        return pattern.text
+    id_as_written = literal.removeprefix(_USER)
+    if pattern.kind == "exact" and _is_of_user(id_as_written):
+        return pattern.text
+    raise InvalidPatternError(
+        f"pattern: {pattern.text!r} is no user's key, in which an id is encoded; write invalidate_user(id), or "
+        "`persona invalidate --user ID`; 'user:*' means every user"
+    )
+
+
+def _is_of_user(segment: str) -> bool:
+    user_id = data_of(segment)
+    if user_id is None:
+        return False
+    if user_id == segment and segment.startswith("="):
+        return True  # a digest
+    try:
+        checked_user_id(user_id)
+    except InvalidRequestError:
+        return False
+    return True
 
 
 def response_key(slug: str, request: PersonaRequest, made_by: str) -> str:

@@ -84,7 +84,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ChatContext(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What is known beside the input. With any of it, the answer is cached apart and for 60 s only.
 
-    `user_id` ties the answer to one user: no other user is served it, and `invalidate("user:<id>")` drops it.
+    `user_id` ties the answer to one user: no other user is served it, and `invalidate_user(id)` drops it.
     """
 
     user_id: str | None = None
@@ -163,9 +163,10 @@ class PersonaScore(msgspec.Struct, frozen=True):
 class PersonaResponse(msgspec.Struct, frozen=True):
     """The answer and where it came from.
 
-    `cached` says where: `l1`, `l2`, `joined`, `stale` or `no` (computed by this call). `execution_time_ms` is this call's
-    own, not that of the call which computed the answer. `degraded` is true when the caches could not be confirmed
-    against each other, because Redis was out of reach. `model` is `prompt` when no model is configured.
+    `cached` is the wire's word for where: `l1`, `l2`, `joined`, `stale` or `no` (computed by this call); a text, so that
+    `no`, too, is true in an `if`. A program asks for `hit` and `source`. `execution_time_ms` is this call's own, not that of
+    the call which computed the answer. `degraded` is true when the caches could not be confirmed against each other, because
+    Redis was out of reach. `model` is `prompt` when no model is configured.
     """
 
     content: str
@@ -179,6 +180,17 @@ class PersonaResponse(msgspec.Struct, frozen=True):
     cached: Source = "no"
     execution_time_ms: float = 0.0
     degraded: bool = False
+
+    @property
+    def hit(self) -> bool:
+        """Whether nothing was computed for this call: the answer was in a tier, also one past its time to live (`stale`), or
+        another caller's computation brought it (`joined`)."""
+        return self.cached != "no"
+
+    @property
+    def source(self) -> Source:
+        """Where the answer came from: `l1`, `l2`, `joined`, `stale` or `no`."""
+        return self.cached
 
     @classmethod
     def from_wire(cls, wire: object) -> Self:
@@ -212,6 +224,11 @@ def _identifier(field: str, value: object, max_chars: int) -> str:
     if not 1 <= len(value) <= max_chars or not value.isprintable() or value != value.strip():
         raise InvalidRequestError(field, f"{_quote(value)}: expected 1 to {max_chars} printable characters, no outer space")
     return value
+
+
+def checked_user_id(value: object) -> str:
+    """An id that a request's context may name. Raises InvalidRequestError naming `user_id`."""
+    return _identifier("user_id", value, MAX_USER_ID_CHARS)
 
 
 def _flag(field: str, value: object) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple
@@ -13,10 +13,12 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from pipeline import keys
+from pipeline.announcing import Announcing, announcer_for
 from pipeline.cache import MISS, AsOf, Found, Grace, Invalidation, LocalCache, RedisCache, TwoTierCache, provide_default_cache
 from pipeline.cache.bus import NodeBus
 from pipeline.cache.coherence import Announce
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.locks import Lock
 from pipeline.cache.stats import percent
 from pipeline.errors import ModelError, TransientModelError
 from pipeline.figures import Reporter, build_reporter
@@ -27,8 +29,12 @@ from pipeline.models import RESONANCES, ChatContext, PersonaRequest, PersonaResp
 from pipeline.persona_pipeline import PersonaPipeline, get_pipeline
 from pipeline.personas import PersonaInfo
 from pipeline.prompts import PromptTemplate, template_version
+from pipeline.responders import CutShort
 from pipeline.routing import Routing
 from pipeline.settings import Settings, get_settings
+from pipeline.shapes import Shapes, Unmatched
+
+logger: Final = logging.getLogger(__name__)
 
 LONGEST_WAIT_S: Final = 30.0
 """For another's answer. With a model call of its own after that, a task stays within its limit."""
@@ -42,6 +48,14 @@ Refresh = Callable[[PersonaRequest], None]
 """Has a request answered anew, by somebody else. Neither raises nor waits."""
 Renewed = Literal["computed", "joined", "fresh", "away"]
 """What came of a renewal: computed here, or by somebody else; not needed; or not begun, since Redis is out of reach."""
+
+
+class _NotKept(Exception):  # noqa: N818 - no error: a way past the cache, which keeps nothing that a computation did not return
+    """An answer that the model did not end by itself. Whoever has waited for it is given it."""
+
+    def __init__(self, response: PersonaResponse) -> None:
+        super().__init__()
+        self.response = response
 
 
 class Sought(NamedTuple):
@@ -76,12 +90,13 @@ class OptimizedPipeline:
         refresh: Refresh | None = None,
         reporter: Reporter | None = None,
         recent: Recent | None = None,
+        announcing: Announcing | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`grace_s`: how long an answer is kept past its time to live. `refresh`: called with a request whose answer was served
         past its time to live, and with its key, to have it answered anew by somebody else; it must neither raise nor wait.
         `reporter`: tells the fleet what this process counts; without one it counts for itself. Closed with the pipeline.
-        `recent`: is told what is asked for, but for personal requests.
+        `recent`: is told what is asked for, but for personal requests. `announcing`: closed with the pipeline.
         """
         self.pipeline = pipeline
         self.cache = cache
@@ -89,9 +104,11 @@ class OptimizedPipeline:
         self._refresh = refresh
         self._clock = clock
         self._note = None if recent is None else recent.note
+        self._announcing = announcing
         self.reporter = Reporter() if reporter is None else reporter
         self._tally = self.reporter.tally
         self._catalog_version = pipeline.catalog.version
+        self._shapes = Shapes(persona.slug for persona in pipeline.catalog)
         self._made_by = {
             persona.slug: _digest(self._catalog_version, template_version(persona.info), pipeline.responder.fingerprint)
             for persona in pipeline.catalog
@@ -206,16 +223,26 @@ class OptimizedPipeline:
         self, key: str, request: PersonaRequest, routing: Routing, as_of: AsOf, grace: Grace, least_s: float = 0.0
     ) -> Found:
         slug = routing.slug
-        return self.cache.fetch(
-            key,
-            lambda: self.pipeline.answer(request, routing, self._template(slug, request.resonance_key, as_of)),
-            ttl=keys.response_ttl_s(request.context),
-            deps=keys.response_deps(slug, request),
-            type=PersonaResponse,
-            as_of=as_of,
-            grace=grace,
-            least_s=least_s,
-        )
+
+        def answer() -> PersonaResponse:
+            response = self.pipeline.answer(request, routing, self._template(slug, request.resonance_key, as_of))
+            if isinstance(response.content, CutShort):
+                raise _NotKept(msgspec.structs.replace(response, content=str(response.content)))
+            return response
+
+        try:
+            return self.cache.fetch(
+                key,
+                answer,
+                ttl=keys.response_ttl_s(request.context),
+                deps=keys.response_deps(slug, request),
+                type=PersonaResponse,
+                as_of=as_of,
+                grace=grace,
+                least_s=least_s,
+            )
+        except _NotKept as ended:
+            return Found(ended.response, "no", self.cache.degraded)
 
     def _key(self, slug: str, request: PersonaRequest) -> str:
         return keys.response_key(slug, request, self._made_by[slug])
@@ -310,12 +337,52 @@ class OptimizedPipeline:
         return None if l2 is None else HotSet(l2.connection, HotKeys(l2.keys.namespace))
 
     def invalidate(self, *patterns: str, wait_s: float = 0.0) -> Invalidation:
-        """Make misses of all entries that match or depend on a match, in every process. See TwoTierCache.invalidate."""
-        return self.cache.invalidate(*patterns, wait_s=wait_s)
+        """Make misses of all entries that match or depend on a match, in every process. See TwoTierCache.invalidate.
+
+        Keys hold data encoded: where a pattern is made from data, use `invalidate_user`, `invalidate_persona` or
+        `pipeline.pattern_for`. Raises InvalidPatternError, also for a pattern within `user:` that is no user's key; one that can
+        match no key is logged.
+        """
+        checked = self._checked(patterns)
+        return self.cache.invalidate(*checked, wait_s=wait_s)
+
+    def invalidate_user(self, *user_ids: str, wait_s: float = 0.0) -> Invalidation:
+        """Forget the answers that were made for these users, whatever stands in their ids, and nobody else's.
+
+        Raises InvalidRequestError for an id that no request can name.
+        """
+        if not user_ids:
+            raise ValueError("user_ids: none given")
+        return self.cache.invalidate(*map(keys.user_key_to_invalidate, user_ids), wait_s=wait_s)
+
+    def invalidate_persona(self, *names: str, wait_s: float = 0.0) -> Invalidation:
+        """Forget these personas' infos, templates and answers. Case does not count. Raises InvalidRequestError for one that there
+        is not."""
+        if not names:
+            raise ValueError("names: none given")
+        return self.cache.invalidate(*map(self.persona_pattern, names), wait_s=wait_s)
+
+    def persona_pattern(self, name: str) -> str:
+        """The pattern of what there is of a persona, by its name as answers show it. Raises InvalidRequestError."""
+        return keys.persona_pattern(self.pipeline.catalog.get(name).slug)
+
+    def unmatched(self, pattern: str) -> Unmatched | None:
+        """That no key of the pipeline can match the pattern, and the nearest that one can; None if one can. Looks at no key."""
+        return self._shapes.unmatched(pattern)
 
     def invalidate_cache_pattern(self, pattern: str) -> int:
-        """Invalidate what matches, everywhere, and remove its bytes; how many keys went. See TwoTierCache.delete_pattern."""
-        return self.cache.delete_pattern(pattern)
+        """Invalidate what matches, everywhere, and remove its bytes; how many keys went. See `invalidate`, and
+        TwoTierCache.delete_pattern."""
+        (checked,) = self._checked((pattern,))
+        return self.cache.delete_pattern(checked)
+
+    def _checked(self, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        checked = tuple(map(keys.check_pattern, patterns))
+        for pattern in checked:
+            unmatched = self._shapes.unmatched(pattern)
+            if unmatched is not None and not unmatched.foreign:
+                logger.warning("cache.pattern_unmatched: %s", unmatched.message)
+        return checked
 
     def clear_cache(self) -> int:
         """Invalidate everything, everywhere, and remove this cache's bytes; how many keys went."""
@@ -338,7 +405,9 @@ class OptimizedPipeline:
         }
 
     def close(self) -> None:
-        """Report what was counted and close this process's connections; a later call opens them anew."""
+        """Send what waits, report what was counted and close this process's connections; a later call opens them anew."""
+        if self._announcing is not None:
+            self._announcing.close()
         self.reporter.close()
         self.cache.close()
 
@@ -367,7 +436,7 @@ def build_cache(settings: Settings, equipment: Equipment = _BARE) -> TwoTierCach
         staleness_bound_s=settings.staleness_bound_s,
         strict=settings.strict,
         l1_max_ttl_s=settings.l1_max_ttl_s,
-        max_ttl_s=keys.LONGEST_TTL_S,
+        max_ttl_s=settings.max_ttl_s,
         lease_s=settings.lease_s,
         wait_s=min(settings.llm_timeout_s, LONGEST_WAIT_S),
         bus=equipment.bus,
@@ -376,7 +445,12 @@ def build_cache(settings: Settings, equipment: Equipment = _BARE) -> TwoTierCach
 
 
 def build_optimized_pipeline(settings: Settings, pipeline: PersonaPipeline, equipment: Equipment = _BARE) -> OptimizedPipeline:
-    """That pipeline behind a cache as the settings describe it."""
+    """That pipeline behind a cache as the settings describe it. Without equipment to announce with, invalidations are announced
+    where the settings name a broker: see InstalledAnnouncer."""
+    announcing = None
+    if equipment.announce is None:
+        announcing = announcer_for(settings, lambda: reporter)
+        equipment = equipment._replace(announce=announcing)
     cache = build_cache(settings, equipment)
     role: Role = "worker" if equipment.node else "producer"
     reporter = build_reporter(settings, node=equipment.node, role=role, l1_entries=cache.l1.__len__)
@@ -385,13 +459,19 @@ def build_optimized_pipeline(settings: Settings, pipeline: PersonaPipeline, equi
         recent = Recent()
         reporter.tell_along(Teller(HotKeys(settings.cache_namespace), recent, keeps_requests=settings.preload_budget > 0))
     return OptimizedPipeline(
-        pipeline, cache, grace_s=settings.stale_grace_s, refresh=equipment.refresh, reporter=reporter, recent=recent
+        pipeline,
+        cache,
+        grace_s=settings.stale_grace_s,
+        refresh=equipment.refresh,
+        reporter=reporter,
+        recent=recent,
+        announcing=announcing,
     )
 
 
 _equipment = _BARE
 _built: tuple[int, OptimizedPipeline] | None = None
-_build_lock = threading.Lock()
+_build_lock = Lock()
 
 
 def equip(equipment: Equipment) -> None:
@@ -408,17 +488,12 @@ def get_optimized_pipeline() -> OptimizedPipeline:
         return built[1]
     with _build_lock:
         if _built is None or _built[0] != os.getpid():
-            _built = (os.getpid(), build_optimized_pipeline(get_settings(), get_pipeline(), _equipment))
+            made = (os.getpid(), build_optimized_pipeline(get_settings(), get_pipeline(), _equipment))
+            if _built is None or _built[0] != os.getpid():  # else a signal handler was here meanwhile
+                _built = made
         return _built[1]
 
 
-def _release_build_lock_in_child() -> None:
-    # The thread that held it does not exist in the child.
-    global _build_lock  # noqa: PLW0603 - one a process, owned by this module
-    _build_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_release_build_lock_in_child)
 provide_default_cache(lambda: get_optimized_pipeline().cache)
 
 

@@ -58,7 +58,8 @@ class PersonaPipeline:
         routing = self.route(request.resonance)
         template = self.template(self.info(routing.slug), request.resonance)
         response = self.answer(request, routing, template)
-        return msgspec.structs.replace(response, execution_time_ms=(self._clock() - started) * 1000)
+        execution_time_ms = (self._clock() - started) * 1000
+        return msgspec.structs.replace(response, content=str(response.content), execution_time_ms=execution_time_ms)
 
     def route(self, key: ResonanceKey) -> Routing:
         """Who answers this key."""
@@ -73,7 +74,8 @@ class PersonaPipeline:
         return build_template(info, key)
 
     def answer(self, request: PersonaRequest, routing: Routing, template: PromptTemplate) -> PersonaResponse:
-        """The responder's answer to a routed request. Its `execution_time_ms` is 0: only the caller knows the whole."""
+        """The responder's answer to a routed request. Its `execution_time_ms` is 0: only the caller knows the whole.
+        Its content may be a CutShort, which is not to be kept."""
         prompt = compose(template, request)
         return PersonaResponse(
             content=self._responder.respond(prompt),

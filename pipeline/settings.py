@@ -16,9 +16,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from pipeline.discovery import stack_environment
 from pipeline.errors import ConfigurationError
 
 PREFIX: Final = "PERSONA_"
+DEFAULT_NAMESPACE: Final = "persona"
 
 
 class Settings(BaseSettings):
@@ -32,10 +34,18 @@ class Settings(BaseSettings):
     result_ttl_s: int = Field(3600, ge=1, le=7 * 86_400, description="How long a task's result is kept for its caller.")
     # -- the cache
     cache_url: str = Field("", description="The shared tier: redis, rediss or unix. Empty: each process has its own tier only.")
-    cache_namespace: str = Field("persona", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Prefix of every key in Redis.")
+    cache_namespace: str = Field(
+        DEFAULT_NAMESPACE, pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Prefix of every key in Redis."
+    )
     cache_timeout_s: float = Field(0.25, gt=0, le=10, description="How long one call of the shared tier may take.")
     l1_max_entries: int = Field(1000, ge=1, le=10_000_000, description="How many entries a process keeps.")
     l1_max_ttl_s: float = Field(60.0, gt=0, le=3600, description="How long a process keeps an entry at most.")
+    max_ttl_s: float = Field(
+        7200.0,
+        ge=7200,
+        le=31 * 86_400,
+        description="The longest life of any entry, and how long the log of invalidations remembers. The same in all processes.",
+    )
     staleness_bound_s: float = Field(
         1.0,
         gt=0,
@@ -93,7 +103,11 @@ class Settings(BaseSettings):
     @field_validator("cache_url")
     @classmethod
     def _cache(cls, url: str) -> str:
-        return _checked_url(url, ("redis", "rediss", "unix")) if url else url
+        if url:
+            from pipeline.cache.address import check_redis_url  # where it is needed: a program without a cache does not load it
+
+            check_redis_url(url)
+        return url
 
     @field_validator("llm_url")
     @classmethod
@@ -164,10 +178,19 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     raise ConfigurationError("\n".join(problems))
 
 
+def discover_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of the environment; what it does not say comes from the stack that runs here, if one does.
+
+    Raises ConfigurationError as `load_settings` does.
+    """
+    environ = os.environ if environ is None else environ
+    return load_settings({**stack_environment(environ), **environ})
+
+
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """This process's settings, from its environment, read once."""
-    return load_settings(os.environ)
+    """This process's settings, as `discover_settings` finds them, read once."""
+    return discover_settings()
 
 
 def without_password(url: str) -> str:

@@ -1,4 +1,5 @@
-"""A change that is broken off between any two of its steps, as a signal can: a task's time limit raises out of one."""
+"""A change that is broken off, or interrupted by something else, between any two of its steps, as a signal can: a task's time
+limit raises out of one, and a handler or finalizer may do whatever it likes."""
 
 from __future__ import annotations
 
@@ -7,6 +8,12 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
+
+from pipeline.cache.locks import interrupted
+
+UNBROKEN = ("with ", "try:", "finally:")
+"""Before these no signal is delivered. Leaving a `with` is its line once more, and the lock's release comes before the next look
+for signals; `try` and `finally` do nothing by themselves."""
 
 
 class BrokenOffError(Exception):
@@ -22,8 +29,7 @@ def broken_off_at(step: int, call: Callable[[], object], *files: str) -> bool:
         file = frame.f_code.co_filename
         if not file.endswith(files):
             return None
-        # Leaving a `with` is its line once more: between there and the lock's release no signal is delivered.
-        if event == "line" and not linecache.getline(file, frame.f_lineno).lstrip().startswith("with "):
+        if event == "line" and _is_a_step(frame):
             lines += 1
             if lines == step:
                 raise BrokenOffError
@@ -38,3 +44,31 @@ def broken_off_at(step: int, call: Callable[[], object], *files: str) -> bool:
     finally:
         sys.settrace(before)
     return False
+
+
+def _is_a_step(frame: FrameType) -> bool:
+    return not linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith(UNBROKEN)
+
+
+def interrupted_at(step: int, call: Callable[[], object], interruption: Callable[[], object]) -> bool:
+    """Run `call` and have this very thread do something else in the middle: before the `step`th line that it reaches inside a
+    critical section of the cache. Whether it had so many."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        if "/pipeline/" not in frame.f_code.co_filename:
+            return None
+        if event == "line" and interrupted() and _is_a_step(frame):
+            lines += 1
+            if lines == step:
+                interruption()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return lines >= step

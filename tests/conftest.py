@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import uuid
 from collections.abc import Iterator
 
 import pytest
-from servers import ValkeyServer
+from servers import NO_STACK, ValkeyServer
+
+from pipeline.discovery import STACK_DIR
+
+os.environ[STACK_DIR] = NO_STACK
 
 # A run in the background of a script begins with these ignored, and so would every process that a test starts and stops.
 for _number in (signal.SIGINT, signal.SIGHUP):

@@ -60,6 +60,7 @@ class SteppedRedisCache(RedisCache):
         self.after_read: Callable[[], None] = nothing
         self.before_write: Callable[[], None] = nothing
         self.after_write: Callable[[], None] = nothing
+        self._raw: redis.Redis | None = None
         self.reads = 0
         self.writes = 0
 
@@ -76,8 +77,15 @@ class SteppedRedisCache(RedisCache):
         self.after_write()
 
     def raw(self) -> redis.Redis:
-        """The client itself, for a test that looks at or spoils what the server holds."""
-        return self.connection.client()
+        """A client of its own, for a test that looks at or spoils what the server holds."""
+        if self._raw is None:
+            self._raw = redis.Redis.from_url(self.url)
+        return self._raw
+
+    def close(self) -> None:
+        super().close()
+        if self._raw is not None:
+            self._raw.close()
 
 
 class SteppedLog:
@@ -88,6 +96,10 @@ class SteppedLog:
         self.before_append: Callable[[], None] = nothing
         self.after_append: Callable[[], None] = nothing
         self.after_read: Callable[[], None] = nothing
+
+    @property
+    def contacts(self) -> int:
+        return self._log.contacts
 
     def append(self, patterns: Sequence[str]) -> Tail:
         self.before_append()

@@ -25,8 +25,9 @@ from celery import Celery
 from celery.exceptions import OperationalError
 from celery.result import AsyncResult
 from endpoints import ScriptedEndpoint
-from servers import ValkeyServer
+from servers import NO_STACK, ValkeyServer
 
+from pipeline.discovery import STACK_DIR
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
 from pipeline.settings import load_settings
 from workers.client import PersonaClient
@@ -90,6 +91,7 @@ class WorkerNode:
         log_level: str = "INFO",
         environ: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
+        working_directory: Path = ROOT,
     ) -> None:
         """`environ` wins over the URLs; `arguments` go to the worker's command line."""
         self.name = f"{name}@{socket.gethostname()}"
@@ -100,6 +102,7 @@ class WorkerNode:
         self._command = [sys.executable, "-m", "celery", "-A", "workers", "worker"]
         self._command += [f"--pool={pool}", f"--concurrency={concurrency}", f"--hostname={self.name}"]
         self._command += ["--without-gossip", "--without-mingle", f"--loglevel={log_level}", *arguments]
+        self._working_directory = working_directory
         self._process: ChildProcess | None = None
 
     @property
@@ -135,8 +138,8 @@ class WorkerNode:
         self._process = ChildProcess(
             self._command,
             log=self.directory / "log",
-            environ={**_own_environ(), **self.environ},
-            directory=ROOT,  # the tree under test, whichever is installed
+            environ={**_own_environ(), "PYTHONPATH": str(ROOT), **self.environ},  # the tree under test, whichever is installed
+            directory=self._working_directory,
         )
         if wait:
             self.wait_ready(seen)
@@ -349,7 +352,8 @@ def persona_environ(*, broker_url: str, result_url: str = "", cache_url: str = "
 
 
 def _own_environ() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    return {**kept, STACK_DIR: NO_STACK}
 
 
 def _pings(app: Celery, name: str) -> bool:

@@ -18,6 +18,8 @@ from workers.stack.processes import ChildProcess
 from workers.stack.valkey_server import HOST, answers, server_command, server_config, server_url
 
 START_TIMEOUT_S = 10.0
+NO_STACK = "/no/stack/of/the/tests"
+"""What PERSONA_STACK_DIR says where a test is not to find the stack that somebody runs beside the sources."""
 
 
 def free_port() -> int:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from pipeline.settings import get_settings
 from workers.dashboard import serve_ours
-from workers.factory import make_app
+from workers.factory import make_app, not_obeyed
 from workers.logs import write_json
 
 settings = get_settings()
+for _name in not_obeyed(settings):
+    logging.getLogger(__name__).warning("%s (also -b, --result-backend) is not used: PERSONA_ variables name the servers", _name)
 app = make_app(settings)
 app.conf.imports = ("workers.tasks", "workers.processes", "workers.node", "workers.poison")
 app.conf.worker_consumer = "workers.poison:GuardedConsumer"

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 from celery import Celery
 from celery.utils import uuid
-from kombu import Exchange, Queue
+from kombu import Exchange, Producer, Queue
 from kombu.common import Broadcast
-from kombu.exceptions import OperationalError
 
 from pipeline.cache import Invalidation
 from pipeline.figures import Reporter
+from pipeline.settings import DEFAULT_NAMESPACE, Settings
+from workers.factory import make_app
+from workers.outbox import Outbox
 
 TASK: Final = "cache.invalidate"
 ROUTING_KEY: Final = "all"
-EXCHANGE: Final = Exchange("cache.invalidate", type="fanout", durable=False, auto_delete=False)
 EXPIRES_S: Final = 60
+WAIT_S: Final = 0.25
+"""How long an invalidation waits until its notice is sent: it is a hint, which the log does not need."""
 
-logger: Final = logging.getLogger(__name__)
+
+def exchange_of(namespace: str) -> Exchange:
+    """What the fleet of that cache namespace is told by: others on the same broker have theirs. That of the default namespace
+    has the name that it has always had."""
+    name = TASK if namespace == DEFAULT_NAMESPACE else f"{TASK}.{namespace}"
+    return Exchange(name, type="fanout", durable=False, auto_delete=False)
 
 
-def queue_of_node() -> Queue:
+def queue_of_node(namespace: str) -> Queue:
     """A node's own queue on the exchange. Not acknowledged: a message that is given back has nobody to go to (on Redis it
     would stay in a list for ever), and a lost one is healed by the log."""
-    return Broadcast(name=EXCHANGE.name, exchange=EXCHANGE, routing_key=ROUTING_KEY, no_ack=True, durable=False, auto_delete=True)
+    exchange = exchange_of(namespace)
+    return Broadcast(name=exchange.name, exchange=exchange, routing_key=ROUTING_KEY, no_ack=True, durable=False, auto_delete=True)
 
 
 class Announced(NamedTuple):
@@ -39,39 +48,64 @@ class Announced(NamedTuple):
 
 
 class Announcer:
-    """Tells every node of an invalidation. At most once, and never an error: what it loses, the log heals within the
-    staleness bound."""
+    """Tells every node of an invalidation, in the order in which they were made. At most once, never an error, and no caller
+    waits for more than WAIT_S: what it loses, the log heals within the staleness bound."""
 
-    def __init__(self, app: Celery, note: Callable[[Announced], None] | None = None) -> None:
+    def __init__(self, app: Celery, settings: Settings, outbox: Outbox, note: Callable[[Announced], None] | None = None) -> None:
         """`note` is told of each broadcast, also of one that was lost. It must not raise."""
         self._app = app
+        self._exchange = exchange_of(settings.cache_namespace)
+        self._bound_s = settings.staleness_bound_s
+        self._outbox = outbox
         self._note = note
 
-    def __call__(self, invalidation: Invalidation, invalidation_id: str | None) -> None:
-        epoch, seq = (invalidation.epoch, invalidation.seq) if invalidation.durable else ("", 0)
+    def __call__(self, invalidation: Invalidation, invalidation_id: str | None) -> bool:
+        """Whether the notice is known to be sent. One that is not may still go out, as long as it tells the nodes something."""
         announced = Announced(uuid(), time.time(), invalidation)
-        try:
-            # On Redis a fanout needs all four: with the exchange's name alone the message is published as a direct one, to a
-            # list that nobody reads; with another routing key than the queue's, to a channel that nobody listens to.
-            self._app.send_task(
-                TASK,
-                args=[epoch, seq, list(invalidation.patterns)],
-                # A node of an older release takes the first that it knows and leaves the other.
-                kwargs={"published_at": announced.at} | ({"invalidation_id": invalidation_id} if invalidation_id else {}),
-                task_id=announced.message_id,
-                exchange=EXCHANGE.name,
-                exchange_type=EXCHANGE.type,
-                routing_key=ROUTING_KEY,
-                declare=[EXCHANGE],
-                delivery_mode="transient",
-                ignore_result=True,
-                expires=EXPIRES_S,
-                retry=False,
-            )
-        except (OperationalError, OSError) as error:
-            logger.warning("cache.announcement_lost: the broker is out of reach (%s)", type(error).__name__)
+        sent = self._outbox.post(
+            partial(self._publish, announced, invalidation_id),
+            wait_s=WAIT_S,
+            # After a bound every node has looked into the log by itself. What is in no log is told by nobody else.
+            useful_s=self._bound_s if invalidation.durable else EXPIRES_S,
+        )
         if self._note is not None:
             self._note(announced)
+        return sent
+
+    def close(self) -> None:
+        """Send what waits, for FLUSH_S at most, and close the connection."""
+        self._outbox.close()
+
+    def _publish(self, announced: Announced, invalidation_id: str | None, producer: Producer) -> None:
+        invalidation = announced.invalidation
+        epoch, seq = (invalidation.epoch, invalidation.seq) if invalidation.durable else ("", 0)
+        # On Redis a fanout needs all four: with the exchange's name alone the message is published as a direct one, to a
+        # list that nobody reads; with another routing key than the queue's, to a channel that nobody listens to.
+        self._app.send_task(
+            TASK,
+            args=[epoch, seq, list(invalidation.patterns)],
+            # A node of an older release takes the first that it knows and leaves the other.
+            kwargs={"published_at": announced.at} | ({"invalidation_id": invalidation_id} if invalidation_id else {}),
+            task_id=announced.message_id,
+            producer=producer,
+            exchange=self._exchange.name,
+            exchange_type=self._exchange.type,
+            routing_key=ROUTING_KEY,
+            declare=[self._exchange],
+            delivery_mode="transient",
+            ignore_result=True,
+            expires=EXPIRES_S,
+            retry=False,
+            # Celery's own would cost a tenth of the sending; nobody reads it, as each node tells Flower by itself.
+            argsrepr="()",
+            kwargsrepr="{}",
+        )
+
+
+def announcer_of(settings: Settings, reporter: Callable[[], Reporter]) -> Announcer:
+    """That of a program which has neither a client nor an app: the entry point of the group `persona.announcers`."""
+    app = make_app(settings)
+    return Announcer(app, settings, Outbox(app), note_in(reporter))
 
 
 def note_in(reporter: Callable[[], Reporter]) -> Callable[[Announced], None]:

@@ -115,7 +115,7 @@ class _Run:
         line = self._asked.pop(outcome.index)
         if outcome.response is not None:
             self._answers.keep(Record(line.number, line.digest, outcome.response))
-            self._advance(cached=outcome.response.cached != "no")
+            self._advance(cached=outcome.response.hit)
         elif outcome.error is not None:
             self._fail(line, outcome.error)
 

@@ -10,17 +10,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.cache import Invalidation, TwoTierCache
+from pipeline.figures.tally import MISSED
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
 from pipeline.optimized import Equipment, OptimizedPipeline, Sought, build_optimized_pipeline
 from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import load_catalog
 from pipeline.responders import responder_from
-from pipeline.settings import Settings, without_password
+from pipeline.settings import Settings, discover_settings, without_password
 from workers.broadcast import Announcer, note_in
-from workers.discovery import discover_settings
 from workers.dispatch import BULK_QUEUE, QUEUE, Dispatcher, Sent, refresher
 from workers.factory import make_app
 from workers.mapping import Answered, Progress, map_requests
+from workers.outbox import Outbox
 from workers.reach import bound_waits, close_results, reaching
 from workers.results import Mailbox
 from workers.ticket import Ticket
@@ -40,6 +41,7 @@ class PersonaClient:
         self._app = make_app(self.settings)
         bound_waits(self._app)
         self._mailbox = Mailbox(self._app)
+        self._outbox = Outbox(self._app)
         self._lock = threading.Lock()
         self._pipeline: OptimizedPipeline | None = None
         self._dispatcher: Dispatcher | None = None
@@ -86,7 +88,13 @@ class PersonaClient:
             if sought.response is not None:
                 return Ticket.answered(sought.response, queue)
         send = partial(self._send, request, queue, sought)
-        return self._ticket(send(), queue, send)
+        sent = None
+        try:
+            sent = send()
+        finally:
+            if sought is not None and (sent is None or not sent.joined):
+                self.pipeline.reporter.tally.count(MISSED)
+        return self._ticket(sent, queue, send)
 
     async def aask(
         self,
@@ -174,10 +182,18 @@ class PersonaClient:
     def invalidate(self, *patterns: str, wait_s: float = 0.0) -> Invalidation:
         """Make every cached entry that matches, or was computed from a match, a miss in every process.
 
-        With `wait_s` the result tells which nodes have applied it within that time. See TwoTierCache.invalidate. Raises
+        With `wait_s` the result tells which nodes have applied it within that time. See OptimizedPipeline.invalidate. Raises
         InvalidPatternError.
         """
-        return self.cache.invalidate(*patterns, wait_s=wait_s)
+        return self.pipeline.invalidate(*patterns, wait_s=wait_s)
+
+    def invalidate_user(self, *user_ids: str, wait_s: float = 0.0) -> Invalidation:
+        """Forget the answers that were made for these users, whatever stands in their ids. See OptimizedPipeline."""
+        return self.pipeline.invalidate_user(*user_ids, wait_s=wait_s)
+
+    def invalidate_persona(self, *names: str, wait_s: float = 0.0) -> Invalidation:
+        """Forget what there is of these personas, by their names as answers show them. See OptimizedPipeline."""
+        return self.pipeline.invalidate_persona(*names, wait_s=wait_s)
 
     @property
     def cache(self) -> TwoTierCache:
@@ -190,8 +206,8 @@ class PersonaClient:
         if self._pipeline is None:
             with self._lock:
                 if self._pipeline is None:
-                    announcer = Announcer(self._app, note_in(lambda: self.pipeline.reporter))
-                    equipment = Equipment(announce=announcer, refresh=refresher(self._app))
+                    announcer = Announcer(self._app, self.settings, self._outbox, note_in(lambda: self.pipeline.reporter))
+                    equipment = Equipment(announce=announcer, refresh=refresher(self._app, self._outbox))
                     stages = PersonaPipeline(load_catalog(), responder_from(self.settings))
                     self._pipeline = build_optimized_pipeline(self.settings, stages, equipment)
         return self._pipeline
@@ -203,7 +219,8 @@ class PersonaClient:
         return self._dispatcher
 
     def close(self) -> None:
-        """Report what was counted and close the connections. Tickets that have no answer yet get none."""
+        """Send what waits, report what was counted and close the connections. Tickets that have no answer yet get none."""
+        self._outbox.close()
         self._mailbox.close()
         close_results(self._app)
         self._app.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -10,11 +9,13 @@ from typing import Any, Final, NamedTuple
 from celery import Celery
 from celery.result import AsyncResult
 from celery.utils import uuid
-from kombu.exceptions import OperationalError
+from kombu import Producer
 
 from pipeline.cache import TwoTierCache
 from pipeline.models import PersonaRequest
-from pipeline.optimized import Refresh, Sought
+from pipeline.optimized import REFRESH_PAUSE_S, Refresh, Sought
+from workers.factory import PersonaApp
+from workers.outbox import Outbox
 from workers.request import REDACTED
 from workers.results import QuietResult
 
@@ -30,8 +31,6 @@ PUBLISHED_HEADER: Final = "persona_published_at"
 RENEWAL_HEADER: Final = "persona_renewal"
 """Marks a task that nobody waits for: it is no request, and does not count as one."""
 
-logger: Final = logging.getLogger(__name__)
-
 
 class Sent(NamedTuple):
     """A task to wait for. `joined`: it is another caller's. `key`: what it is in flight by, if it is."""
@@ -44,10 +43,10 @@ class Sent(NamedTuple):
 class Dispatcher:
     """Queues requests for the workers. Thread-safe. Methods raise what the app's `send_task` raises."""
 
-    def __init__(self, app: Celery, cache: TwoTierCache) -> None:
+    def __init__(self, app: PersonaApp, cache: TwoTierCache) -> None:
         self._app = app
         # A reply goes to who queued the task, and to nobody else: with those each queues a task of his own.
-        replies = str(app.conf.result_backend).startswith("rpc:")
+        replies = app.settings.result_backend_url.startswith("rpc:")
         self._in_flight = None if replies else cache.in_flight
 
     def send(self, request: PersonaRequest, queue: str, sought: Sought | None = None) -> Sent:
@@ -82,22 +81,23 @@ class Dispatcher:
         )
 
 
-def refresher(app: Celery) -> Refresh:
+def refresher(app: Celery, outbox: Outbox) -> Refresh:
     """Queues requests to be answered anew, behind what callers wait for. A broker that is away costs a later try."""
 
+    def send(request: PersonaRequest, producer: Producer) -> None:
+        app.send_task(
+            TASK,
+            args=[request.to_wire()],
+            producer=producer,
+            queue=MAINTENANCE_QUEUE,
+            headers={RENEWAL_HEADER: True},
+            argsrepr=REDACTED,
+            kwargsrepr=REDACTED,
+            ignore_result=True,
+            retry=False,
+        )
+
     def refresh(request: PersonaRequest) -> None:
-        try:
-            app.send_task(
-                TASK,
-                args=[request.to_wire()],
-                queue=MAINTENANCE_QUEUE,
-                headers={RENEWAL_HEADER: True},
-                argsrepr=REDACTED,
-                kwargsrepr=REDACTED,
-                ignore_result=True,
-                retry=False,
-            )
-        except (OperationalError, OSError) as error:
-            logger.warning("cache.refresh_lost: the broker is out of reach (%s)", type(error).__name__)
+        outbox.post(partial(send, request), wait_s=0.0, useful_s=REFRESH_PAUSE_S)  # after that another one is asked for
 
     return refresh

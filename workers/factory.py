@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any, Final
+
 from celery import Celery
 
 from pipeline.settings import Settings
+from workers.celery_settings import celery_settings
 from workers.request import RedactedTask
 
+FOREIGN_VARIABLES: Final = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
+"""What Celery reads from the environment above any setting: where another app of the same program or machine has its queue."""
 
-def make_app(settings: Settings) -> Celery:
-    """An app on `celeryconfig`, with the queue and the results of these settings. Connects on first use."""
-    app = Celery("persona", task_cls=RedactedTask, set_as_current=False)
-    app.config_from_object("celeryconfig")
-    app.conf.update(
-        broker_url=settings.broker_url, result_backend=settings.result_backend_url, result_expires=settings.result_ttl_s
-    )
-    return app
+
+class PersonaApp(Celery):
+    """An app whose broker and result backend are those of `settings`, whatever is in FOREIGN_VARIABLES."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("persona", task_cls=RedactedTask, set_as_current=False)
+        self.settings = settings
+        self.backend_cls = settings.result_backend_url
+        self.config_from_object(celery_settings(settings))
+
+    def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
+        return super().connection_for_read(url or self.settings.broker_url, **options)
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Any:
+        return super().connection_for_write(url or self.settings.broker_url, **options)
+
+    def connection(self, hostname: str | None = None, **options: Any) -> Any:
+        return super().connection(hostname or self.settings.broker_url, **options)
+
+
+def make_app(settings: Settings) -> PersonaApp:
+    """An app with the settings of `workers.celery_settings`. Connects on first use."""
+    return PersonaApp(settings)
+
+
+def not_obeyed(settings: Settings) -> list[str]:
+    """Those of FOREIGN_VARIABLES that are set and name another server than the settings do."""
+    named = {"CELERY_RESULT_BACKEND": settings.result_backend_url}
+    return [name for name in FOREIGN_VARIABLES if os.environ.get(name, "") not in ("", named.get(name, settings.broker_url))]

@@ -81,7 +81,7 @@ def map_requests(
             progress = progress._replace(
                 done=progress.done + 1,
                 failed=progress.failed + (response is None),
-                cached=progress.cached + (response is not None and response.cached != "no"),
+                cached=progress.cached + (response is not None and response.hit),
             )
             if on_progress is not None:
                 on_progress(progress)

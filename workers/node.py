@@ -12,7 +12,7 @@ from typing import Any, Final
 from uuid import NAMESPACE_OID, uuid5
 
 from celery import bootsteps
-from celery.signals import worker_init
+from celery.signals import worker_init, worker_process_shutdown
 from kombu import Consumer
 from kombu.exceptions import KombuError
 from kombu.message import Message
@@ -25,27 +25,36 @@ from pipeline.cache.log import RedisInvalidationLog
 from pipeline.cache.nodes import ALIVE_MS, NodeRegistry
 from pipeline.figures import Reporter, build_reporter
 from pipeline.figures.reporter import IDLE_REPORT_S, REPORT_S
-from pipeline.keys import LONGEST_TTL_S
 from pipeline.optimized import Equipment, equip, get_optimized_pipeline
 from pipeline.settings import Settings, get_settings
 from workers.broadcast import TASK, Announcer, note_in, queue_of_node
 from workers.dispatch import refresher
+from workers.outbox import Outbox
 
 logger: Final = logging.getLogger(__name__)
 
 _bus: NodeBus | None = None
+_outbox: Outbox | None = None
 
 
 @worker_init.connect(weak=False)
 def equip_processes(sender: Any = None, **_: Any) -> None:
     """Before the pool forks: make the bus that the children will share."""
-    global _bus  # noqa: PLW0603 - one a worker, made here
+    global _bus, _outbox  # noqa: PLW0603 - one a worker, made here
     _bus = NodeBus()
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each call of the model, at INFO
     if get_settings().llm_url:
         import openai  # noqa: F401 - half a second, once for all children instead of once in each one's first answer
-    announcer = Announcer(sender.app, note_in(lambda: get_optimized_pipeline().reporter))
-    equip(Equipment(bus=_bus, announce=announcer, refresh=refresher(sender.app), node=sender.hostname))
+    _outbox = Outbox(sender.app)
+    announcer = Announcer(sender.app, get_settings(), _outbox, note_in(lambda: get_optimized_pipeline().reporter))
+    equip(Equipment(bus=_bus, announce=announcer, refresh=refresher(sender.app, _outbox), node=sender.hostname))
+
+
+@worker_process_shutdown.connect(weak=False)
+def empty_outbox(**_: Any) -> None:
+    """A pool child ends without what a program does at its exit."""
+    if _outbox is not None:
+        _outbox.close()
 
 
 def build_follower(node: str, bus: NodeBus, settings: Settings) -> NodeFollower:
@@ -53,7 +62,7 @@ def build_follower(node: str, bus: NodeBus, settings: Settings) -> NodeFollower:
         return NodeFollower(node, bus, None, None)
     connection = RedisConnection(settings.cache_url, timeout_s=settings.cache_timeout_s)
     keys = KeySpace(settings.cache_namespace)
-    log = RedisInvalidationLog(connection, keys, retention_s=LONGEST_TTL_S)
+    log = RedisInvalidationLog(connection, keys, retention_s=settings.max_ttl_s)
     return NodeFollower(node, bus, log, NodeRegistry(connection, keys))
 
 
@@ -100,7 +109,7 @@ class InvalidationStep(bootsteps.ConsumerStep):
         return [
             Consumer(
                 channel,
-                queues=[queue_of_node()],
+                queues=[queue_of_node(get_settings().cache_namespace)],
                 on_message=self.on_message,
                 no_ack=True,
                 accept=["json"],

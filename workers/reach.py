@@ -15,12 +15,13 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from workers.errors import QueueUnavailableError
+from workers.factory import PersonaApp
 
 PATIENCE_S: Final = 3.0
 """How much longer than it said a caller may wait for a result backend that is away."""
 
 
-def bound_waits(app: Celery) -> None:
+def bound_waits(app: PersonaApp) -> None:
     """Make the app's broker and result backend give up within seconds. A worker has work to lose and tries for longer."""
     conf = app.conf  # new objects: the old ones are the module's, and other apps of this process have them too
     if conf.broker_transport_options:  # none for RabbitMQ
@@ -33,7 +34,7 @@ def bound_waits(app: Celery) -> None:
         redis_retry_on_timeout=False,
         result_backend_always_retry=False,
     )
-    if app.conf.result_backend.startswith("redis"):
+    if app.settings.result_backend_url.startswith("redis"):
         # Else each thread would have a backend of its own: a connection more, and results that no other thread hears of.
         conf.result_backend_thread_safe = True
     backend = app.backend

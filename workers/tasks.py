@@ -15,6 +15,7 @@ from pipeline.cache import InvalidPatternError, TwoTierCache
 from pipeline.errors import InvalidRequestError, ModelError, TransientModelError
 from pipeline.figures import Tally
 from pipeline.figures.tally import FAILED, QUEUE_WAIT, delay_ms
+from pipeline.keys import user_key_to_invalidate
 from pipeline.models import PersonaRequest
 from pipeline.optimized import get_optimized_pipeline
 from pipeline.preload import maintain as maintained
@@ -26,14 +27,17 @@ from workers.preload import PRELOAD_TASK, RENEW_TASK, checked_budget, checked_ro
 RETRY_PAUSE_S: Final = (2, 10)
 
 
-@app.task(name="cache.invalidate", ignore_result=False, throws=(InvalidPatternError, ValueError))
-def invalidate(*patterns: str) -> dict[str, Any]:
+@app.task(name="cache.invalidate", ignore_result=False, throws=(InvalidPatternError, InvalidRequestError, ValueError))
+def invalidate(*patterns: str, users: Any = ()) -> dict[str, Any]:
     """Invalidate in every process, for a producer in any language: `send_task("cache.invalidate", args=["persona:lua:*"])`.
+    `users`: ids as requests have them, whose answers are forgotten.
 
-    Returns `{"patterns", "epoch", "seq", "durable"}`. Fails with InvalidPatternError. The broadcast that follows bears the same
-    name, and goes to the nodes' main processes only (workers.node).
+    Returns `{"patterns", "epoch", "seq", "durable"}`. Fails with InvalidPatternError or InvalidRequestError. The broadcast that
+    follows bears the same name, and goes to the nodes' main processes only (workers.node).
     """
-    done = get_optimized_pipeline().invalidate(*patterns)
+    if not isinstance(users, list | tuple):
+        raise InvalidRequestError("users", "expected a list of ids")
+    done = get_optimized_pipeline().invalidate(*patterns, *map(user_key_to_invalidate, users))
     return {"patterns": list(done.patterns), "epoch": done.epoch, "seq": done.seq, "durable": done.durable}
 
 

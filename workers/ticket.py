@@ -50,7 +50,7 @@ class Ticket:
     @classmethod
     def answered(cls, response: PersonaResponse, queue: str) -> Ticket:
         """One whose answer was found."""
-        ticket = cls(source=response.cached, queue=queue, result_ttl_s=0)
+        ticket = cls(source=response.source, queue=queue, result_ttl_s=0)
         ticket._response = response
         return ticket
 

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
+
+from pipeline.cache.locks import Lock
 
 
 class CircuitBreaker:
     """Closed: calls pass. Open: calls are refused for `pause_s`. Then one caller at a time may probe; its success closes.
 
-    Thread-safe; local to this process. A probe that never reports back is forgotten after `pause_s`.
+    Thread-safe, and may be re-entered; local to this process. A probe that never reports back is forgotten after `pause_s`.
     """
 
     def __init__(self, *, pause_s: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._pause_s = pause_s
         self._clock = clock
-        self._lock = threading.Lock()
-        self._closed = True
+        self._lock = Lock()
+        self.closed = True
+        """Read without a lock: the worst of a race is one call more."""
         self._retry_at = 0.0
         self.opened_count = 0
 
-    @property
-    def closed(self) -> bool:
-        return self._closed
-
     def admits(self) -> bool:
         """Whether a call may go out now. While open, a true answer makes the caller the probe: it must report."""
-        if self._closed:  # no lock: the worst of a race is one call more
+        if self.closed:
             return True
         with self._lock:
-            if self._closed:
+            if self.closed:
                 return True
             now = self._clock()
             if now < self._retry_at:
@@ -39,13 +37,13 @@ class CircuitBreaker:
             return True
 
     def succeeded(self) -> None:
-        if not self._closed:
+        if not self.closed:
             with self._lock:
-                self._closed = True
+                self.closed = True
 
     def failed(self) -> None:
         with self._lock:
-            if self._closed:
+            if self.closed:
                 self.opened_count += 1
-            self._closed = False
+            self.closed = False
             self._retry_at = self._clock() + self._pause_s

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import mmap
 import struct
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
+from pipeline.cache.locks import UninterruptedLock
 from pipeline.cache.patterns import MAX_PATTERN_BYTES
-from pipeline.cache.tail import Page, Tail
+from pipeline.cache.tail import Page, Tail, page_of
 
 # Header, in words of 8 bytes. VERSION is odd while the writer is at it, and another one after each write: a reader that
 # sees the same even number before and after has read one moment's state (a sequence lock).
-VERSION, _SEQ, _FLOOR, _BASE, _RECORDS, VOLATILE, SETTLED, CONFIRMED, STAMP, _EPOCH = range(10)
+VERSION, _SEQ, _FLOOR, _BASE, _RECORDS, VOLATILE, SETTLED, CONFIRMED, _EPOCH = range(9)
 _HEADER_BYTES: Final = 128  # the epoch takes two words; the rest is room
 _EPOCH_BYTES: Final = 16
 
@@ -38,16 +38,15 @@ class BusState(NamedTuple):
     empty: bool
     volatile: list[str]
     volatile_count: int
+    settled_count: int
 
 
 class NodeBus:
     """One writer, any number of readers. Never blocks; a reader that cannot be served says so and asks Redis instead.
 
     `words[VERSION]` is another number after each change: equal to that of an earlier `read`, there is nothing new.
-    `seconds[CONFIRMED]` is a moment, by time.monotonic, before which nothing was appended to the log that is not on the bus; to
-    be read before the version, as the writer puts it there later. `words[STAMP]` is another number after each change of either,
-    and written last of all: one comparison tells that there is nothing to do. `words[VOLATILE]` counts the volatile patterns,
-    `words[SETTLED]` those of them that the log has by now.
+    `seconds[CONFIRMED]` is a moment, by time.monotonic, before which nothing was appended to the log that is not on the bus.
+    `words[VOLATILE]` counts the volatile patterns, `words[SETTLED]` those of them that are in the log, and known here from there.
     """
 
     def __init__(self, slots: int = 1024) -> None:
@@ -57,7 +56,7 @@ class NodeBus:
         self.words = memoryview(self._memory)[: 8 * _EPOCH].cast("q")
         self.seconds = memoryview(self._memory)[: 8 * _EPOCH].cast("d")
         self.seconds[CONFIRMED] = float("-inf")
-        self._write_lock = threading.Lock()  # in a pool of threads the timer and the consumer are two threads
+        self._write_lock = UninterruptedLock()  # in a pool of threads the timer and the consumer are two threads
 
     # -- reading
 
@@ -78,7 +77,7 @@ class NodeBus:
         tail = Tail(epoch, self.words[_SEQ], self.words[_FLOOR])
         page = None
         if epoch and known is not None and known.epoch == epoch and known.seq >= self.words[_BASE]:
-            page = Page(tail, bytes(tail), known.seq, self._records_after(known.seq), restart=False)
+            page = page_of(tail, self._records_after(known.seq), after=known.seq, restart=False)
         volatile_count = self.words[VOLATILE]
         missed = volatile_count - volatile_seen
         if missed > _VOLATILE_SLOTS:
@@ -86,10 +85,10 @@ class NodeBus:
         else:
             first = self._slots
             volatile = [self._slot(first + number % _VOLATILE_SLOTS)[0] for number in range(volatile_seen, volatile_count)]
-        return BusState(version, confirmed_at_s, page, not epoch, volatile, volatile_count)
+        return BusState(version, confirmed_at_s, page, not epoch, volatile, volatile_count, self.words[SETTLED])
 
     def _records_after(self, seq: int) -> list[tuple[str, int]]:
-        """Newest first. The writer appends in the order of the seqs, so the first that is known ends the walk."""
+        """By rising seqs. The writer appends in that order: the walk from the end is over with the first that is known."""
         found = []
         count = self.words[_RECORDS]
         for number in range(count - 1, max(-1, count - 1 - self._slots), -1):
@@ -97,7 +96,7 @@ class NodeBus:
             if record[1] <= seq:
                 break
             found.append(record)
-        return found
+        return found[::-1]
 
     def _slot(self, index: int) -> tuple[str, int]:
         at = _HEADER_BYTES + index * _SLOT_BYTES
@@ -120,22 +119,23 @@ class NodeBus:
             tail = self.tail
             if page.restart:
                 if tail is None or not self._is_late(page.tail, tail, asked_at_s):
-                    self._restart(page.tail)
-                    self.seconds[CONFIRMED] = asked_at_s
-                    self.words[STAMP] += 1
+                    with self._writing():
+                        self._restart(page.tail)
+                        self.seconds[CONFIRMED] = asked_at_s
                 return
             if tail is None or page.tail.epoch != tail.epoch or page.after > tail.seq:
                 return
             fresh = sorted((record for record in page.records if record[1] > tail.seq), key=lambda record: record[1])
-            if fresh or page.tail.seq > tail.seq or page.tail.floor > tail.floor:
-                with self._writing():
-                    for text, seq in fresh:
-                        self._append(text, seq)
-                    self.words[_SEQ] = max(tail.seq, page.tail.seq)
-                    self.words[_FLOOR] = max(tail.floor, page.tail.floor)
-            # Last: whoever reads this moment first finds all that it vouches for.
-            self.seconds[CONFIRMED] = max(self.seconds[CONFIRMED], asked_at_s)
-            self.words[STAMP] += 1
+            moves = page.tail.seq > tail.seq or page.tail.floor > tail.floor
+            if not fresh and not moves and asked_at_s <= self.seconds[CONFIRMED]:
+                return
+            with self._writing():
+                for text, seq in fresh:
+                    self._append(text, seq)
+                self.words[_SEQ] = max(tail.seq, page.tail.seq)
+                self.words[_FLOOR] = max(tail.floor, page.tail.floor)
+                # Last: whoever is broken off before has vouched for nothing.
+                self.seconds[CONFIRMED] = max(self.seconds[CONFIRMED], asked_at_s)
 
     def publish_volatile(self, patterns: Iterable[str]) -> int:
         """Patterns that were invalidated while the log was out of reach: they have no seq. Their count so far."""
@@ -149,7 +149,7 @@ class NodeBus:
 
     def settle_volatile(self, count: int) -> None:
         """The first `count` volatile patterns have been appended: a reader that begins from now on need not know them."""
-        with self._write_lock:
+        with self._write_lock, self._writing():
             self.words[SETTLED] = max(self.words[SETTLED], count)
 
     def _is_late(self, theirs: Tail, ours: Tail, asked_at_s: float) -> bool:
@@ -170,16 +170,14 @@ class NodeBus:
             raise
         finally:
             self.words[VERSION] = began + 1
-            self.words[STAMP] += 1
 
     def _restart(self, tail: Tail) -> None:
         """Another epoch, or a gap: what came before is not here."""
         self.seconds[CONFIRMED] = float("-inf")
-        with self._writing():
-            self._memory[8 * _EPOCH : 8 * _EPOCH + _EPOCH_BYTES] = tail.epoch.encode()[:_EPOCH_BYTES].ljust(_EPOCH_BYTES, b"\0")
-            self.words[_SEQ] = self.words[_BASE] = tail.seq
-            self.words[_FLOOR] = tail.floor
-            self.words[_RECORDS] = 0
+        self._memory[8 * _EPOCH : 8 * _EPOCH + _EPOCH_BYTES] = tail.epoch.encode()[:_EPOCH_BYTES].ljust(_EPOCH_BYTES, b"\0")
+        self.words[_SEQ] = self.words[_BASE] = tail.seq
+        self.words[_FLOOR] = tail.floor
+        self.words[_RECORDS] = 0
 
     def _append(self, text: str, seq: int) -> None:
         count = self.words[_RECORDS]

@@ -4,35 +4,48 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Self
 
+from pipeline.cache.commands import integer, text
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.entry import AsOf
 from pipeline.cache.scripts import run_script
 
 _SHARED = "+"
+_NOBODY = "-"
+_MAX_DIGITS = 15
 
 
 class Claim(NamedTuple):
-    """`owner` is at work by what was known of the log at `epoch` and `seq`. `shared`: others wait for the outcome."""
+    """`owner` is at work by what was known of the log at `epoch` and `seq`. `shared`: others wait for the outcome. `in_vain`: how
+    many owners before him, one after another, have brought about nothing that could be shared."""
 
     owner: str
     epoch: str
     seq: int
     shared: bool = False
+    in_vain: int = 0
 
     @classmethod
-    def of(cls, owner: str, as_of: AsOf) -> Self:
-        return cls(owner, as_of.epoch, as_of.seq)
+    def of(cls, owner: str, as_of: AsOf, in_vain: int = 0) -> Self:
+        return cls(owner, as_of.epoch, as_of.seq, in_vain=in_vain)
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
         """A text that is no claim is one of nobody, by a log that is not: whoever judges it will not wait for it."""
         owner, *rest = raw.decode(errors="surrogateescape").split(" ")
-        if len(rest) < 2 or not rest[1].isdecimal():
+        if len(rest) < 2 or not _is_number(rest[1]):
             return cls(owner, "", -1)
-        return cls(owner, rest[0], int(rest[1]), rest[2:] == [_SHARED])
+        in_vain = 0
+        if len(rest) > 2 and rest[2][:1] == "-" and _is_number(rest[2][1:]):
+            in_vain = int(rest.pop(2)[1:])
+        return cls(owner, rest[0], int(rest[1]), rest[2:] == [_SHARED], in_vain)
+
+    @property
+    def given_back(self) -> bool:
+        """Whether it only tells that its last owner is no longer at work: whoever comes may take it."""
+        return self.owner == _NOBODY
 
     def __str__(self) -> str:
-        return f"{self.owner} {self.epoch} {self.seq}"
+        return f"{self.owner} {self.epoch} {self.seq}" + (f" -{self.in_vain}" if self.in_vain else "")
 
 
 class Claims:
@@ -45,7 +58,7 @@ class Claims:
         """Claim it for `ttl_s`; None when it is the caller's now, else who has it. `share`: the caller will wait for that one's
         outcome, so that its owner may no longer `withdraw`."""
         arguments = [str(claim), _ms(ttl_s), int(share)]
-        held = self._connection.call(lambda client: run_script(client, "claim", [name], arguments))
+        held = self._connection.call(lambda client: run_script(client, "claim", [name], arguments, text))
         return None if held is None else Claim.parse(held)
 
     def renew(self, name: bytes, owner: str, ttl_s: float) -> bool:
@@ -60,14 +73,21 @@ class Claims:
         """Give it up; false when it is that owner's no longer."""
         return self._exchange(name, owner, "release")
 
+    def give_back(self, name: bytes, owner: str, told_s: float) -> bool:
+        """Give it up, and tell for so long that it was held in vain; false when it is that owner's no longer."""
+        return self._exchange(name, owner, "give back", _ms(told_s))
+
     def withdraw(self, name: bytes, owner: str) -> bool:
         """Give it up, unless somebody shares it; whether it was given up."""
         return self._exchange(name, owner, "withdraw")
 
     def _exchange(self, name: bytes, owner: str, what: str, *arguments: Any) -> bool:
         words = [owner.encode(errors="surrogateescape"), what, *arguments]  # an owner that is no text is compared all the same
-        done = self._connection.call(lambda client: run_script(client, "exchange", [name], words))
-        return bool(done)
+        return self._connection.call(lambda client: run_script(client, "exchange", [name], words, integer)) == 1
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
 
 
 def _ms(seconds: float) -> int:

@@ -1,12 +1,13 @@
-"""Values to JSON and back. What JSON carried is the value, in both tiers alike.
+"""Values to JSON and back. What comes back equals what went in, to the leaves and in type; what would not is refused.
 
-A codec is made for a type. `Any` takes what JSON has (null, booleans, numbers, text, lists, objects with text keys; a tuple
-comes back as a list). A frozen msgspec struct comes back as that struct, checked.
+A codec is made for a type. `Any` takes what JSON has and nothing that only looks like it: null, booleans, numbers, text, lists,
+objects with text keys, each of Python's own type. A frozen msgspec struct, and whatever else msgspec can write and read by its
+type (tuples, sets, dates, enumerations), comes back as that, checked.
 """
 
 from __future__ import annotations
 
-import math
+import re
 from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar, get_origin
 
@@ -14,9 +15,11 @@ import msgspec
 from msgspec import inspect as msgspec_inspect
 
 from pipeline.cache.errors import UncacheableValueError
+from pipeline.cache.exact import difference, explain, is_deep, is_plain, unwritable
 
 T = TypeVar("T")
 
+_AT: Final = re.compile(r" - at `\$(.*)`$")
 _SCALARS: Final = (str, int, float, bool, type(None))
 _SCALAR_TYPES: Final = (
     msgspec_inspect.NoneType,
@@ -48,29 +51,47 @@ class Codec(Generic[T]):
         return value
 
     def encode(self, value: T) -> tuple[bytes, T]:
-        """The payload, and the value as it will come back from it.
+        """The payload, and the value as it will come back from it: equal to what went in, to the leaves and in type.
 
-        Raises UncacheableValueError naming the place of what JSON cannot carry.
+        Raises UncacheableValueError naming the place of what JSON cannot carry, or carries as something else.
         """
         try:
             payload = self._encode(value)
             carried: T = self._decode(payload)
-            unchanged = carried == value
+            self._check(value, carried)
         except RecursionError:
+            if not is_deep(value):
+                raise  # of the caller's own depth
             raise UncacheableValueError("value: is nested too deeply, or contains itself") from None
+        except UncacheableValueError:
+            raise
+        except msgspec.DecodeError as error:
+            if self._any:
+                explain(value, "value")
+            raise UncacheableValueError(_placed(str(error))) from error
         except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
-            if self._any or not isinstance(value, msgspec.Struct):
-                _explain(value, "value")
-            raise UncacheableValueError(f"value: {error}") from error
-        if self._any and not unchanged:
-            # Equal is the common case and costs one comparison in C. Unequal: tuples, which JSON carries as lists, or
-            # something that msgspec would turn into text or null in silence.
-            _explain(value, "value")
+            if self._any:
+                explain(value, "value")
+            raise UncacheableValueError(unwritable(value, self._encode)) from error
         return payload, carried
+
+    def _check(self, value: T, carried: T) -> None:
+        if self._any:
+            # One comparison in C, and a look at every type: equal is also what an enumeration's member is to a number.
+            if carried != value or not is_plain(value):
+                explain(value, "value")
+                raise UncacheableValueError("value: does not come back equal")
+        elif (found := difference(value, carried)) is not None:
+            raise UncacheableValueError(f"value{found.place}: {found.what}")
 
     def shareable(self, value: T) -> bool:
         """Whether this value, as returned by `encode` or `decode`, may be handed to several callers."""
         return self.frozen or isinstance(value, _SCALARS)
+
+    def beside(self, value: T, payload: bytes | msgspec.Raw) -> bytes:
+        """What must be kept beside a decoded value so that another type may be read of it: nothing for a text, which says it all.
+        A payload of elsewhere may have fields that the type does not know, or lack those that have defaults."""
+        return b"" if type(value) is str else bytes(payload)
 
 
 @lru_cache(maxsize=256)
@@ -82,36 +103,10 @@ def codec_for(value_type: Any) -> Codec[Any]:
 ANY: Final[Codec[Any]] = codec_for(Any)
 
 
-def _explain(value: object, place: str) -> None:
-    """Raise for the first part of `value` that JSON does not have. Returns when there is none."""
-    # Exact types: an enumeration's member or a text of a class of its own would come back as something else.
-    if value is None or type(value) in (bool, int):
-        return
-    if type(value) is str:
-        _explain_text(value, place)
-    elif type(value) is float:
-        if not math.isfinite(value):
-            raise UncacheableValueError(f"{place}: {value}, which JSON does not have")
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _explain(item, f"{place}[{index}]")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise UncacheableValueError(f"{place}: key {key!r} is {type(key).__name__}; JSON's keys are text")
-            _explain_text(key, f"{place}: key {key!r}")
-            _explain(item, f"{place}[{key!r}]")
-    elif isinstance(value, msgspec.Struct):
-        raise UncacheableValueError(f"{place}: {type(value).__name__} is a struct; name it with `type=`")
-    else:
-        raise UncacheableValueError(f"{place}: {type(value).__name__} is not a JSON value")
-
-
-def _explain_text(text: str, place: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise UncacheableValueError(f"{place}: text with a lone surrogate, which JSON cannot carry") from None
+def _placed(message: str) -> str:
+    """msgspec's words on a value that is not of the type, with the place as we write it."""
+    found = _AT.search(message)
+    return f"value{found[1]}: {message[: found.start()]}" if found else f"value: {message}"
 
 
 def _is_frozen(info: msgspec_inspect.Type, seen: set[type]) -> bool:

@@ -1,35 +1,31 @@
-"""A count that costs its callers no lock."""
+"""A count that takes no lock."""
 
 from __future__ import annotations
 
 import itertools
-import threading
 
 
 class Count:
-    """Counts the calls of `add`. Exact, whatever threads call it.
+    """Counts the calls of `add`, less those of `take_back`. Exact, whatever threads and signal handlers call them.
 
-    `add` is one step of `itertools.count`, which no other thread can come between: under the GIL, and since Python 3.13 in a
-    free-threaded build too (it is an atomic operation there). `n += 1` is not: two threads may read the same n.
+    Each is one step of `itertools.count`, which nothing can come between: under the GIL, and since Python 3.13 in a free-threaded
+    build too (it is an atomic operation there). `n += 1` is not: two threads may read the same n.
     """
 
-    __slots__ = ("_lock", "_offset", "add")
+    __slots__ = ("_added", "_taken_back", "add", "take_back")
 
     def __init__(self) -> None:
-        self.add = itertools.count().__next__
+        self._added, self._taken_back = itertools.count(), itertools.count()
+        self.add = self._added.__next__
         """Count one. What it returns means nothing."""
-        self._lock = threading.Lock()
-        self._offset = 0
+        self.take_back = self._taken_back.__next__
+        """Make one call of `add` not to have been. What it returns means nothing."""
 
     def read(self) -> int:
-        """How many calls of `add` there were, less what was taken back."""
-        with self._lock:
-            # There is no look at an iterator that does not move it: this step is not to be counted either.
-            counted = self.add() - self._offset
-            self._offset += 1
-            return counted
+        """How many there are. What is counted meanwhile may be among them or not."""
+        return _next_of(self._added) - _next_of(self._taken_back)
 
-    def take_back(self) -> None:
-        """Make one call of `add` not to have been."""
-        with self._lock:
-            self._offset += 1
+
+def _next_of(counter: itertools.count[int]) -> int:
+    """What it would return next, without its moving: that is all that its `repr` says."""
+    return int(repr(counter).removeprefix("count(").removesuffix(")"))

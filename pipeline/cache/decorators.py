@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
+import types
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
-import msgspec
-
-from pipeline.cache.errors import UncacheableValueError
+from pipeline.cache import deferred
+from pipeline.cache.arguments import digest_of, digest_of_value
+from pipeline.cache.errors import InvalidPatternError, UncacheableFunctionError
+from pipeline.cache.keys import MAX_KEY_BYTES
 from pipeline.cache.patterns import parse
+from pipeline.cache.prefixes import Claimant, name_of, prefixes_of
+from pipeline.cache.seconds import Duration, positive_seconds, seconds
+from pipeline.cache.segments import check_prefix
 from pipeline.cache.two_tier import TwoTierCache
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_encode = msgspec.json.Encoder(order="deterministic").encode
+MAX_PREFIX_BYTES: Final = MAX_KEY_BYTES - 33
+"""What a key leaves beside a digest and its colon."""
+_PROGRAMS: Final = frozenset(("__main__", "__mp_main__"))
+_RECEIVERS: Final = frozenset(("self", "cls", "mcs", "metacls"))
+
 _provider: Callable[[], TwoTierCache] | None = None
 
 
@@ -28,41 +36,87 @@ def provide_default_cache(provider: Callable[[], TwoTierCache]) -> None:
 
 
 def cached(
-    ttl: float = 300,
+    ttl: Duration = 300,
     key_prefix: str | None = None,
     *,
     cache: TwoTierCache | None = None,
     type: Any = Any,
-    negative_ttl: float | None = None,
+    negative_ttl: Duration | None = None,
+    key: Callable[..., object] | None = None,
+    shared: bool = False,
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Cache what the function returns for `ttl` seconds, under `<key_prefix>:<digest of its arguments>`. None, which stands for
-    "there is nothing", is kept for `negative_ttl` seconds if that is given; 0 is not at all. Of calls that are equal and miss at
-    the same time, in whatever processes, one runs the function: see TwoTierCache.fetch.
+    """Cache what the function returns for `ttl` (seconds, or a timedelta), under `<key_prefix>:<digest of its arguments>`. None,
+    which stands for "there is nothing", is kept for `negative_ttl` if that is given; 0 is not at all. Of calls that are equal and
+    miss at the same time, in whatever processes, one runs the function: see TwoTierCache.fetch.
 
-    Arguments must be JSON values; equal calls share an entry however they are written (by position, by name, by default). Two
-    functions under one prefix share entries, too. `key_prefix` is the function's qualified name unless given. For plain
-    functions: a method's `self` is no JSON value, and a coroutine has no value yet. `function.cache_key(...)` is the key of a
-    call, to invalidate it.
+    **What the key holds.** Arguments must be JSON values, or tuples of them; equal calls share an entry however they are written
+    (by position, by name, by default), and what differs in a leaf or a type (1, 1.0, True, a tuple, a list) does not. With `key`,
+    which is called as the function is, what it returns stands in place of the arguments: so may a method be cached,
+    `key=lambda self, month: (self.tenant, month)`. `function.cache_key(...)` is the key of a call; as a pattern it means that
+    call alone.
 
-    Raises, when called: UncacheableValueError naming the argument, or that the result is no JSON value.
+    **Whose the key is.** Without `key_prefix` it is the function's module and qualified name, and that must say what it is: a
+    lambda, a function that closes over something, a bound method, a partial, any other callable, and what is of `__main__` (as
+    which every program runs) need a `key_prefix`. Two functions of a process that claim one prefix of one cache would be served
+    each other's values: the second is refused, unless both say `shared`.
+
+    The function must have done its work when it returns: no coroutine, generator or future. Calls of cached functions within each
+    other take 8 frames of the interpreter's stack each that Python's limit of 1,000 counts: a recursion is good for some 100
+    levels, and then raises RecursionError. Beyond that, compute from below or raise `sys.setrecursionlimit`.
+
+    Raises, where it is written: UncacheableFunctionError, which says what to write; InvalidPatternError for a `key_prefix` that
+    has wildcards or is too long; ValueError for a ttl that is none. When called: UncacheableValueError naming the argument, or
+    the place in the result that would not come back as it is.
     """
+    if callable(ttl):
+        raise UncacheableFunctionError(f"{name_of(ttl)}: write `@cached()`, with its parentheses")
+    ttl_s = positive_seconds(ttl, "ttl")
+    negative_s = None if negative_ttl is None else seconds(negative_ttl, "negative_ttl")
+    if negative_s is not None and negative_s < 0:
+        raise ValueError(f"negative_ttl: {negative_s:g}; expected seconds, 0 for not at all")
+    if key_prefix is not None:
+        _check_key_prefix(key_prefix)
+    elif shared:
+        raise InvalidPatternError("key_prefix: missing; functions that share their values name the prefix under which they do")
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        _refuse_async(function, "cached")
-        prefix = key_prefix or f"{function.__module__}.{function.__qualname__}"
-        signature = inspect.signature(function)
+        if isinstance(function, staticmethod):
+            # What a class hands out is the function within: without this an instance would pass itself on.
+            return staticmethod(decorate(function.__func__))
+        name = name_of(function)
+        _refuse_uncallable(function, name)
+        _refuse_unfinished(function, name, "cached")
+        if key is None:
+            _refuse_method(function, name)
+        prefix = key_prefix or _own_prefix(function, name)
+        signature = _signature_of(function, name) if key is None else None
+        frame = inspect.currentframe()
+        caller = frame.f_back.f_globals if frame is not None and frame.f_back is not None else {}
+        prefixes_of(cache).claim(prefix, Claimant(function, caller, shared=shared))
 
         def cache_key(*args: P.args, **kwargs: P.kwargs) -> str:
+            if signature is None:
+                assert key is not None  # noqa: S101 - it is what stands in place of the signature
+                return f"{prefix}:{digest_of_value(key(*args, **kwargs), f'{name}: key')}"
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            return f"{prefix}:{_digest(function.__qualname__, bound.arguments)}"
+            return f"{prefix}:{digest_of(name, bound.arguments)}"
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            key = cache_key(*args, **kwargs)
-            return _cache(cache).get_or_compute(
-                key, lambda: function(*args, **kwargs), ttl=ttl, type=type, negative_ttl=negative_ttl
+            # Not by `get_or_compute`: of recursion each frame is one of the few that a thread has.
+            value: T = (
+                _cache(cache)
+                .fetch(
+                    cache_key(*args, **kwargs),
+                    lambda: _finished(function(*args, **kwargs), name),
+                    ttl=ttl_s,
+                    type=type,
+                    negative_ttl=negative_s,
+                )
+                .value
             )
+            return value
 
         call.cache_key = cache_key  # type: ignore[attr-defined]  # documented above; a function has no place to declare it
         return call
@@ -71,31 +125,44 @@ def cached(
 
 
 def invalidate_cache(pattern: str, *, cache: TwoTierCache | None = None) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Invalidate what matches `pattern` each time the function has returned. Not when it raised: nothing has changed then.
+    """Invalidate what matches `pattern` each time the function has done its work. Not when it failed: nothing has changed then.
 
-    Raises InvalidPatternError where it is written.
+    A future or an awaitable that a plain function returns is handed on as one that ends after the invalidation (which, in an
+    event loop, takes that loop's time: a round trip, and the cache's time-out at most). Not for coroutine functions: nothing
+    would say that the caller awaits them. What else is not done when it is returned (a generator, a Celery result) is refused.
+
+    Raises InvalidPatternError and UncacheableFunctionError where it is written; the latter also when the function has returned
+    what it cannot wait for.
     """
     parse(pattern)
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        _refuse_async(function, "invalidate_cache")
+        if isinstance(function, staticmethod | classmethod):
+            return function.__class__(decorate(function.__func__))
+        name = name_of(function)
+        _refuse_uncallable(function, name)
+        _refuse_unfinished(function, name, "invalidate_cache")
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            def invalidate() -> None:
+                _cache(cache).invalidate(pattern)
+
             result = function(*args, **kwargs)
-            _cache(cache).invalidate(pattern)
-            return result
+            if not deferred.is_deferred(result):
+                invalidate()
+                return result
+            if not deferred.can_be_followed(result):
+                deferred.give_up(result)
+                raise UncacheableFunctionError(
+                    f"{name}: returned {_kind(result)}, whose work is not done; invalidate where it is, or return its outcome"
+                )
+            outcome: T = deferred.once_done(result, invalidate)
+            return outcome
 
         return call
 
     return decorate
-
-
-def _refuse_async(function: Callable[..., object], decorator: str) -> None:
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(
-            f"{function.__qualname__}: `{decorator}` is for plain functions; this one has done nothing yet when it returns"
-        )
 
 
 def _cache(given: TwoTierCache | None) -> TwoTierCache:
@@ -106,43 +173,86 @@ def _cache(given: TwoTierCache | None) -> TwoTierCache:
     return _provider()
 
 
-def _digest(name: str, arguments: dict[str, Any]) -> str:
-    """128 bits over the arguments as JSON."""
-    for parameter, value in arguments.items():
-        try:
-            _refuse_foreign(value, f"{name}({parameter})")
-        except RecursionError:
-            raise UncacheableValueError(f"{name}({parameter}): is nested too deeply, or contains itself") from None
-    return hashlib.blake2b(_encode(arguments), digest_size=16).hexdigest()
+def _check_key_prefix(key_prefix: object) -> None:
+    size = len(check_prefix(key_prefix, "key_prefix").encode())
+    if size > MAX_PREFIX_BYTES:
+        raise InvalidPatternError(f"key_prefix: has {size} bytes; allowed are up to {MAX_PREFIX_BYTES}")
 
 
-def _refuse_surrogate(text: str, place: str) -> None:
+def _own_prefix(function: object, name: str) -> str:
+    """The prefix that the function's own name makes, if that says which function it is, in every process and at any time."""
+    if not isinstance(function, types.FunctionType):
+        raise UncacheableFunctionError(
+            f"{name}: what it is bound to or made of would not be in the key; say what is meant by key_prefix="
+        )
+    if function.__name__ == "<lambda>":
+        raise UncacheableFunctionError(f"{name}: a lambda has no name that tells it from another; write key_prefix=")
+    if free := function.__code__.co_freevars:
+        raise UncacheableFunctionError(
+            f"{name}: closes over {', '.join(free)}, which would not be in the key; make that an argument, or say what is meant "
+            "by key_prefix= (of several decorators, let `cached` be the innermost)"
+        )
+    module = function.__module__
+    if not isinstance(module, str) or module in _PROGRAMS:
+        raise UncacheableFunctionError(
+            f"{name}: is of {module}, as which every program runs; write key_prefix={function.__name__!r}, or a name that no "
+            "other program of yours uses"
+        )
+    prefix = f"{module}.{function.__qualname__}"
+    _check_key_prefix(prefix)
+    return prefix
+
+
+def _refuse_uncallable(function: object, name: str) -> None:
+    if not callable(function):
+        raise UncacheableFunctionError(f"{name}: is no function; decorate the function within it")
+
+
+def _refuse_unfinished(function: Any, name: str, decorator: str) -> None:
+    """Refuse a function that has done nothing yet when it returns, as far as one can tell without calling it."""
+    within = [function]
+    while isinstance(within[-1], functools.partial):
+        within.append(within[-1].func)
+    if not isinstance(within[-1], types.FunctionType | types.MethodType | type):
+        within.append(getattr(type(within[-1]), "__call__", None))  # noqa: B004 - that of an object's class is what is called
+    if any(
+        inspect.iscoroutinefunction(each) or inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each)
+        for each in within
+    ):
+        raise UncacheableFunctionError(
+            f"{name}: `{decorator}` is for plain functions; this one has done nothing yet when it returns"
+        )
+
+
+def _refuse_method(function: object, name: str) -> None:
+    """Refuse what takes the object that it is called on, which is no part of a key."""
+    if not isinstance(function, types.FunctionType):
+        return
+    scope, _, _ = function.__qualname__.rpartition(".")
+    code = function.__code__
+    first = code.co_varnames[0] if code.co_argcount else ""
+    if scope and not scope.endswith("<locals>") and first in _RECEIVERS:
+        raise UncacheableFunctionError(
+            f"{name}: {first} cannot be part of a key; write key=lambda {first}, ...: (what the value depends on), or cache a "
+            "function of that"
+        )
+
+
+def _signature_of(function: Callable[..., object], name: str) -> inspect.Signature:
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise UncacheableValueError(f"{place}: text with a lone surrogate cannot be part of a key") from None
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        raise UncacheableFunctionError(
+            f"{name}: Python does not tell its parameters; write key=, or wrap it into a function of your own"
+        ) from None
 
 
-def _refuse_foreign(value: object, place: str) -> None:
-    """Exact types only: msgspec would write a set, a date and a text that look alike as one key."""
-    if value is None or type(value) in (bool, int):
-        return
-    if type(value) is str:
-        _refuse_surrogate(value, place)
-        return
-    if type(value) is float:
-        if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - only NaN differs from itself
-            raise UncacheableValueError(f"{place}: {value} cannot be part of a key")
-        return
-    if isinstance(value, list | tuple) and type(value) in (list, tuple):
-        for index, item in enumerate(value):
-            _refuse_foreign(item, f"{place}[{index}]")
-        return
-    if isinstance(value, dict) and type(value) is dict:
-        for key, item in value.items():
-            if type(key) is not str:
-                raise UncacheableValueError(f"{place}: key {key!r} is not text")
-            _refuse_surrogate(key, place)
-            _refuse_foreign(item, f"{place}[{key!r}]")
-        return
-    raise UncacheableValueError(f"{place}: {type(value).__name__} is not a JSON value and cannot be part of a key")
+def _finished(result: T, name: str) -> T:
+    if deferred.is_deferred(result):
+        deferred.give_up(result)
+        raise UncacheableFunctionError(f"{name}: returned {_kind(result)}, whose work is not done; cache what comes of it")
+    return result
+
+
+def _kind(value: object) -> str:
+    return f"a {type(value).__name__}"

@@ -1,7 +1,7 @@
 """An entry: a value with what is needed to judge it. Its bytes are the same in every tier, process and language.
 
-On the wire it is a JSON array: `[epoch, seq, deps, created_ms, ttl_ms, value, grace_ms]`, the last of which may be missing.
-The version stands in the Redis key.
+On the wire it is a JSON array: `[key, epoch, seq, deps, created_ms, ttl_ms, value, grace_ms]`, the last of which may be missing.
+The version stands in the Redis key. The key stands in both: what is read under one name and says another is nobody's value.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ class AsOf(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """`epoch` and `seq` are the log's position before the first input was read; `deps` the keys it was computed from.
+    """`key` is whose value it is. `epoch` and `seq` are the log's position before the first input was read; `deps` the keys it
+    was computed from.
 
     `created_ms` is the writer's wall clock. Of an entry without a grace it only shortens how long a first tier keeps what it
     promoted: Redis alone decides when the entry ends. With a grace Redis keeps it that much longer, and it is past its time
     to live by the reader's clock.
     """
 
+    key: str
     epoch: str
     seq: int
     deps: tuple[str, ...]

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-import math
 import random
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from pipeline.cache.claims import Claim
 from pipeline.cache.coherence import Coherence
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.leases import Leases, Taken
+from pipeline.cache.leases import Lease, Leases, Taken
+from pipeline.cache.locks import Lock, begins_anew_in_children, interrupted
 from pipeline.cache.stats import Counters
-
-Outcome = Any  # what a computation brings; opaque here
-Probe = Callable[[Taken | None, int], Outcome | None]
+from pipeline.cache.waits import WAITS, Flight
 
 FIRST_PAUSE_S: Final = 0.002
 LONGEST_PAUSE_S: Final = 0.1
 PAUSE_GROWTH: Final = 1.5
 
 
-class _Flight:
-    """A computation that runs in this process."""
+class Outcome(NamedTuple):
+    """What a computation brings. `found`, `payload` and `codec` are opaque here. `deps`: all that it depends on, those included
+    that its own deps were computed from. `lasting`: whether who asks for the key a moment later finds it in the shared tier, and
+    it will do."""
 
-    __slots__ = ("as_of", "outcome", "thread")
+    found: Any
+    payload: bytes
+    codec: Any
+    deps: tuple[str, ...]
+    lasting: bool = True
 
-    def __init__(self, as_of: AsOf) -> None:
-        self.as_of = as_of
-        self.thread = threading.get_ident()
-        self.outcome: Future[Outcome] = Future()
+
+Probe = Callable[[Taken | None, int], Outcome | None]
+Compute = Callable[[AsOf], Outcome]
 
 
 class SingleFlight:
@@ -40,8 +42,10 @@ class SingleFlight:
     computation's first input and their asking. Thread-safe.
 
     An error of the computation is raised in every thread of this process that waited for it. Other processes do not learn of
-    it: the next of them computes. Nobody waits for longer than `wait_s` on the fleet, nor twice that on another thread of this
-    process; then he computes for himself. A thread that asks for what it is computing itself computes it.
+    it: those that waited compute, each for itself and at once, as they do after any other computation that brought nothing to
+    share. Nobody waits for longer than `wait_s` on the fleet, nor twice that on another thread of this process; then he computes
+    for himself. So do, at once, a thread that asks for what it is computing itself and one that was interrupted inside the cache.
+    Threads whose computations need each other's get a CyclicComputationError. Of processes nobody sees that: `wait_s` ends it.
     """
 
     def __init__(
@@ -50,88 +54,123 @@ class SingleFlight:
         leases: Leases | None,
         counters: Counters,
         *,
+        strict: bool,
         wait_s: float,
         clock: Callable[[], float],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`leases`: None where no tier is shared. `counters` has joined, taken_over and waited_out."""
+        """`leases`: None where no tier is shared. `counters` has joined, taken_over and waited_out. `strict`: nobody joins
+        another thread while the log cannot be read."""
         self._coherence = coherence
         self._leases = leases
         self._counters = counters
+        self._strict = strict
         self._wait_s = wait_s
         self._clock = clock
         self._sleep = sleep
-        self._lock = threading.Lock()
-        self._flights: dict[str, _Flight] = {}
+        self._lock = Lock()
+        self._flights: dict[str, Flight] = {}
+        begins_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        """In a child that was just forked: who led or awaited these flights is not here."""
+        self._flights = {}
 
     def run(
         self,
         key: str,
         deps: tuple[str, ...],
-        as_of: AsOf,
+        as_of: AsOf | None,
         probe: Probe,
-        compute: Callable[[], Outcome],
+        compute: Compute,
         *,
-        since_s: float = -math.inf,
+        asked_at_s: float,
     ) -> tuple[Outcome, bool]:
         """The outcome, and whether another caller's computation brought it.
 
         `probe` makes an outcome of what the shared tier was found to have, given the generation from before it was read, or
-        without it of what is at hand here; None when that will not do. `compute` computes and keeps the value. `since_s`: another
-        thread's computation will do only if the log was read since then: else what was invalidated meanwhile is not known.
+        without it of what is at hand here; None when that will not do. `compute` computes and keeps the value, given what was
+        known before: `as_of`, or what is known when it begins. `asked_at_s`: when the caller asked. Another thread's computation
+        will do if the log, read since then, says nothing against it.
         """
         while True:
-            flight, leads = self._board(key, deps, as_of, since_s)
-            if flight is None:
-                return compute(), False
-            if leads:
-                return self._lead(key, deps, flight, probe, compute)
+            mine = Flight(key, deps, as_of)
+
+            def begin(mine: Flight = mine) -> Outcome:
+                return compute(mine.learn(self._coherence))
+
             try:
-                outcome = flight.outcome.result(2 * self._wait_s)
-            except TimeoutError as error:
-                if flight.outcome.done() and flight.outcome.exception() is error:
-                    raise  # the computation's own
+                flight = self._board(mine, asked_at_s)
+                if flight is mine:
+                    mine.outcome, joined = self._lead(mine, probe, begin)
+                    return mine.outcome, joined
+            except Exception as error:
+                mine.failure = error
+                raise
+            finally:
+                try:
+                    self._land(mine)
+                finally:
+                    self._land(mine)  # a signal may have raised in the first
+            if flight is None:
+                return begin(), False
+            if interrupted():
+                return begin(), False  # its thread may be waiting for what this one was interrupted in
+            with WAITS.waiting(flight):
+                ended = flight.wait(2 * self._wait_s)
+            if not ended:
                 self._counters.add("waited_out")
-                return compute(), False
-            if outcome is not None:
+                return begin(), False
+            if flight.failure is not None:
+                raise flight.failure
+            outcome = flight.outcome
+            # What the flight's deps were computed from nobody knew before it ended.
+            if outcome is not None and self._coherence.view.valid(flight.as_of, key, outcome.deps):
                 self._counters.add("joined")
                 return outcome, True
             # Its thread was stopped, by what concerns that thread alone.
 
-    def _board(self, key: str, deps: tuple[str, ...], as_of: AsOf, since_s: float) -> tuple[_Flight | None, bool]:
-        """The flight to wait for, or to lead; none for a computation that asks for its own key."""
-        with self._lock:
-            flight = self._flights.get(key)
-            if flight is not None:
-                if flight.thread == threading.get_ident():
-                    return None, False
-                view = self._coherence.view
-                if view.confirmed_at_s >= since_s and view.valid(flight.as_of, key, deps):
-                    return flight, False
-            mine = self._flights[key] = _Flight(as_of)
-            return mine, True
-
-    def _lead(
-        self, key: str, deps: tuple[str, ...], flight: _Flight, probe: Probe, compute: Callable[[], Outcome]
-    ) -> tuple[Outcome, bool]:
-        outcome, failure = None, None
-        try:
-            if self._leases is None:
-                outcome, joined = self._alone(probe, compute), False
-            else:
-                outcome, joined = self._lead_in_fleet(self._leases, key, deps, flight.as_of, probe, compute)
-        except Exception as error:
-            failure = error
-            raise
-        finally:
+    def _board(self, mine: Flight, asked_at_s: float) -> Flight | None:
+        """The flight to wait for, or `mine` to lead; none for a computation that asks for its own key."""
+        while True:
+            mine.learn(self._coherence)
             with self._lock:
-                if self._flights.get(key) is flight:  # a thread that may not join this one has put its own in its place
-                    del self._flights[key]
-            if failure is not None:
-                flight.outcome.set_exception(failure)
-            else:
-                flight.outcome.set_result(outcome)
-        return outcome, joined
+                flight = self._flights.setdefault(mine.key, mine)
+            if flight is mine:
+                return mine
+            if flight.thread == mine.thread:
+                return None
+            if self._joinable(flight, mine.deps, asked_at_s):
+                return flight
+            mine.learn(self._coherence)
+            with self._lock:
+                if self._flights.get(mine.key) is flight:
+                    self._flights[mine.key] = mine  # the others that may not join that one wait for this
+                    return mine
+
+    def _joinable(self, flight: Flight, deps: tuple[str, ...], asked_at_s: float) -> bool:
+        """Whether nothing that returned before the caller asked invalidates what that flight computes."""
+        view = self._coherence.view
+        if view.confirmed_at_s <= asked_at_s:
+            # The caller has not read the log: L1 had something that would not do, or was not asked.
+            if self._coherence.refresh():
+                if view.confirmed_at_s < asked_at_s:
+                    return False  # another thread has taken the view elsewhere
+            elif self._strict:
+                return False
+        return view.valid(flight.as_of, flight.key, deps if deps == flight.deps else flight.deps + deps)
+
+    def _land(self, flight: Flight) -> None:
+        if self._flights.get(flight.key) is flight:
+            with self._lock:
+                if self._flights.get(flight.key) is flight:  # one that may not join it has put its own in its place
+                    del self._flights[flight.key]
+        flight.end()
+
+    def _lead(self, flight: Flight, probe: Probe, compute: Callable[[], Outcome]) -> tuple[Outcome, bool]:
+        if self._leases is None:
+            return self._alone(probe, compute), False
+        return self._lead_in_fleet(self._leases, flight, probe, compute)
 
     def _alone(self, probe: Probe, compute: Callable[[], Outcome]) -> Outcome:
         # Another thread may have ended its flight after this one had looked and before it boarded.
@@ -139,27 +178,21 @@ class SingleFlight:
         return found if found is not None else compute()
 
     def _lead_in_fleet(
-        self,
-        leases: Leases,
-        key: str,
-        deps: tuple[str, ...],
-        as_of: AsOf,
-        probe: Probe,
-        compute: Callable[[], Outcome],
+        self, leases: Leases, flight: Flight, probe: Probe, compute: Callable[[], Outcome]
     ) -> tuple[Outcome, bool]:
         deadline_s = self._clock() + self._wait_s
         pause_s = FIRST_PAUSE_S
-        waited = False
+        waited, in_vain = False, 0
         while True:
             try:
                 self._coherence.append_pending()
-                generation = self._coherence.view.generation
+                generation = self._coherence.view.generation_of_reads
                 asked_at_s = self._clock()
-                taken = leases.take(key, as_of)
+                taken = leases.take(flight.key, flight.learn(self._coherence))
                 judged = self._coherence.catch_up(taken.tail, asked_at_s)
             except SharedTierUnavailableError:
                 return self._alone(probe, compute), False  # each for himself until it is back
-            lease = taken.lease
+            lease, held = taken.lease, taken.held
             found = probe(taken, generation) if judged else None
             if found is not None:
                 if lease is not None:
@@ -167,23 +200,47 @@ class SingleFlight:
                 if waited:
                     self._counters.add("joined")
                 return found, waited
-            if lease is None and taken.held is not None:
-                since = AsOf(taken.held.epoch, taken.held.seq, generation)
-                if judged and not self._coherence.view.valid(since, key, deps):
-                    # What its owner computes is invalid already: waiting for it would end in a miss.
-                    try:
-                        lease = leases.take_over(key, taken.held, as_of)
-                    except SharedTierUnavailableError:
-                        return compute(), False
-                    self._counters.add("taken_over", int(lease is not None))
-            if lease is not None:
-                with leases.kept(lease):
+            if lease is None and held is not None:
+                if waited and held.in_vain > in_vain:
+                    # What was waited for has brought nothing. The next would wait for as long, and so on: each for himself.
                     return compute(), False
+                in_vain = held.in_vain
+                since = AsOf(held.epoch, held.seq, generation)
+                if held.given_back or (judged and not self._coherence.view.valid(since, flight.key, flight.deps)):
+                    lease = self._taken_over(leases, flight, held)
+            if lease is not None:
+                return self._compute_leased(leases, lease, compute), False
             remaining_s = deadline_s - self._clock()
             if remaining_s <= 0:
                 self._counters.add("waited_out")
                 return compute(), False
+            if interrupted():
+                return compute(), False  # as for a thread of this process: its owner may be one
             waited = True
             # Not all at the same moment: those who began to wait together would ask together.
             self._sleep(min(remaining_s, pause_s * random.uniform(0.5, 1.0)))  # noqa: S311 - guards nothing
             pause_s = min(LONGEST_PAUSE_S, pause_s * PAUSE_GROWTH)
+
+    def _taken_over(self, leases: Leases, flight: Flight, held: Claim) -> Lease | None:
+        """From one who is at it no longer, or knew too little: what he computes is invalid already, and who waited for it
+        would have a miss. None when another was first."""
+        try:
+            lease = leases.take_over(flight.key, held, flight.learn(self._coherence))
+        except SharedTierUnavailableError:
+            return None
+        if lease is not None and not held.given_back:
+            self._counters.add("taken_over")
+        return lease
+
+    def _compute_leased(self, leases: Leases, lease: Lease, compute: Callable[[], Outcome]) -> Outcome:
+        in_vain = False  # as for who is stopped by what concerns him alone: one of those who wait takes over
+        try:
+            with leases.kept(lease):
+                outcome = compute()
+            in_vain = not outcome.lasting
+        except Exception:
+            in_vain = True
+            raise
+        finally:
+            leases.give_back(lease, in_vain=in_vain)
+        return outcome

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
 from pipeline.cache.bus import NodeBus
 from pipeline.cache.errors import InvalidPatternError, SharedTierUnavailableError
-from pipeline.cache.log import InvalidationLog
+from pipeline.cache.locks import UninterruptedLock
+from pipeline.cache.log import APPENDED_AT_ONCE, InvalidationLog
 from pipeline.cache.nodes import NodeRegistry
 from pipeline.cache.patterns import parse
 from pipeline.cache.stats import Counters
-from pipeline.cache.tail import Page, Tail
+from pipeline.cache.tail import MAX_RECORDS, Tail, page_of
 
 MAX_PATTERNS: Final = 10_000
 
@@ -60,7 +60,7 @@ class NodeFollower:
         self._registry = registry
         self._clock = clock
         self._pending: dict[str, int] = {}
-        self._pending_lock = threading.Lock()  # in a pool of threads the timer and the consumer are two threads
+        self._pending_lock = UninterruptedLock()  # in a pool of threads the timer and the consumer are two threads
         self.counters = Counters("notices", "in_step", "gaps", "volatile", "malformed", "out_of_reach")
 
     def receive(self, epoch: object, seq: object, patterns: object, invalidation_id: object = None) -> Notice | None:
@@ -103,21 +103,29 @@ class NodeFollower:
             # Whoever made them may be gone when Redis is back.
             with self._pending_lock:
                 self._pending |= dict.fromkeys(patterns, count)
+                if len(self._pending) > MAX_RECORDS:
+                    self._pending = {"*": count}
 
     def _append_pending(self, log: InvalidationLog) -> None:
+        """Append what was heard of while the log was out of reach. The bus tells the children when they need not mind it any
+        more, which is once they know it from the log."""
         with self._pending_lock:
             pending = dict(self._pending)
-        if pending:
-            log.append(tuple(pending))
-            self._bus.settle_volatile(max(pending.values()))
-            with self._pending_lock:
-                # Not what another thread has added since.
-                self._pending = {text: count for text, count in self._pending.items() if pending.get(text) != count}
+        if not pending:
+            return
+        texts = tuple(pending)
+        for at in range(0, len(texts), APPENDED_AT_ONCE):
+            log.append(texts[at : at + APPENDED_AT_ONCE])
+        if not self.catch_up():
+            return
+        self._bus.settle_volatile(max(pending.values()))
+        with self._pending_lock:
+            # Not what another thread has added since.
+            self._pending = {text: count for text, count in self._pending.items() if pending.get(text) != count}
 
     def _follow(self, notice: Notice, tail: Tail) -> None:
         records = [(text, tail.seq + number) for number, text in enumerate(notice.patterns, start=1)]
-        after = tail._replace(seq=notice.seq)
-        self._bus.publish(Page(after, bytes(after), tail.seq, records, restart=False))
+        self._bus.publish(page_of(tail._replace(seq=notice.seq), records, after=tail.seq, restart=False))
 
     def beat(self) -> bool:
         """Say that the node is alive, and see whether the log has moved without a notice; whether Redis could be asked.
@@ -134,9 +142,9 @@ class NodeFollower:
             self.counters.add("out_of_reach")
             return False
         tail = self._bus.tail
-        if tail is None or seen != bytes(tail):
+        if tail is None or seen is None or not seen.startswith(tail.mark):
             return self.catch_up()
-        self._bus.publish(Page(tail, bytes(tail), tail.seq, [], restart=False), asked_at_s)
+        self._bus.publish(page_of(tail, [], after=tail.seq, restart=False), asked_at_s)
         return True
 
     def catch_up(self) -> bool:

@@ -7,13 +7,16 @@ from collections.abc import Callable
 
 import msgspec
 
+from pipeline.cache.seconds import Duration
+
 
 def _nothing(_: Exception) -> bool:
     return False
 
 
 class Grace(msgspec.Struct, frozen=True):
-    """An entry is kept `s` seconds past its time to live. What was invalidated is not served by it, whatever its age.
+    """An entry is kept `s` (seconds, or a timedelta) past its time to live. What was invalidated is not served by it, whatever
+    its age.
 
     `refresh`: an entry past its time to live is served at once, and this is called, which is to have it computed anew by
     somebody else; it must not raise, nor wait. None: it is computed anew by who asks. `forgives`: after which failures of the
@@ -22,7 +25,7 @@ class Grace(msgspec.Struct, frozen=True):
     read: they are right to within the difference of the two.
     """
 
-    s: float
+    s: Duration
     refresh: Callable[[], None] | None = None
     forgives: Callable[[Exception], bool] = _nothing
     max_age_s: float | None = None

@@ -24,8 +24,8 @@ _TRIES: Final = 3
 class InFlight:
     """The tasks in flight, in Redis. Nothing here raises because Redis is away: then every caller queues a task of his own.
 
-    A caller joins a task only if nothing that matches the key was invalidated since the task was entered. So he has nothing
-    that he would not have had from a task of his own.
+    A caller joins a task only if nothing that matches the key was invalidated since the task was entered, by the log as it stands
+    when he asks. So he has nothing that he would not have had from a task of his own.
     """
 
     def __init__(self, connection: RedisConnection, keys: KeySpace, coherence: Coherence, leases: Leases) -> None:
@@ -43,28 +43,22 @@ class InFlight:
         join each other only; the other methods know the task by it, too.
         """
         name = self._keys.in_flight(key if entered_as is None else entered_as)
+        mine = Claim.of(task_id, self._coherence.as_of())
         with suppress(SharedTierUnavailableError):
             for _ in range(_TRIES):
-                mine = Claim.of(task_id, self._coherence.as_of())
                 held = self._claims.take(name, mine, ENTERED_S, share=True)
                 if held is None:
                     return None
-                if self._joinable(held, key, deps):
+                # The log is read after the claim: what was invalidated before the caller asked is known by then.
+                if not self._coherence.refresh():
+                    return None
+                known = self._coherence.view.as_of()
+                if self._coherence.view.valid(AsOf(held.epoch, held.seq, known.generation), key, deps):
                     return held.owner
+                mine = Claim.of(task_id, known)
                 if self._claims.replace(name, held.owner, mine, ENTERED_S):
                     return None
         return None
-
-    def _joinable(self, held: Claim, key: str, deps: tuple[str, ...]) -> bool:
-        view = self._coherence.view
-        since = AsOf(held.epoch, held.seq, view.generation)
-        if view.valid(since, key, deps):
-            return True
-        known = self._coherence.as_of()
-        if held.epoch == known.epoch and held.seq <= known.seq:
-            return False
-        # It was entered by one who knows more of the log than this process.
-        return self._coherence.refresh() and view.valid(since, key, deps)
 
     def renew(self, key: str, task_id: str) -> None:
         """The task was queued."""
@@ -75,7 +69,7 @@ class InFlight:
     def running(self, key: str, task_id: str) -> Iterator[None]:
         """Within the block the task runs: it stays in flight while this process lives. If it dies, nobody joins the task, nor
         waits for it, for longer than a lease lasts; its message may take minutes to come to another worker."""
-        lease = Lease(self._keys.in_flight(key), task_id)
+        lease = Lease.of(self._keys.in_flight(key), task_id)
         with suppress(SharedTierUnavailableError):
             self._claims.renew(lease.name, task_id, self._leases.ttl_s)
         with self._leases.renewed(lease, QUEUED_S):
@@ -98,12 +92,12 @@ class InFlight:
             held = self._connection.call(lambda client: client.get(self._keys.in_flight(key)))
         except SharedTierUnavailableError:
             return True
-        return isinstance(held, bytes) and Claim.parse(held).owner == task_id
+        return held is not None and Claim.parse(held).owner == task_id
 
     def may_refresh(self, key: str, pause_s: float) -> bool:
         """Whether the caller is the one to have the key computed anew: nobody in the fleet was within the last `pause_s`."""
         name = self._keys.refreshed(key)
         try:
-            return bool(self._connection.call(lambda client: client.set(name, b"1", px=round(pause_s * 1000), nx=True)))
+            return self._connection.call(lambda client: client.set(name, b"1", px=round(pause_s * 1000), nx=True))
         except SharedTierUnavailableError:
             return False

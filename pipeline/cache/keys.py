@@ -1,20 +1,30 @@
 """Every name that the cache gives to something in Redis. No other module builds one.
 
-The entry of key K is `<namespace>:1:e:K`; 1 is the version of the envelope, so that a release with another one starts with
+The entry of key K is `<namespace>:2:e:K`; 2 is the version of the envelope, so that a release with another one starts with
 an empty cache instead of reading what it does not understand. The log's keys share a hash tag: one slot of a cluster.
 """
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterable
 from typing import Final
 
 from pipeline.cache.errors import InvalidPatternError
 from pipeline.cache.patterns import escape
 
-ENVELOPE_VERSION: Final = 1
+ENVELOPE_VERSION: Final = 2
 MAX_KEY_BYTES: Final = 256
 """Half of a pattern's: with each of its characters escaped, a key is still a pattern."""
+
+
+_PLAIN: Final = frozenset(string.ascii_letters + string.digits + "_.-")
+
+
+def root_of(namespace: str) -> str:
+    """What every name of a namespace begins with. No other namespace's is the same with something behind it: whatever is no
+    letter or digit of ASCII, `_`, `.` or `-` is written as `%` and the hexadecimal of its UTF-8."""
+    return "".join(char if char in _PLAIN else "".join(f"%{byte:02X}" for byte in char.encode()) for char in namespace)
 
 
 class KeySpace:
@@ -22,7 +32,7 @@ class KeySpace:
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
-        root = f"{namespace}:{ENVELOPE_VERSION}"
+        root = f"{root_of(namespace)}:{ENVELOPE_VERSION}"
         self._entry_prefix = f"{root}:e:".encode()
         self._lease_prefix = f"{root}:l:".encode()
         self._in_flight_prefix = f"{root}:t:".encode()
@@ -33,6 +43,7 @@ class KeySpace:
         self.marks = f"{{{root}:log}}:marks".encode()
         self.nodes = f"{{{root}:log}}:nodes".encode()
         self.sweep = f"{{{root}:log}}:sweep".encode()
+        self.probe = f"{root}:probe".encode()
         self._acknowledgements = f"{{{root}:log}}:ack:"
 
     def entry(self, key: str) -> bytes:
@@ -60,6 +71,12 @@ class KeySpace:
     def entries_matching(self, pattern: str) -> bytes:
         """The `SCAN MATCH` argument for the entries whose keys match `pattern`."""
         return (self._escaped_entry_prefix + pattern).encode()
+
+
+def check_text(key: object) -> None:
+    """Raises InvalidPatternError for a key that is no text. A text that cannot be a key is a miss to whoever reads it."""
+    if not isinstance(key, str):
+        raise InvalidPatternError(f"key: expected text, got {type(key).__name__}")
 
 
 def check_key(key: object) -> str:

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final, NamedTuple
-
-import redis
+from typing import Final, NamedTuple, Self
 
 from pipeline.cache.claims import Claim, Claims
+from pipeline.cache.commands import Commands
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
+from pipeline.cache.locks import Lock, begins_anew_in_children
+
+TOLD_S: Final = 2.0
+"""How long the fleet is told that a computation brought nothing to share: several times the pauses in which others ask."""
+_IDLE_TURNS: Final = 3
 
 logger: Final = logging.getLogger(__name__)
 
 
 class Taken(NamedTuple):
     """What one round trip told. `lease`: the caller's own now, else None. `held`: whose it is, if another's. `entry` and `tail`
-    were read after that, at one moment: what an owner wrote before it let go is there."""
+    were read after that, in this order: what an owner wrote before it let go is there, and what was invalidated before the entry
+    was read is told by the tail."""
 
     lease: Lease | None
     held: Claim | None
@@ -32,14 +38,21 @@ class Taken(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """The right to compute a key."""
+    """The right to compute a key. `process`: that of who has it; what a forked child inherits is its parent's."""
 
     name: bytes
     owner: str
+    process: int
+
+    @classmethod
+    def of(cls, name: bytes, owner: str | None = None) -> Self:
+        """One of this process's."""
+        return cls(name, secrets.token_hex(8) if owner is None else owner, os.getpid())
 
 
 class Leases:
-    """Takes leases, keeps those of this process alive while their computations run, and gives them back. Thread-safe.
+    """Takes leases, keeps those of this process alive while their computations run, and gives them back. Thread-safe. A forked
+    child begins with none: those of its parent are the parent's to keep and give back.
 
     A short time to live with renewal, rather than one as long as the longest computation: the owner's death costs the others
     `ttl_s` at most. What never ends is renewed for `longest_s` and no longer.
@@ -60,22 +73,28 @@ class Leases:
         self.ttl_s = ttl_s
         self._longest_s = longest_s
         self._clock = clock
-        self._changed = threading.Condition()
+        self._lock = Lock()
         self._kept: dict[Lease, float] = {}
         self._keeper: threading.Thread | None = None
+        begins_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        self._kept = {}
+        self._keeper = None
 
     def take(self, key: str, as_of: AsOf) -> Taken:
         """Take the lease if it is free, and read the entry. Raises SharedTierUnavailableError."""
-        lease = Lease(self._keys.lease(key), secrets.token_hex(8))
+        lease = Lease.of(self._keys.lease(key))
         entry_name = self._keys.entry(key)
         claim = str(Claim.of(lease.owner, as_of))
 
-        def ask(client: redis.Redis) -> list[bytes | None]:
-            with client.pipeline(transaction=False) as commands:
+        def ask(client: Commands) -> list[bytes | None]:
+            with client.pipeline() as commands:
                 commands.set(lease.name, claim, px=round(self.ttl_s * 1000), nx=True)
                 commands.get(lease.name)
-                commands.mget([entry_name, self._keys.tail])
-                _, holder, (entry, tail) = commands.execute()
+                commands.get(entry_name)
+                commands.getex(self._keys.tail)
+                _, holder, entry, tail = commands.execute()
             return [holder, entry, tail]
 
         holder, entry, tail = self._connection.call(ask)
@@ -86,57 +105,76 @@ class Leases:
 
     def take_over(self, key: str, held: Claim, as_of: AsOf) -> Lease | None:
         """Take it from an owner whose result would be of no use; None when another was first. Raises
-        SharedTierUnavailableError."""
-        lease = Lease(self._keys.lease(key), secrets.token_hex(8))
-        taken = self._claims.replace(lease.name, held.owner, Claim.of(lease.owner, as_of), self.ttl_s)
+        SharedTierUnavailableError. What it was held in vain stays known."""
+        lease = Lease.of(self._keys.lease(key))
+        taken = self._claims.replace(lease.name, held.owner, Claim.of(lease.owner, as_of, held.in_vain), self.ttl_s)
         return lease if taken else None
 
     @contextmanager
     def kept(self, lease: Lease) -> Iterator[None]:
-        """Within the block the lease does not run out; after it, it is given back. Never raises because Redis is away."""
-        try:
-            with self.renewed(lease, self._longest_s):
-                yield
-        finally:
-            self.give_back(lease)
+        """Within the block the lease does not run out. Never raises because Redis is away."""
+        with self.renewed(lease, self._longest_s):
+            yield
 
     @contextmanager
     def renewed(self, lease: Lease, longest_s: float) -> Iterator[None]:
         """Within the block, and for `longest_s` at most, the lease does not run out while this process lives. Never raises
         because Redis is away."""
-        with self._changed:
-            self._kept[lease] = self._clock() + longest_s
-            if self._keeper is None:
-                self._keeper = threading.Thread(target=self._keep, name="lease-keeper", daemon=True)
-                self._keeper.start()
-            else:
-                self._changed.notify()  # it may have had nothing to keep, and would look again too late
         try:
+            self._kept[lease] = self._clock() + longest_s
+            self._see_to_a_keeper()
             yield
         finally:
-            with self._changed:
-                self._kept.pop(lease, None)
-                self._changed.notify()
+            self._kept.pop(lease, None)
 
-    def give_back(self, lease: Lease) -> None:
-        """Let the next one compute. Never raises because Redis is away: then it runs out."""
+    def give_back(self, lease: Lease, *, in_vain: bool = False) -> None:
+        """Let the next one compute; or, if the computation brought nothing to share, all who waited for it. Never raises because
+        Redis is away: then it runs out."""
+        if lease.process != os.getpid():
+            return
         with suppress(SharedTierUnavailableError):
-            self._claims.release(lease.name, lease.owner)
+            if in_vain:
+                self._claims.give_back(lease.name, lease.owner, TOLD_S)
+            else:
+                self._claims.release(lease.name, lease.owner)
+
+    def _see_to_a_keeper(self) -> None:
+        with self._lock:
+            if self._keeper is not None:
+                return
+            keeper = threading.Thread(target=self._keep, name="lease-keeper", daemon=True)
+            if self._keeper is not None:  # a signal handler was here meanwhile
+                return
+            self._keeper = keeper
+            try:
+                keeper.start()
+            except RuntimeError:  # the interpreter is on its way out, or has no room for threads: the lease runs out
+                self._keeper = None
+            except BaseException:
+                self._keeper = None  # it may run or not: a second one does no harm
+                raise
 
     def _keep(self) -> None:
         """The keeper's thread: it lives while there is something to keep, and a while longer."""
+        me = threading.current_thread()
+        idle_turns = 0
         while True:
-            with self._changed:
-                if not self._kept and not self._changed.wait_for(lambda: bool(self._kept), timeout=self.ttl_s):
-                    self._keeper = None
-                    return
-                self._changed.wait_for(lambda: not self._kept, timeout=self.ttl_s / 3)
-                now_s = self._clock()
-                for lease in [lease for lease, until_s in self._kept.items() if until_s <= now_s]:
-                    del self._kept[lease]
-                leases = tuple(self._kept)
-            for lease in leases:
-                self._renew(lease)
+            time.sleep(self.ttl_s / 3)
+            now_s = self._clock()
+            kept = self._kept.copy()
+            for lease, until_s in kept.items():
+                if until_s > now_s:
+                    self._renew(lease)
+                else:
+                    self._kept.pop(lease, None)
+            idle_turns = 0 if kept else idle_turns + 1
+            if idle_turns >= _IDLE_TURNS:
+                with self._lock:
+                    # A lease that is entered from now on is seen here, or its owner sees that there is no keeper.
+                    if not self._kept:
+                        if self._keeper is me:
+                            self._keeper = None
+                        return
 
     def _renew(self, lease: Lease) -> None:
         try:
@@ -146,5 +184,4 @@ class Leases:
             return  # tried again at the next turn, if it has not run out by then
         # This process was held up for longer than the lease, and another computes it as well. Neither harms the other.
         logger.info("cache.lease_lost")
-        with self._changed:
-            self._kept.pop(lease, None)
+        self._kept.pop(lease, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -13,9 +12,11 @@ from pipeline.cache.codec import ANY, Codec, codec_for
 from pipeline.cache.count import Count
 from pipeline.cache.entry import AsOf
 from pipeline.cache.eviction import Eviction, Resident
-from pipeline.cache.keys import check_key
+from pipeline.cache.keys import check_key, check_text
+from pipeline.cache.locks import Lock
 from pipeline.cache.miss import MISS
 from pipeline.cache.patterns import parse
+from pipeline.cache.seconds import Duration, positive_seconds
 from pipeline.cache.stats import percent
 
 COPY: Final = object()
@@ -28,7 +29,8 @@ class Slot(Resident):
 
     `shared` is the value when it is immutable to its leaves: it is handed out as it is, to whoever asks for its `type`. Any
     other value is decoded anew for each caller, so that nothing a caller does to it reaches the next one (a third of the cost
-    of copy.deepcopy); `shared` is then `COPY`.
+    of copy.deepcopy); `shared` is then `COPY`. `payload` is needed for that, and for whoever asks for another type where the
+    value does not say all that the payload does; else it is empty: see `Codec.beside`.
     """
 
     __slots__ = ("_codec", "_payload", "as_of", "deps", "generation", "shared", "type")
@@ -37,21 +39,19 @@ class Slot(Resident):
         self, codec: Codec[Any], payload: bytes, value: object, expires_at: float, as_of: AsOf, deps: tuple[str, ...]
     ) -> None:
         super().__init__(expires_at)
-        shareable = codec.shareable(value)
         self.type = codec.type
-        self.shared = value if shareable else COPY
+        self.shared = value if codec.shareable(value) else COPY
         self._codec = codec
-        self._payload = None if shareable else payload
+        self._payload = payload
         self.as_of = as_of
         self.generation = as_of.generation
         self.deps = deps
 
     def value(self, type: Any) -> Any:
         """The value in that type, the caller's own. Raises msgspec.DecodeError when the type does not fit."""
-        payload = self._payload
         if type is self.type:
-            return self.shared if payload is None else self._codec.decode(payload)
-        return codec_for(type).decode(msgspec.json.encode(self.shared) if payload is None else payload)
+            return self.shared if self.shared is not COPY else self._codec.decode(self._payload)
+        return codec_for(type).decode(self._payload or msgspec.json.encode(self.shared))
 
 
 class LocalCache:
@@ -62,7 +62,8 @@ class LocalCache:
     says: one that is used again stays longer than one that is not.
 
     A hit takes no lock: it looks into a dict, where a slot is whole or not at all, sets a mark and counts. Everything that
-    changes which slots there are takes the lock.
+    changes which slots there are takes the lock. A signal handler or finalizer may do so in the middle of a change of its own
+    thread: then it changes the dict only, a step at a time, and the next change brings the queues of eviction into line.
     """
 
     def __init__(self, max_size: int = 1000, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -75,41 +76,50 @@ class LocalCache:
         self.hits = Count()
         self._misses = Count()
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._eviction = Eviction(max_size)
         self._changing = False
+        self._out_of_line = False
 
     # -- as a cache of its own
 
     def get(self, key: str, default: Any = MISS) -> Any:
-        """The value, or `default`."""
+        """The value, or `default`. Raises InvalidPatternError for a key that is no text."""
         now_s = self._clock()
-        slot = self.hit(key, now_s, 0)
+        try:
+            slot = self.hit(key, now_s, 0)
+        except TypeError:  # not hashable
+            slot = None
         if slot is None:
+            check_text(key)
             self.peek(key, now_s)  # one that has expired goes
             self._misses.add()
             return default
         return slot.shared if slot.shared is not COPY else slot.value(Any)
 
-    def set(self, key: str, value: object, ttl: float = 300) -> None:
-        """Keep `value` for `ttl` seconds.
+    def set(self, key: str, value: object, ttl: Duration = 300) -> None:
+        """Keep `value` for `ttl` (seconds, or a timedelta).
 
         Raises UncacheableValueError, InvalidPatternError (the key) or ValueError (ttl).
         """
         check_key(key)
-        if not ttl > 0:
-            raise ValueError(f"ttl: {ttl}; expected seconds above 0")
+        ttl_s = positive_seconds(ttl, "ttl")
         payload, carried = ANY.encode(value)
-        self.put(key, Slot(ANY, payload, carried, self._clock() + ttl, _UNJUDGED, ()))
+        beside = b"" if ANY.shareable(carried) else payload
+        self.put(key, Slot(ANY, beside, carried, self._clock() + ttl_s, _UNJUDGED, ()))
 
     def delete(self, key: str) -> bool:
         """Remove the entry; whether there was one."""
-        with self._lock:
-            self._begin()
-            slot = self.slots.pop(key, None)
-            if slot is not None:
-                self._eviction.remove(slot)
-            self._changing = False
+        check_text(key)
+        if self._lock.held:
+            slot = self._remove_aside(key)
+        else:
+            with self._lock:
+                self._begin()
+                slot = self.slots.pop(key, None)
+                if slot is not None:
+                    self._eviction.remove(slot)
+                self._changing = False
         return slot is not None and slot.expires_at > self._clock()
 
     def delete_pattern(self, pattern: str) -> int:
@@ -119,6 +129,8 @@ class LocalCache:
 
     def clear(self) -> int:
         """Remove everything; how many entries. Counters stay."""
+        if self._lock.held:
+            return len(self._drop_aside(_any))
         with self._lock:
             size = len(self.slots)
             self._changing = True
@@ -171,6 +183,9 @@ class LocalCache:
     def put(self, key: str, slot: Slot) -> None:
         """Keep the slot in place of any other of that key. If there is no room, another is evicted first."""
         slot.key = key
+        if self._lock.held:
+            self._put_aside(key, slot)
+            return
         with self._lock:
             self._begin()
             old = self.slots.get(key)
@@ -179,19 +194,23 @@ class LocalCache:
             else:
                 self._eviction.recall(slot)
                 if len(self.slots) >= self.max_size:
-                    del self.slots[self._eviction.evict(self._clock())]
+                    self.slots.pop(self._eviction.evict(self._clock()), None)
                 self._eviction.admit(slot)
             self.slots[key] = slot
             self._changing = False
 
     def discard(self, key: str, slot: Slot) -> None:
         """Remove this very slot, which will not do any more: one that another thread has put in its place stays."""
-        with self._lock:
+        if self._lock.held:
             if self.slots.get(key) is slot:
-                self._begin()
-                del self.slots[key]
+                self._remove_aside(key)
+            return
+        with self._lock:
+            self._begin()  # before it is looked for: what goes while this is interrupted is out of line from then on
+            if self.slots.get(key) is slot:
+                self.slots.pop(key, None)
                 self._eviction.remove_aged(slot)
-                self._changing = False
+            self._changing = False
 
     def reject(self, key: str, slot: Slot) -> None:
         """Take back a hit whose value was kept under another type: as good as nothing."""
@@ -200,11 +219,13 @@ class LocalCache:
 
     def drop(self, doomed: Callable[[str, Slot], bool]) -> list[str]:
         """Remove every slot for which `doomed` is true; their keys. Walks the whole cache, holding the lock."""
+        if self._lock.held:
+            return self._drop_aside(doomed)
         with self._lock:
             self._begin()
-            gone = {key: slot for key, slot in self.slots.items() if doomed(key, slot)}
+            gone = {key: slot for key, slot in self.slots.copy().items() if doomed(key, slot)}
             for key, slot in gone.items():
-                del self.slots[key]
+                self.slots.pop(key, None)
                 self._eviction.remove(slot)
             self._changing = False
         return list(gone)
@@ -218,6 +239,31 @@ class LocalCache:
     def _begin(self) -> None:
         """Every change begins here, under the lock, and ends by `_changing = False`. One that did not end was broken off: a
         signal may raise between any two steps (a task's time limit does). Then the queues are made anew from what is there."""
-        if self._changing:
-            self._eviction.restart(self.slots.values())
+        if self._changing or self._out_of_line:
+            self._changing = True
+            self._out_of_line = False  # before the slots are looked at: who interrupts this very step says so once more
+            self._eviction.restart(self.slots.copy().values())
+            while len(self.slots) > self.max_size:
+                self.slots.pop(self._eviction.evict(self._clock()), None)
         self._changing = True
+
+    # -- in the middle of a change of this very thread, whose queues are in no state to be touched
+
+    def _put_aside(self, key: str, slot: Slot) -> None:
+        self._out_of_line = True
+        if key in self.slots or len(self.slots) + 1 < self.max_size:  # the change that was interrupted may want a place, too
+            self.slots[key] = slot
+
+    def _remove_aside(self, key: str) -> Slot | None:
+        self._out_of_line = True
+        return self.slots.pop(key, None)
+
+    def _drop_aside(self, doomed: Callable[[str, Slot], bool]) -> list[str]:
+        gone = [key for key, slot in self.slots.copy().items() if doomed(key, slot)]
+        for key in gone:
+            self._remove_aside(key)
+        return gone
+
+
+def _any(_key: str, _slot: Slot) -> bool:
+    return True

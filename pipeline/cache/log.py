@@ -7,26 +7,34 @@ from __future__ import annotations
 
 import math
 import secrets
-import threading
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, Final, Protocol
 
-import redis
-
+from pipeline.cache.commands import Word, integer, scored, several, text
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
+from pipeline.cache.locks import UninterruptedLock
 from pipeline.cache.scripts import run_script
-from pipeline.cache.tail import Page, Tail
+from pipeline.cache.tail import MAX_RECORDS, Page, Tail, page_of
 
-MAX_RECORDS: Final = 100_000
+APPENDED_AT_ONCE: Final = 1_000
+"""Patterns that could not be appended when they were made, in one call of Redis."""
+RECORDS_A_CALL: Final = 5_000
+_MAX_CALLS: Final = 1_000
 
 
 class InvalidationLog(Protocol):
     """What a cache needs of a log. Every method may raise SharedTierUnavailableError."""
 
+    @property
+    def contacts(self) -> int:
+        """Another number after each new connection to whoever keeps the log: it may be another server since."""
+        ...
+
     def append(self, patterns: Sequence[str]) -> Tail:
-        """Add the patterns, in order, one seq each. They hold from the moment at which this returns."""
+        """Add the patterns, in order, one seq each; the tail after that. They hold from the moment at which this returns."""
         ...
 
     def read_since(self, known: Tail | None) -> Page:
@@ -36,71 +44,74 @@ class InvalidationLog(Protocol):
 
 class RedisInvalidationLog:
     """The log that all processes share. An equal pattern replaces its older record: the log is as long as the distinct
-    patterns within `retention_s`, and never longer than `max_records`."""
+    patterns within `retention_s`, and never longer than `max_records`.
+
+    Each call is one script, so that nobody can come between its steps; a log that is not there, or is another history's, begins
+    within it (lua/history.lua).
+    """
 
     def __init__(
-        self, connection: RedisConnection, keys: KeySpace, *, retention_s: float, max_records: int = MAX_RECORDS
+        self,
+        connection: RedisConnection,
+        keys: KeySpace,
+        *,
+        retention_s: float,
+        max_records: int = MAX_RECORDS,
+        records_a_call: int = RECORDS_A_CALL,
     ) -> None:
         self._connection = connection
         self._keys = [keys.tail, keys.records, keys.marks]
         self._retention_ms = int(retention_s * 1000)
         self._max_records = max_records
+        self._records_a_call = records_a_call
+
+    @property
+    def contacts(self) -> int:
+        return self._connection.made
 
     def append(self, patterns: Sequence[str]) -> Tail:
-        arguments = [_new_epoch(), self._retention_ms, self._max_records, *patterns]
-        raw = self._connection.call(lambda client: run_script(client, "append", self._keys, arguments))
+        arguments: list[Word] = [_new_epoch(8), self._retention_ms, self._max_records, *patterns]
+        raw = self._connection.call(lambda client: run_script(client, "append", self._keys, arguments, text))
         return _tail(raw)
 
     def read_since(self, known: Tail | None) -> Page:
-        tail, records = self._read(known.seq if known else 0)
-        if tail is None:
-            tail = self._renew(b"")
-            return Page(tail, bytes(tail), 0, [], restart=True)
-        if known is not None and tail.epoch == known.epoch:
-            if tail.seq < known.seq:
-                # The server lost its newest writes (an old snapshot, a failover). What was invalidated in between is
-                # unknown, so that every older entry must go: a new epoch says that to everybody.
-                fresh = self._renew(bytes(tail))
-                return Page(fresh, bytes(fresh), 0, [], restart=True)
-            if known.seq >= tail.floor:
-                return _page(tail, known.seq, records, restart=False)
-        elif known is not None and known.seq:
-            tail, records = self._read(0)
-            if tail is None:
-                raise SharedTierUnavailableError("the invalidation log went away while it was read")
-        return _page(tail, 0, records, restart=True)
+        # In portions: the server serves nobody else meanwhile, and a call has a time-out. What is invalidated once more between
+        # two of them stands behind what was read and comes with a later one.
+        restart = known is None
+        start = known.seq if known is not None else 0
+        epoch, after = (known.epoch, known.seq) if known is not None else ("", 0)
+        records: list[tuple[str, int]] = []
+        for _ in range(_MAX_CALLS):
+            tail, whole, portion = self._read(epoch, after)
+            if whole >= 0:
+                restart, start, records = True, whole, []
+            records += portion
+            if len(portion) < self._records_a_call:
+                return page_of(tail, records, after=start, restart=restart)
+            epoch, after = tail.epoch, portion[-1][1]
+        raise SharedTierUnavailableError("the invalidation log grows faster than it can be read")
 
-    def _read(self, after: int) -> tuple[Tail | None, list[tuple[str, int]]]:
-        """The tail and the records newer than `after`, of one moment."""
-
-        def command(client: redis.Redis) -> list[Any]:
-            with client.pipeline(transaction=True) as pipe:
-                pipe.get(self._keys[0])
-                pipe.zrangebyscore(self._keys[1], f"({after}", "+inf", withscores=True)
-                answers: list[Any] = pipe.execute()
-            return answers
-
-        raw, pairs = self._connection.call(command)
-        tail = Tail.parse(raw) if raw else None
-        if tail is None and raw:
-            tail = self._renew(raw)
-            return tail, []
+    def _read(self, epoch: str, after: int) -> tuple[Tail, int, list[tuple[str, int]]]:
+        """The tail, `whole` of lua/read.lua, and the records."""
+        arguments: list[Word] = [epoch, after, _new_epoch(8), self._records_a_call]
+        raw, whole, pairs = self._connection.call(lambda client: run_script(client, "read", self._keys, arguments, _read))
         # Nothing of ours writes what is not text or has no finite seq; a view takes the first for "everything".
-        return tail, [(member.decode(errors="replace"), int(score)) for member, score in pairs if math.isfinite(score)]
-
-    def _renew(self, seen: bytes) -> Tail:
-        raw = self._connection.call(lambda client: run_script(client, "renew", self._keys, [seen, _new_epoch()]))
-        return _tail(raw)
+        records = [(member.decode(errors="replace"), int(seq)) for member, seq in pairs if math.isfinite(seq)]
+        return _tail(raw), whole, records
 
 
 class LocalInvalidationLog:
     """The log of a process without Redis: the same rules, nobody to share them with. Thread-safe."""
 
     def __init__(self, *, max_records: int = MAX_RECORDS) -> None:
-        self._lock = threading.Lock()
-        self._tail = Tail(_new_epoch(), 0, 0)
+        self._lock = UninterruptedLock()
+        self._tail = Tail(_new_epoch(16), 0, 0)
         self._records: dict[str, int] = {}
         self._max_records = max_records
+
+    @property
+    def contacts(self) -> int:
+        return 0
 
     def append(self, patterns: Sequence[str]) -> Tail:
         with self._lock:
@@ -118,28 +129,23 @@ class LocalInvalidationLog:
         with self._lock:
             restart = known is None or known.epoch != self._tail.epoch or known.seq < self._tail.floor
             after = 0 if restart or known is None else known.seq
-            records = [item for item in self._records.items() if item[1] > after]
-            return Page(self._tail, bytes(self._tail), after, records, restart)
+            newer = takewhile(lambda record: record[1] > after, reversed(self._records.items()))
+            records = list(newer)[::-1]
+            return page_of(self._tail, records, after=after, restart=restart)
 
 
-def _page(tail: Tail, after: int, records: list[tuple[str, int]], *, restart: bool) -> Page:
-    """The page, with its floor raised when records are missing: a server that is full may have evicted them.
-
-    The latest pattern always holds the tail's own seq. Where nothing does, records were lost, and only entries that are as
-    new as the tail can be trusted.
-    """
-    seen = bytes(tail)
-    if tail.seq > max(after, tail.floor) and all(seq != tail.seq for _, seq in reversed(records)):
-        return Page(tail._replace(floor=tail.seq), seen, after, [], restart)
-    return Page(tail, seen, after, records, restart)
+def _read(reply: Any) -> tuple[bytes | None, int, list[tuple[bytes, float]]]:
+    """What read.lua returns."""
+    tail, whole, records = several(3)(reply)
+    return text(tail), integer(whole), scored(records)
 
 
-def _new_epoch() -> str:
-    return secrets.token_hex(8)
+def _new_epoch(characters: int) -> str:
+    return secrets.token_hex(characters // 2)
 
 
-def _tail(raw: Any) -> Tail:
-    tail = Tail.parse(raw)
+def _tail(raw: bytes | None) -> Tail:
+    tail = Tail.parse(raw or b"")
     if tail is None:
         raise SharedTierUnavailableError("the invalidation log's tail is not one; another program uses its key")
     return tail

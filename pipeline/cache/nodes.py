@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-import redis
-
+from pipeline.cache.commands import Commands, integer, several, text, texts
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
@@ -16,57 +15,94 @@ from pipeline.cache.scripts import run_script
 ALIVE_MS: Final = 10_000
 """A node that has been silent for so long is no longer waited for."""
 ACKNOWLEDGEMENT_TTL_S: Final = 60
-_BLOCK_S: Final = 0.1  # below the client's own time-out
+_FIRST_PAUSE_S: Final = 0.001
+_LONGEST_PAUSE_S: Final = 0.02
+_PAUSE_GROWTH: Final = 1.5
 
 
 class NodeRegistry:
-    """Nodes by name: one for each worker's main process. Its calls raise SharedTierUnavailableError."""
+    """Nodes by name: one for each worker's main process. Its calls raise SharedTierUnavailableError, `wait` excepted."""
 
-    def __init__(self, connection: RedisConnection, keys: KeySpace, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        connection: RedisConnection,
+        keys: KeySpace,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._connection = connection
         self._keys = keys
         self._clock = clock
+        self._sleep = sleep
+        self._heard_of: dict[str, float] = {}
 
     def beat(self, node: str) -> bytes | None:
-        """Note that the node is alive; the log's tail."""
-        tail, _ = self._beat(node)
+        """Note that the node is alive; the log's tail. None when there is no log, or one that must begin anew."""
+        tail, _, _ = self._beat(node)
         return tail or None
 
     def alive(self) -> list[str]:
         """The nodes that were heard of within the last 10 s, by name."""
-        _, nodes = self._beat("")
-        return sorted(name.decode() for name in nodes)
+        return sorted(self._alive()[0])
 
     def acknowledge(self, invalidation_id: str, node: str) -> None:
         """Tell whoever waits that this node serves nothing that the invalidation means from now on."""
         name = self._keys.acknowledgements(invalidation_id)
 
-        def command(client: redis.Redis) -> None:
-            with client.pipeline(transaction=False) as pipe:
+        def command(client: Commands) -> None:
+            with client.pipeline() as pipe:
                 pipe.rpush(name, node)
                 pipe.expire(name, ACKNOWLEDGEMENT_TTL_S)
                 pipe.execute()
 
         self._connection.call(command)
 
-    def wait(self, invalidation_id: str, expected: list[str], wait_s: float) -> tuple[list[str], list[str]]:
-        """The nodes that acknowledged within `wait_s`, and those expected that did not."""
+    def wait(self, invalidation_id: str, wait_s: float, *, settle_s: float) -> tuple[list[str], list[str]]:
+        """The nodes that acknowledged within `wait_s`, and those alive that did not.
+
+        Each node writes its name anew at every beat. A list of nodes that is not there, or began less than `settle_s` ago (the
+        server lost it, or there are no nodes), is looked at again until it is so old: a node that is alive is on it by then.
+        """
         name = self._keys.acknowledgements(invalidation_id)
-        applied: list[str] = []
-        deadline_s = self._clock() + wait_s
-        while not set(expected) <= set(applied):
-            remaining_s = deadline_s - self._clock()
-            if remaining_s <= 0:
-                break
+        expected: set[str] = set()
+        applied: set[str] = set()
+        began_s = self._clock()
+        pause_s = _FIRST_PAUSE_S
+        settled = False
+        while True:
+            waited_s = self._clock() - began_s
             try:
-                popped = self._connection.call(lambda client: client.blpop([name], timeout=_BLOCK_S))
+                if not settled:
+                    expected, age_s = self._alive()
+                    settled = age_s >= settle_s or (age_s < 0 and waited_s >= settle_s)
+                applied = self._acknowledged(name)
             except SharedTierUnavailableError:
                 break
-            if popped is not None:
-                applied.append(str(popped[1], "utf-8") if isinstance(popped[1], bytes) else popped[1])
-        return sorted(applied), sorted(set(expected) - set(applied))
+            if (settled and expected <= applied) or waited_s >= wait_s:
+                break
+            self._sleep(min(pause_s, wait_s - waited_s))
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * _PAUSE_GROWTH)
+        return sorted(applied), sorted(expected - applied)
 
-    def _beat(self, node: str) -> tuple[bytes, list[bytes]]:
-        keys = [self._keys.nodes, self._keys.tail]
-        tail, nodes = self._connection.call(lambda client: run_script(client, "beat", keys, [node, ALIVE_MS]))
-        return tail, nodes
+    def _acknowledged(self, name: bytes) -> set[str]:
+        return {node.decode(errors="replace") for node in self._connection.call(lambda client: client.lrange(name, 0, -1))}
+
+    def _alive(self) -> tuple[set[str], float]:
+        """The nodes, those included that this process knew 10 s ago and the server has forgotten; and for how long there has been
+        a list of them: -1 for not at all."""
+        _, age_ms, names = self._beat("")
+        now_s = self._clock()
+        self._heard_of = {node: at_s for node, at_s in self._heard_of.items() if now_s - at_s < ALIVE_MS / 1000}
+        self._heard_of |= {name.decode(errors="replace"): now_s for name in names}
+        return set(self._heard_of), age_ms / 1000 if age_ms >= 0 else -1.0
+
+    def _beat(self, node: str) -> tuple[bytes, int, list[bytes]]:
+        keys = [self._keys.nodes, self._keys.tail, self._keys.records]
+        return self._connection.call(lambda client: run_script(client, "beat", keys, [node, ALIVE_MS], _beaten))
+
+
+def _beaten(reply: Any) -> tuple[bytes, int, list[bytes]]:
+    """What beat.lua returns."""
+    tail, age_ms, names = several(3)(reply)
+    return text(tail) or b"", integer(age_ms), texts(names)

@@ -17,7 +17,9 @@ from pipeline.cache.errors import InvalidPatternError
 
 MAX_PATTERN_BYTES: Final = 512
 _SPECIAL: Final = frozenset("*?[\\")
+_ANY_CHARACTER: Final = re.compile(".", re.DOTALL)
 _ESCAPED: Final = re.compile(r"([*?\[\]\\])")
+_NEEDS_EXPRESSION: Final = re.compile(r"[?\[\\]")
 
 
 class Pattern(NamedTuple):
@@ -34,8 +36,7 @@ class Pattern(NamedTuple):
         if self.kind == "prefix":
             prefix = self.subject
             return lambda key: key.startswith(prefix)
-        match = glob_expression(self.text).match
-        return lambda key: match(key) is not None
+        return glob_matcher(self.text)
 
 
 def escape(key: str) -> str:
@@ -67,8 +68,13 @@ def _parse(text: str) -> Pattern:
         return Pattern(text, "exact", literal)
     if wild == "*" and (not literal or literal.endswith(":")):
         return Pattern(text, "prefix", literal)
-    glob_expression(text)  # refuse it here rather than in the process that receives it
+    _expression_parts(text)  # refuse it here rather than in the process that receives it
     return Pattern(text, "glob", text)
+
+
+def leading_literal(text: str) -> str:
+    """What every match of the pattern begins with: the text before the first wildcard, unescaped."""
+    return _leading_literal(text)[0]
 
 
 def _leading_literal(text: str) -> tuple[str, str]:
@@ -88,13 +94,44 @@ def _leading_literal(text: str) -> tuple[str, str]:
     return "".join(literal), ""
 
 
-@lru_cache(maxsize=4096)
+def glob_matcher(text: str) -> Callable[[str], bool]:
+    """Whether a key matches a glob that was parsed before. Of literals between `*` it is made in a few microseconds; compiling an
+    expression, which classes and `?` need, takes a hundred."""
+    if _NEEDS_EXPRESSION.search(text):
+        match = glob_expression(text).match
+        return lambda key: match(key) is not None
+    first, *between, last = text.split("*")
+    shortest = len(text) - text.count("*")
+
+    def matches(key: str) -> bool:
+        if len(key) < shortest or not key.startswith(first) or not key.endswith(last):
+            return False
+        at, end = len(first), len(key) - len(last)
+        for part in between:  # each at its first place: if any way fits, that one does
+            at = key.find(part, at, end)
+            if at < 0:
+                return False
+            at += len(part)
+        return True
+
+    return matches
+
+
 def glob_expression(text: str) -> re.Pattern[str]:
     """The expression of a glob, for `match`. Raises InvalidPatternError for a class that is open, is empty or ends with `-`.
 
     Whatever stands between two `*` is found at its first place and never given back (an atomic group), so that a hostile pattern
     costs time in proportion to the key's length times the pattern's.
     """
+    first, *rest = _expression_parts(text)
+    if not rest:
+        return re.compile(first + r"\Z", re.DOTALL)
+    middle = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
+    return re.compile(rf"{first}{middle}.*{rest[-1]}\Z", re.DOTALL)
+
+
+def _expression_parts(text: str) -> list[str]:
+    """The expressions of what stands between the glob's `*`."""
     parts: list[str] = [""]
     at = 0
     while at < len(text):
@@ -111,11 +148,30 @@ def glob_expression(text: str) -> re.Pattern[str]:
                 at += 1
             parts[-1] += re.escape(text[at])
         at += 1
-    first, *rest = parts
-    if not rest:
-        return re.compile(first + r"\Z", re.DOTALL)
-    middle = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
-    return re.compile(rf"{first}{middle}.*{rest[-1]}\Z", re.DOTALL)
+    return parts
+
+
+def glob_steps(text: str) -> tuple[re.Pattern[str] | str | None, ...]:
+    """The pattern step by step: a character, an expression for one of several, None for any number of any. Raises
+    InvalidPatternError."""
+    pattern = parse(text).text
+    steps: list[re.Pattern[str] | str | None] = []
+    at = 0
+    while at < len(pattern):
+        char = pattern[at]
+        if char == "*":
+            steps.append(None)
+        elif char == "?":
+            steps.append(_ANY_CHARACTER)
+        elif char == "[":
+            members, at = _character_class(pattern, at)
+            steps.append(re.compile(members))
+        else:
+            if char == "\\" and at + 1 < len(pattern):
+                at += 1
+            steps.append(pattern[at])
+        at += 1
+    return tuple(steps)
 
 
 def _character_class(text: str, start: int) -> tuple[str, int]:

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-import redis
 
 from pipeline.cache.codec import ANY
+from pipeline.cache.commands import Commands
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.entry import Entry, decode_entry, encode_entry
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.keys import KeySpace, check_key
+from pipeline.cache.keys import KeySpace, check_key, check_text
+from pipeline.cache.link import encode
 from pipeline.cache.miss import MISS
 from pipeline.cache.patterns import parse
+from pipeline.cache.probe import probe
+from pipeline.cache.seconds import Duration, positive_seconds
 from pipeline.cache.stats import megabytes
-from pipeline.cache.wire import encode
 
-NO_SERVER: Final = {"cache_type": "none", "available": False, "memory_used": "0.0 MB", "connected_clients": 0}
+logger: Final = logging.getLogger(__name__)
+
+NO_SERVER: Final = {
+    "cache_type": "none",
+    "available": False,
+    "refused": "",
+    "memory_used": "0.0 MB",
+    "connected_clients": 0,
+    "foreign": 0,
+}
 """What there is to say of an L2 that is not."""
 _SCAN_COUNT: Final = 1000
 _MAX_TTL_S: Final = 366 * 86_400
+_READ: Final = ("GET", "GETEX")
 _UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -30,6 +43,7 @@ class RedisCache:
     """JSON entries with a time to live under one namespace of a Redis (or Valkey) server.
 
     Never raises because the server is away: reads miss, writes return False, `available` says so, and it heals by itself.
+    Needs Redis 6.2 or later (GETEX), or any Valkey. What is read under a key and does not say that it is that key's is a miss.
     It moves bytes and does not judge them: what was invalidated but not yet swept is still here. `TwoTierCache` judges.
     """
 
@@ -43,21 +57,32 @@ class RedisCache:
         timeout_s: float = 0.25,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """`url` wins over `host` and `port`. Connects on first use."""
-        self.connection = RedisConnection(url or f"redis://{host}:{port}/0", timeout_s=timeout_s)
+        """`url` wins over `host` and `port`; see `check_redis_url` for what it may be. Connects on first use.
+
+        Raises ValueError for a URL that cannot be one.
+        """
+        server = f"[{host}]" if ":" in host else host
+        self.url = url or f"redis://{server}:{port}/0"
+        self.connection = RedisConnection(self.url, timeout_s=timeout_s)
         self.keys = KeySpace(namespace)
+        self._get_tail = encode(b"GETEX", self.keys.tail)
         self._wall_clock = wall_clock
         self.undecodable_count = 0
+        """So many entries were none of this release."""
+        self.foreign_count = 0
+        """So many entries were another key's than the one that was asked for: misses."""
 
     # -- as a cache of its own
 
     def get(self, key: str, default: Any = MISS) -> Any:
-        """The value, or `default` when there is none or the server is away."""
+        """The value, or `default` when there is none or the server is away. Raises InvalidPatternError for a key that is no
+        text."""
+        check_text(key)
         try:
-            raw = _bytes(self.connection.call(lambda client: client.get(self.keys.entry(key))))
+            raw, _ = self.read(key)
         except SharedTierUnavailableError:
             return default
-        entry = self.decode(raw)
+        entry = self.decode(key, raw)
         if entry is None:
             return default
         try:
@@ -66,16 +91,17 @@ class RedisCache:
             self.undecodable_count += 1
             return default
 
-    def set(self, key: str, value: object, ttl: float = 300) -> bool:
-        """Keep `value` for `ttl` seconds; whether the server has it.
+    def set(self, key: str, value: object, ttl: Duration = 300) -> bool:
+        """Keep `value` for `ttl` (seconds, or a timedelta); whether the server has it.
 
         Raises UncacheableValueError, InvalidPatternError (the key) or ValueError (ttl).
         """
         check_key(key)
-        if not 0 < ttl <= _MAX_TTL_S:
-            raise ValueError(f"ttl: {ttl}; expected seconds above 0 and up to {_MAX_TTL_S}")
+        ttl_s = positive_seconds(ttl, "ttl")
+        if ttl_s > _MAX_TTL_S:
+            raise ValueError(f"ttl: {ttl_s:g}; expected seconds above 0 and up to {_MAX_TTL_S}")
         payload, _ = ANY.encode(value)
-        entry = Entry("", 0, (), int(self._wall_clock() * 1000), int(ttl * 1000), msgspec.Raw(payload))
+        entry = Entry(key, "", 0, (), int(self._wall_clock() * 1000), int(ttl_s * 1000), msgspec.Raw(payload))
         try:
             self.write(key, entry)
         except SharedTierUnavailableError:
@@ -84,6 +110,7 @@ class RedisCache:
 
     def delete(self, key: str) -> bool:
         """Remove the entry; whether there was one and the server could be asked."""
+        check_text(key)
         try:
             return self.unlink([self.keys.entry(key)]) == 1
         except SharedTierUnavailableError:
@@ -102,23 +129,27 @@ class RedisCache:
 
     @property
     def available(self) -> bool:
-        """Whether the server answers now. Asks it, unless a failure less than a second ago has answered already."""
+        """Whether entries can be kept and read, and nothing that was needed of late is refused. Tries it, unless a failure less
+        than a second ago has answered already."""
         try:
-            return bool(self.connection.call(lambda client: client.ping()))
+            self.connection.call(lambda client: probe(client, self.keys))
         except SharedTierUnavailableError:
             return False
+        return self.connection.refused is None
 
     def get_stats(self) -> dict[str, Any]:
-        """What the server says of itself. `memory_used` and `connected_clients` are the whole server's."""
-        stats: dict[str, Any] = NO_SERVER | {"cache_type": "L2 Redis"}
+        """What the server says of itself, and by which code it refuses what is needed, if it does. `memory_used` and
+        `connected_clients` are the whole server's, and 0 where it does not tell."""
+        stats: dict[str, Any] = NO_SERVER | {"cache_type": "L2 Redis", "available": self.available}
         try:
-            info: dict[str, Any] = self.connection.call(_server_info)
+            info: dict[str, str] = self.connection.call(_server_info)
         except SharedTierUnavailableError:
-            return stats
+            info = {}
         return stats | {
-            "available": True,
-            "memory_used": megabytes(int(info.get("used_memory", 0))),
-            "connected_clients": int(info.get("connected_clients", 0)),
+            "refused": self.connection.refused or "",
+            "memory_used": megabytes(_number(info, "used_memory")),
+            "connected_clients": _number(info, "connected_clients"),
+            "foreign": self.foreign_count,
         }
 
     def close(self) -> None:
@@ -127,15 +158,28 @@ class RedisCache:
     # -- as a tier: these raise SharedTierUnavailableError
 
     def read(self, key: str) -> tuple[bytes | None, bytes | None]:
-        """The entry's bytes and the log's tail, of one moment: one round trip."""
-        entry, tail = self.connection.ask(encode(b"MGET", self.keys.entry(key), self.keys.tail))
-        return entry, tail
+        """The entry's bytes and then the log's tail, in one round trip: what was invalidated before the entry was read is told by
+        the tail. From a server that may be written to: a demoted master must not confirm anything."""
+        name = self.keys.entry(key)
+        entry, tail = self.connection.ask(b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n%b" % (len(name), name, self._get_tail), _READ)
+        if (entry is None or type(entry) is bytes) and (tail is None or type(tail) is bytes):
+            return entry, tail
+        self.connection.renounce()
+        raise SharedTierUnavailableError("Redis did not answer: what came is no entry")
 
     def read_many(self, keys: Sequence[str]) -> tuple[list[bytes | None], bytes | None]:
-        """As `read`, of several: also one round trip, and of one moment."""
-        names = [*map(self.keys.entry, keys), self.keys.tail]
-        *entries, tail = self.connection.call(lambda client: client.mget(names))
-        return [_bytes(entry) for entry in entries], _bytes(tail)
+        """As `read`, of several: also one round trip."""
+        names = [self.keys.entry(key) for key in keys]
+
+        def command(client: Commands) -> list[Any]:
+            with client.pipeline() as pipe:
+                if names:
+                    pipe.mget(names)
+                pipe.getex(self.keys.tail)
+                return pipe.execute()
+
+        *entries, tail = self.connection.call(command)
+        return (entries[0] if names else []), tail
 
     def write(self, key: str, entry: Entry) -> None:
         """Store the entry for its own TTL and grace."""
@@ -160,15 +204,26 @@ class RedisCache:
     def unlink(self, names: list[bytes]) -> int:
         return int(self.connection.call(lambda client: client.unlink(*names))) if names else 0
 
-    def decode(self, raw: bytes | None) -> Entry | None:
-        """The entry, or None: also for bytes that are none, which are counted."""
+    def decode(self, key: str, raw: bytes | None) -> Entry | None:
+        """The entry of that key, or None: also for bytes that are none, or another key's, which are counted."""
         if raw is None:
             return None
         try:
-            return decode_entry(raw)
+            entry = decode_entry(raw)
         except _UNDECODABLE:
             self.undecodable_count += 1
             return None
+        if entry.key != key:
+            self._reject_foreign()
+            return None
+        return entry
+
+    def _reject_foreign(self) -> None:
+        """What was read is another key's: somebody renamed it, or something between here and the server mixes replies up."""
+        self.connection.renounce()
+        if not self.foreign_count:
+            logger.warning("cache.foreign_entry: an entry was read that is another key's; further ones are counted only")
+        self.foreign_count += 1
 
     def _scan(self, match: bytes) -> Iterator[list[bytes]]:
         cursor = 0
@@ -176,17 +231,15 @@ class RedisCache:
             at = cursor
             cursor, names = self.connection.call(lambda client: client.scan(at, match=match, count=_SCAN_COUNT))  # noqa: B023 - called before `at` changes
             if names:
-                yield [name for name in names if isinstance(name, bytes)]
+                yield names
             if cursor == 0:
                 return
 
 
-def _bytes(answer: bytes | str | None) -> bytes | None:
-    """What the client's types allow to be text, and without `decode_responses` never is."""
-    return answer.encode() if isinstance(answer, str) else answer
+def _server_info(client: Commands) -> dict[str, str]:
+    return client.info("memory") | client.info("clients")
 
 
-def _server_info(client: redis.Redis) -> dict[str, Any]:
-    info: dict[str, Any] = client.info("memory")
-    info.update(client.info("clients"))
-    return info
+def _number(info: dict[str, str], name: str) -> int:
+    text = info.get(name, "")
+    return int(text) if text.isdigit() else 0

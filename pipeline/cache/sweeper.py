@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from pipeline.cache.coherence import Coherence
+from pipeline.cache.commands import integer
 from pipeline.cache.entry import AsOf
 from pipeline.cache.scripts import run_script
 from pipeline.cache.shared import RedisCache
@@ -60,14 +61,14 @@ class Sweeper:
     def _sweep(self, names: list[bytes]) -> int:
         keys = [self._l2.keys.key_of(name) for name in names]
         self._coherence.append_pending()
-        generation = self._coherence.view.generation
+        generation = self._coherence.view.generation_of_reads
         asked_at_s = self._clock()
         raws, tail = self._l2.read_many(keys)
         if not self._coherence.catch_up(tail, asked_at_s):
             return 0  # what is valid cannot be told now: the next pass will
         doomed = {}
         for name, key, raw in zip(names, keys, raws, strict=True):
-            entry = self._l2.decode(raw)
+            entry = self._l2.decode(key, raw)
             # Without an epoch it is none of a log: a RedisCache that was used by itself has written it.
             if raw is None or entry is None or not entry.epoch:
                 continue
@@ -75,24 +76,19 @@ class Sweeper:
                 doomed[name] = hashlib.sha1(raw, usedforsecurity=False).hexdigest()
         if not doomed:
             return 0
-        return int(self._l2.connection.call(lambda client: run_script(client, "sweep", list(doomed), list(doomed.values()))))
+        return self._l2.connection.call(lambda client: run_script(client, "sweep", list(doomed), list(doomed.values()), integer))
 
     def _next(self, cursor: int) -> tuple[int, list[bytes]]:
         match = self._l2.keys.entries_matching("*")
-        following, names = self._l2.connection.call(lambda client: client.scan(cursor, match=match, count=BATCH))
-        return int(following), [name for name in names if isinstance(name, bytes)]
+        return self._l2.connection.call(lambda client: client.scan(cursor, match=match, count=BATCH))
 
     def _where(self) -> tuple[int, bytes, bytes]:
         """The cursor (0 between passes), the tail at which the pass began, and the tail now."""
         names = [self._l2.keys.sweep, self._l2.keys.tail]
         raw, tail = self._l2.connection.call(lambda client: client.mget(names))
-        cursor, _, since = _bytes(raw).partition(b" ")
-        return (int(cursor) if cursor.isdigit() else 0), since, _bytes(tail)
+        cursor, _, since = (raw or b"").partition(b" ")
+        return (int(cursor) if cursor.isdigit() else 0), since, tail or b""
 
     def _remember(self, cursor: int, since: bytes) -> None:
         state = b"%d %b" % (cursor, since)
         self._l2.connection.call(lambda client: client.set(self._l2.keys.sweep, state, ex=REMEMBER_S))
-
-
-def _bytes(answer: Any) -> bytes:
-    return answer if isinstance(answer, bytes) else b""

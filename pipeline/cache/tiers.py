@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
-from pipeline.cache.bus import STAMP
+from pipeline.cache.bus import VERSION
 from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.coherence import Coherence
 from pipeline.cache.entry import AsOf, Entry
-from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.errors import ReentrantUseError, SharedTierUnavailableError
+from pipeline.cache.keys import check_text
 from pipeline.cache.local import COPY, LocalCache, Slot
 from pipeline.cache.miss import MISS, MissType
 from pipeline.cache.shared import RedisCache
@@ -59,14 +60,19 @@ class Tiers:
     # -- reading
 
     def get(self, key: str, default: Any = MISS, type: Any = Any) -> Any:
-        """The value, or `default`. `type`: Any for JSON, or a frozen struct that comes back as such."""
+        """The value, or `default`. `type`: Any for JSON, or a frozen struct that comes back as such. Raises InvalidPatternError
+        for a key that is no text."""
         # As `lookup`, with nothing called or made on the way that need not be: this is the hottest path of all.
-        slot = self._slots.get(key)
+        try:
+            slot = self._slots.get(key)
+        except TypeError:
+            check_text(key)  # what cannot be looked up in a dict is no text
+            raise
         if slot is not None and slot.type is type:
             now_s = self._clock()
             coherence = self._coherence
             if (
-                coherence.words[STAMP] == coherence.stamp
+                coherence.words[VERSION] == coherence.version
                 and now_s < coherence.lease_ends_at_s
                 and now_s < slot.expires_at
                 and slot.generation == self._view.generation
@@ -77,12 +83,18 @@ class Tiers:
         found = self.lookup(key, type=type)
         return default if found is MISS else found.value
 
-    def lookup(self, key: str, *, type: Any = Any, stale_age_s: float = 0.0) -> Found | MissType:
+    def lookup(self, key: str, *, type: Any = Any, stale_age_s: float = 0.0, now_s: float | None = None) -> Found | MissType:
         """The value and where it came from, or MISS. `stale_age_s`: one past its time to live will do, if it still is there and
-        was computed less than that ago."""
-        now_s = self._clock()
+        was computed less than that ago. `now_s`: the clock's reading, of who has just read it. Raises InvalidPatternError for a
+        key that is no text."""
+        if now_s is None:
+            now_s = self._clock()
         if self._coherence.leased(now_s):
-            slot = self._hit(key, now_s, self._view.generation)
+            try:
+                slot = self._hit(key, now_s, self._view.generation)
+            except TypeError:
+                check_text(key)
+                raise
             if slot is not None:
                 try:
                     return Found(slot.value(type), "l1")
@@ -92,6 +104,7 @@ class Tiers:
 
     def peek(self, key: str, *, type: Any = Any) -> Found | MissType:
         """What this process may serve without asking anybody, or MISS. Never waits; a miss is not counted."""
+        check_text(key)
         now_s = self._clock()
         if not self._coherence.leased(now_s):
             return MISS
@@ -100,6 +113,7 @@ class Tiers:
 
     def _lookup_beyond(self, key: str, codec: Codec[Any], now_s: float, stale_age_s: float) -> Found | MissType:
         """What L1 may not serve at once: because it is not there, was judged by older records, or the lease has run out."""
+        check_text(key)  # not before: L1 has no other keys
         slot = self._judged_slot(key, now_s)
         if slot is not None and self._coherence.leased(now_s):
             return self._serve(slot, codec, key)
@@ -108,6 +122,9 @@ class Tiers:
             return MISS
         try:
             found = self._read_confirming(self.l2, key)
+        except ReentrantUseError:
+            self.l1.count(hit=False)
+            return MISS  # nothing is out of reach: what could not be confirmed is not served
         except SharedTierUnavailableError:
             self._counters.add("degraded")
             if slot is not None and not self._strict:
@@ -120,7 +137,7 @@ class Tiers:
             return self._serve(slot, codec, key)
         self.l1.count(hit=False)
         raw, generation = found or (None, 0)
-        promoted = self._promote(key, self.l2.decode(raw), codec, generation, stale_age_s)
+        promoted = self._promote(key, self.l2.decode(key, raw), codec, generation, stale_age_s)
         self._counters.add("l2_misses" if promoted is MISS else "stale" if promoted.source == "stale" else "l2_hits")
         return promoted
 
@@ -167,8 +184,7 @@ class Tiers:
             return MISS  # another type, or a struct of another release
         if stale:
             return Found(value, "stale")  # not into L1: the next reader shall see what has come in its place
-        payload = b"" if codec.shareable(value) else bytes(entry.value)  # the slot of a shared value has no use for it
-        self._keep(key, payload, value, codec, as_of, entry.deps, remaining_s)
+        self._keep(key, codec.beside(value, entry.value), value, codec, as_of, entry.deps, remaining_s)
         return Found(value, "l2")
 
     def _read_confirming(self, l2: RedisCache, key: str) -> tuple[bytes | None, int] | None:
@@ -176,7 +192,7 @@ class Tiers:
         before that, from which on what is invalidated here counts against them. None when the view cannot judge them, nor
         anything else now: another thread has taken it to another epoch."""
         self._coherence.append_pending()
-        generation = self._view.generation
+        generation = self._view.generation_of_reads
         asked_at_s = self._clock()
         raw, tail = l2.read(key)
         return (raw, generation) if self._coherence.catch_up(tail, asked_at_s) else None
@@ -193,7 +209,7 @@ class Tiers:
         if read is None or self.l2 is None:
             return 0
         raws, generation = read
-        entries = map(self.l2.decode, raws)
+        entries = map(self.l2.decode, keys, raws)
         promoted = [
             self._promote(key, entry, codec_for(wanted[key]), generation) for key, entry in zip(keys, entries, strict=True)
         ]
@@ -208,18 +224,20 @@ class Tiers:
         raws, generation = read
         wall_s = self._wall_clock()
         left = dict.fromkeys(keys, 0.0)
-        for key, entry in zip(keys, map(self.l2.decode, raws), strict=True):
+        for key, entry in zip(keys, map(self.l2.decode, keys, raws), strict=True):
             if entry is not None and self._view.valid(AsOf(entry.epoch, entry.seq, generation), key, entry.deps):
                 left[key] = max(0.0, entry.remaining_s(wall_s))
         return left
 
     def _read_many_confirming(self, keys: Sequence[str]) -> tuple[list[bytes | None], int] | None:
         """As `_read_confirming`, of several; None also when there is nobody to ask."""
+        for key in keys:
+            check_text(key)
         if self.l2 is None:
             return None
         try:
             self._coherence.append_pending()
-            generation = self._view.generation
+            generation = self._view.generation_of_reads
             asked_at_s = self._clock()
             raws, tail = self.l2.read_many(keys)
             return (raws, generation) if self._coherence.catch_up(tail, asked_at_s) else None
@@ -228,6 +246,28 @@ class Tiers:
             return None
 
     # -- filling
+
+    def _with_theirs(self, deps: tuple[str, ...]) -> tuple[str, ...]:
+        """These deps, and what the entries of these were computed from: an invalidation reaches what was computed from what was
+        computed from a match. L1 has most of them, which were read a moment ago; L2 is asked for the others in one round trip."""
+        whole = dict.fromkeys(deps)
+        absent = []
+        for dep in deps:
+            slot = self._slots.get(dep)
+            if slot is None:
+                absent.append(dep)
+            else:
+                whole |= dict.fromkeys(slot.deps)
+        if absent and self.l2 is not None:
+            try:
+                raws, _ = self.l2.read_many(absent)
+            except SharedTierUnavailableError:
+                raws = []  # nor can the entry be kept there
+            for dep, raw in zip(absent, raws, strict=False):
+                entry = self.l2.decode(dep, raw)
+                if entry is not None:
+                    whole |= dict.fromkeys(entry.deps)
+        return tuple(whole)
 
     def _store(
         self,
@@ -243,12 +283,13 @@ class Tiers:
         payload, carried = codec.encode(value)
         if ttl_s <= 0:
             return carried, payload
-        if not self._keep(key, payload, carried, codec, as_of, deps, ttl_s):
+        beside = b"" if codec.shareable(carried) else payload
+        if not self._keep(key, beside, carried, codec, as_of, deps, ttl_s):
             self._counters.add("fills_discarded")
         elif self.l2 is not None:
             created_ms = int(self._wall_clock() * 1000)
             raw = msgspec.Raw(payload)
-            entry = Entry(as_of.epoch, as_of.seq, deps, created_ms, int(ttl_s * 1000), raw, int(grace_s * 1000))
+            entry = Entry(key, as_of.epoch, as_of.seq, deps, created_ms, int(ttl_s * 1000), raw, int(grace_s * 1000))
             try:
                 self.l2.write(key, entry)
             except SharedTierUnavailableError:

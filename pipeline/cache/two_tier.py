@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.coherence import Announce, Coherence, Invalidation
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.flight import SingleFlight
+from pipeline.cache.flight import LONGEST_PAUSE_S, Outcome, SingleFlight
 from pipeline.cache.grace import Grace
 from pipeline.cache.in_flight import InFlight
 from pipeline.cache.keys import check_deps, check_key
@@ -23,6 +22,7 @@ from pipeline.cache.log import InvalidationLog, LocalInvalidationLog, RedisInval
 from pipeline.cache.miss import MISS, MissType
 from pipeline.cache.nodes import NodeRegistry
 from pipeline.cache.patterns import escape, parse
+from pipeline.cache.seconds import Duration, seconds
 from pipeline.cache.shared import NO_SERVER, RedisCache
 from pipeline.cache.stats import Counters
 from pipeline.cache.sweeper import Sweeper, Swept
@@ -32,8 +32,10 @@ T = TypeVar("T")
 
 
 class TwoTierCache(Tiers):
-    """L1 in this process, L2 in Redis, and the invalidation log that keeps them coherent. Thread-safe; not for use across a
-    fork: a child makes its own.
+    """L1 in this process, L2 in Redis, and the invalidation log that keeps them coherent. Thread-safe. It may be made before a
+    fork and used on both sides: a child begins with a copy of L1 and of the counts, and has its own connections and leases.
+
+    A signal handler or finalizer may use it too. In the middle of something that does not bear that it gets a ReentrantUseError.
 
     What a caller may rely on: a value is what JSON carried, from either tier, and the caller's own. Once `invalidate` has
     returned with `durable`, no read that goes to L2, in any process, returns a value whose computation began before; an L1
@@ -81,7 +83,7 @@ class TwoTierCache(Tiers):
         coherence = Coherence(log, registry, bound_s=staleness_bound_s, bus=bus, announce=announce, clock=clock)
         self.in_flight = None if l2 is None or leases is None else InFlight(l2.connection, l2.keys, coherence, leases)
         """The tasks in flight for this cache's keys; None without a shared tier."""
-        self._flight = SingleFlight(coherence, leases, counters, wait_s=wait_s, clock=clock)
+        self._flight = SingleFlight(coherence, leases, counters, strict=strict, wait_s=wait_s, clock=clock)
         super().__init__(
             LocalCache() if l1 is None else l1,
             l2,
@@ -104,16 +106,17 @@ class TwoTierCache(Tiers):
         key: str,
         compute: Callable[[], T],
         *,
-        ttl: float = 300,
+        ttl: Duration = 300,
         deps: Iterable[str] = (),
         type: Any = Any,
         as_of: AsOf | None = None,
         accept: Callable[[T], bool] | None = None,
-        negative_ttl: float | None = None,
+        negative_ttl: Duration | None = None,
         grace: Grace | None = None,
         single_flight: bool = True,
     ) -> T:
-        """The cached value, or what `compute` returns, kept for `ttl` seconds. An exception of `compute` is not cached."""
+        """The cached value, or what `compute` returns, kept for `ttl` (seconds, or a timedelta). An exception of `compute` is not
+        cached."""
         value: T = self.fetch(
             key,
             compute,
@@ -133,12 +136,12 @@ class TwoTierCache(Tiers):
         key: str,
         compute: Callable[[], object],
         *,
-        ttl: float = 300,
+        ttl: Duration = 300,
         deps: Iterable[str] = (),
         type: Any = Any,
         as_of: AsOf | None = None,
         accept: Callable[[Any], bool] | None = None,
-        negative_ttl: float | None = None,
+        negative_ttl: Duration | None = None,
         grace: Grace | None = None,
         single_flight: bool = True,
         least_s: float = 0.0,
@@ -146,8 +149,8 @@ class TwoTierCache(Tiers):
         """As `get_or_compute`, with where the value came from.
 
         Of many who miss a key at the same time, in whatever threads and processes, one computes and the others have its value;
-        see SingleFlight for the bounds, and for the errors that threads share. Not so with `single_flight` off, which is for
-        what costs less than asking Redis who computes it.
+        see SingleFlight for the bounds, for the errors that threads share, and for those whose computations need each
+        other's. Not so with `single_flight` off, which is for what costs less than asking Redis who computes it.
 
         `deps`: the keys it is computed from; who invalidates one of them invalidates this one. `as_of`: what was known
         before the first input was read, if that was before this call. `accept`: whether a cached value will do, such as one that
@@ -158,52 +161,63 @@ class TwoTierCache(Tiers):
         served to everybody else until the new one has taken its place.
         """
         check_key(key)
-        self._check_ttl(ttl, 0.0 if grace is None else grace.s)
-        if negative_ttl is not None and negative_ttl != 0:
-            self._check_ttl(negative_ttl)
+        grace_s = 0.0
+        if grace is not None:
+            kept = grace.s
+            grace_s = kept if isinstance(kept, float) else seconds(kept, "grace")
+        ttl_s = self._checked_ttl(ttl, "ttl", grace_s)
+        negative_s = None if negative_ttl is None else self._checked_ttl(negative_ttl, "negative_ttl")
         stale_age_s = 0.0 if grace is None or grace.refresh is None else grace.longest_age_s
-        since_s = self._clock() if self._strict else -math.inf  # with Redis out of reach, who is strict joins nobody
-        found = self.lookup(key, type=type, stale_age_s=stale_age_s) if least_s <= 0 else MISS
+        asked_at_s = self._clock()
+        found: Found | MissType = MISS
+        if least_s <= 0:
+            found = self.lookup(key, type=type, stale_age_s=stale_age_s, now_s=asked_at_s)
         if found is not MISS and (accept is None or accept(found.value)):
             if found.source == "stale" and grace is not None and grace.refresh is not None:
                 grace.refresh()
             return found
         deps = check_deps(deps)  # not before: a hit needs none
-        if as_of is None:
-            as_of = self.as_of()
         codec = codec_for(type)
-        known = as_of
 
-        def computed() -> tuple[Found, bytes]:
+        def computed(known: AsOf) -> Outcome:
             value = compute()
             self._counters.add("computed")
-            lifetime_s = ttl if value is not None or negative_ttl is None else negative_ttl
+            lifetime_s = ttl_s if value is not None or negative_s is None else negative_s
             lifetime_s *= 1 - self._ttl_jitter * self._rng()
-            grace_s = 0.0 if grace is None or value is None else grace.s
-            carried, payload = self._store(key, value, lifetime_s, deps, codec, known, grace_s)
-            return Found(carried, "no", self.degraded), payload
+            whole = self._with_theirs(deps)
+            carried, payload = self._store(key, value, lifetime_s, whole, codec, known, 0.0 if value is None else grace_s)
+            # Who waits for it must find it when he next looks, and it must do for him.
+            lasting = lifetime_s > max(least_s, 2 * LONGEST_PAUSE_S) and (accept is None or accept(carried))
+            return Outcome(Found(carried, "no", self.degraded), payload, codec, whole, lasting)
 
-        def probe(taken: Taken | None, generation: int) -> tuple[Found, bytes] | None:
+        def probe(taken: Taken | None, generation: int) -> Outcome | None:
             found = self._taken(key, taken, codec, generation, least_s)
             if found is MISS or (accept is not None and not accept(found.value)):
                 return None
-            return found, codec.encode(found.value)[0]
+            slot = self._slots.get(key)
+            return Outcome(found, codec.encode(found.value)[0], codec, deps if slot is None else slot.deps)
 
         try:
-            if not single_flight:
-                return computed()[0]
-            outcome, joined = self._flight.run(key, deps, known, probe, computed, since_s=since_s)
-            brought: Found = outcome[0]
-            if not joined:
-                return brought
-            value: Any = codec.decode(outcome[1])  # each waiter's own
-            return Found(value, "joined", self.degraded) if accept is None or accept(value) else computed()[0]
+            if single_flight:
+                outcome, joined = self._flight.run(key, deps, as_of, probe, computed, asked_at_s=asked_at_s)
+            else:
+                outcome, joined = computed(self.as_of() if as_of is None else as_of), False
+            brought: Found | MissType = self._joined(key, outcome, codec, accept) if joined else outcome.found
+            return computed(self.as_of() if as_of is None else as_of).found if brought is MISS else brought
         except Exception as error:
             if grace is not None and grace.forgives(error):
                 last = self.lookup(key, type=type, stale_age_s=grace.longest_age_s)
                 if last is not MISS and (accept is None or accept(last.value)):
                     return last
             raise
+
+    def _joined(self, key: str, outcome: Outcome, codec: Codec[Any], accept: Callable[[Any], bool] | None) -> Found | MissType:
+        """What another caller's computation brought, as a value of this one's own; MISS if that will not do."""
+        if outcome.codec is codec:
+            found: Found | MissType = Found(codec.decode(outcome.payload), "joined", self.degraded)
+        else:  # seen as another type, which may leave out a part, or be another thing
+            found = self.lookup(key, type=codec.type)
+        return found if found is not MISS and (accept is None or accept(found.value)) else MISS
 
     def _taken(self, key: str, taken: Taken | None, codec: Codec[Any], generation: int, least_s: float) -> Found | MissType:
         if least_s > 0 and (taken is None or self.l2 is None):
@@ -212,26 +226,26 @@ class TwoTierCache(Tiers):
             return self.peek(key, type=codec.type)
         if taken is None:
             return self.lookup(key, type=codec.type)
-        entry = self.l2.decode(taken.entry)
+        entry = self.l2.decode(key, taken.entry)
         if entry is not None and least_s > 0 and entry.remaining_s(self._wall_clock()) < least_s:
             return MISS
         return self._promote(key, entry, codec, generation)
 
     # -- changing
 
-    def set(self, key: str, value: object, ttl: float = 300, *, type: Any = Any) -> Invalidation:
-        """Keep `value` for `ttl` seconds, in place of what any process holds for the key. Of two racing sets the worst
-        outcome is a miss.
+    def set(self, key: str, value: object, ttl: Duration = 300, *, type: Any = Any) -> Invalidation:
+        """Keep `value` for `ttl` (seconds, or a timedelta), in place of what any process holds for the key. Of two racing sets
+        the worst outcome is a miss.
 
         Raises UncacheableValueError, InvalidPatternError (the key) or ValueError (ttl).
         """
         check_key(key)
-        self._check_ttl(ttl)
+        ttl_s = self._checked_ttl(ttl)
         codec = codec_for(type)
         codec.encode(value)  # refuse it before anything is invalidated
         done = self.invalidate(escape(key))
         as_of = AsOf(done.epoch, done.seq, self._view.generation) if done.durable else self._view.as_of()
-        self._store(key, value, ttl, (), codec, as_of)
+        self._store(key, value, ttl_s, (), codec, as_of)
         return done
 
     def delete(self, key: str) -> bool:
@@ -287,8 +301,11 @@ class TwoTierCache(Tiers):
 
     @property
     def degraded(self) -> bool:
-        """Whether Redis, though configured, was out of reach when it was last needed."""
-        return self.l2 is not None and not self.l2.connection.breaker.closed
+        """Whether Redis, though configured, was out of reach when it was last needed, or refuses what it is needed for."""
+        if self.l2 is None:
+            return False
+        connection = self.l2.connection
+        return not connection.breaker.closed or connection.refused is not None
 
     def get_stats(self) -> dict[str, Any]:
         """Counts of this process since its start, and what L2's server says of itself."""
@@ -303,8 +320,12 @@ class TwoTierCache(Tiers):
         if self.l2 is not None:
             self.l2.close()
 
-    def _check_ttl(self, ttl: float, grace_s: float = 0.0) -> None:
-        if not 0 < ttl <= self._max_ttl_s:
-            raise ValueError(f"ttl: {ttl}; expected seconds above 0 and up to {self._max_ttl_s:g} (max_ttl_s)")
-        if not 0 <= grace_s <= self._max_ttl_s - ttl:
+    def _checked_ttl(self, ttl: Duration, field: str = "ttl", grace_s: float = 0.0) -> float:
+        """The time to live in seconds. Raises ValueError, naming the field, for what is none or is beyond `max_ttl_s`."""
+        ttl_s = ttl if type(ttl) is float or type(ttl) is int else seconds(ttl, field)
+        if not 0 < ttl_s <= self._max_ttl_s and not (ttl_s == 0 and field == "negative_ttl"):
+            shown_s = seconds(ttl_s, field)  # refuses NaN, and what has no end, in its own words
+            raise ValueError(f"{field}: {shown_s:g}; expected seconds above 0 and up to {self._max_ttl_s:g} (max_ttl_s)")
+        if not 0 <= grace_s <= self._max_ttl_s - ttl_s:
             raise ValueError(f"grace: {grace_s} s; expected 0 or more, and with the ttl up to {self._max_ttl_s:g} s (max_ttl_s)")
+        return ttl_s

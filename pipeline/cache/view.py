@@ -2,163 +2,205 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
-from typing import Final
+from itertools import islice
+from typing import NamedTuple
 
 from pipeline.cache.entry import AsOf
-from pipeline.cache.errors import InvalidPatternError
-from pipeline.cache.patterns import glob_expression, parse
-from pipeline.cache.tail import Page, Tail
-
-_NO_TAIL: Final = Tail("", 0, 0)
+from pipeline.cache.locks import UninterruptedLock
+from pipeline.cache.records import Records
+from pipeline.cache.tail import MAX_RECORDS, Page, Tail
 
 
-class _Records:
-    """The newest seq of each pattern, arranged to ask "which is the newest that means this key?". Only ever grows."""
+class _Known(NamedTuple):
+    """All that judges, of one moment. The records may be ahead of it: that only refuses more."""
 
-    __slots__ = ("exact", "globs", "prefixes")
-
-    def __init__(self) -> None:
-        self.exact: dict[str, int] = {}
-        self.prefixes: dict[str, int] = {}
-        self.globs: dict[str, int] = {}
-
-    def note(self, text: str, seq: int) -> bool:
-        """Take in a record; whether it was a well-formed one."""
-        well_formed = True
-        try:
-            pattern = parse(text)
-        except InvalidPatternError:
-            # Nothing of ours writes such a record. Taken for "everything": a miss too many is the safe mistake.
-            well_formed = False
-            pattern = parse("*")
-        place = {"exact": self.exact, "prefix": self.prefixes, "glob": self.globs}[pattern.kind]
-        place[pattern.subject] = max(seq, place.get(pattern.subject, 0))
-        return well_formed
-
-    def newer_than(self, floor: int) -> _Records:
-        kept = _Records()
-        kept.exact = {key: seq for key, seq in self.exact.items() if seq > floor}
-        kept.prefixes = {key: seq for key, seq in self.prefixes.items() if seq > floor}
-        kept.globs = {key: seq for key, seq in self.globs.items() if seq > floor}
-        return kept
-
-    def newest(self, key: str) -> int:
-        """The seq of the newest record that means `key`; 0 for none."""
-        newest = self.exact.get(key, 0)
-        if self.prefixes:
-            newest = max(newest, self.prefixes.get("", 0))
-            at = key.find(":")
-            while at >= 0:
-                newest = max(newest, self.prefixes.get(key[: at + 1], 0))
-                at = key.find(":", at + 1)
-        if self.globs:
-            # A copy: another thread may add to it while this one walks.
-            for text, seq in tuple(self.globs.items()):
-                if seq > newest and glob_expression(text).match(key):
-                    newest = seq
-        return newest
+    tail: Tail
+    mark: bytes | None
+    """How the log's tail begins while it stands there; None before the log was read."""
+    records: Records
+    pending: Records | None
+    """What was invalidated and the log does not have, by the generation since when; None for nothing."""
+    generation: int
 
 
 class InvalidationView:
     """The records that this process has seen, and when it was last sure to have seen them all.
 
-    Reads take no lock. `generation` changes whenever an answer of `valid` may have changed: what was judged at one
-    generation need not be judged again before the next. It changes *after* the records it stands for are in place, so
-    that whoever reads the generation first and judges then has judged by at least that much.
+    Reads take no lock. What judges is published in one step. Then comes `generation`, which changes whenever an answer of `valid`
+    may have changed: what was judged at one generation need not be judged again before the next, and whoever reads the
+    generation first and judges then has judged by at least that much. Last comes `confirmed_at_s`: whoever reads it first finds
+    all that it vouches for. A writer that is broken off in between (a time limit may raise anywhere) has confirmed nothing, and
+    the next one publishes the generation for it.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        # Swapped as one: judging a new tail by old records, or the reverse, would pass what was invalidated.
-        self._state: tuple[Tail, _Records] = (_NO_TAIL, _Records())
-        self._seen: bytes | None = None
-        self._pending: dict[str, int] = {}
+        self._lock = UninterruptedLock()
+        self._state = _Known(Tail("", 0, 0), None, Records(), None, 0)
+        self._own: dict[str, int] = {}
+        self._heard: dict[str, int] = {}
         self.generation = 0
         self.confirmed_at_s = float("-inf")
         """A moment, on the cache's clock, before which nothing was appended that is not known here."""
         self.malformed_count = 0
 
-    @property
-    def known(self) -> Tail | None:
-        """Where to read on from; None before the first page."""
-        return self._state[0] if self._seen is not None else None
-
-    @property
-    def pending(self) -> dict[str, int]:
-        """The patterns that were invalidated here and could not be appended, each with the generation it began."""
-        return self._pending
-
-    def pend(self, patterns: Iterable[str]) -> None:
-        """Invalidate in this process only, until `settle`: the log is out of reach."""
-        with self._lock:
-            generation = self.generation + 1
-            self._pending = self._pending | dict.fromkeys(patterns, generation)
-            self.generation = generation
-
-    def settle(self, appended: dict[str, int]) -> None:
-        """Forget what was pending and has been appended, unless it was invalidated once more since."""
-        with self._lock:
-            self._pending = {text: at for text, at in self._pending.items() if appended.get(text) != at}
-
-    def as_of(self) -> AsOf:
-        """What is known now: to be taken before the first input of a computation is read."""
-        generation = self.generation  # first: an older generation with a newer tail only costs a second judgement
-        tail = self._state[0]
-        return AsOf(tail.epoch, tail.seq, generation)
-
-    def confirm(self, tail_bytes: bytes | None, asked_at_s: float) -> bool:
-        """Note that the log, asked at that moment, stood where it is known to stand. False when it stood elsewhere."""
-        with self._lock:
-            if tail_bytes is None or tail_bytes != self._seen:
-                return False
-            self.confirmed_at_s = max(self.confirmed_at_s, asked_at_s)
-            return True
-
-    def covers(self, tail_bytes: bytes | None) -> bool:
-        """Whether all that a log at that tail says is known here. True of no tail: there is nothing to know."""
-        tail = Tail.parse(tail_bytes) if tail_bytes else None
-        here = self._state[0]
-        return tail is None or (tail.epoch == here.epoch and tail.seq <= here.seq)
-
-    def apply(self, page: Page, asked_at_s: float) -> None:
-        """Take in what the log said when it was asked at that moment. Pages may arrive late, twice and overlapping."""
-        with self._lock:
-            tail, records = self._state
-            if page.restart:
-                late = page.tail.seq < tail.seq if page.tail.epoch == tail.epoch else asked_at_s < self.confirmed_at_s
-                if late and self._seen is not None:
-                    return  # an older answer than what is known already; of two epochs nobody can tell, see `covers`
-                tail, records = page.tail, _Records()
-                self.confirmed_at_s = asked_at_s  # not the later of the two: what was known before is void
-            elif page.tail.epoch != tail.epoch or page.after > tail.seq:
-                return  # it continues a log, or from a place, that this view has not come to or has left meanwhile
-            else:
-                if page.tail.floor > tail.floor:
-                    # Records at or below the floor judge nothing: entries that old fail by the floor itself.
-                    records = records.newer_than(page.tail.floor)
-                tail = Tail(tail.epoch, max(tail.seq, page.tail.seq), max(tail.floor, page.tail.floor))
-                self.confirmed_at_s = max(self.confirmed_at_s, asked_at_s)
-            for text, seq in page.records:
-                if not records.note(text, seq):
-                    self.malformed_count += 1
-            if page.restart or page.tail.seq >= tail.seq:
-                self._seen = page.seen
-            if tail != self._state[0]:
-                self._state = (tail, records)
-                self.generation += 1
+    # -- judging
 
     def valid(self, as_of: AsOf, key: str, deps: tuple[str, ...]) -> bool:
         """Whether nothing that is known invalidates an entry for `key`, computed from `deps` by what `as_of` knew."""
-        tail, records = self._state
-        if self._pending and self._is_pending(as_of.generation, key, deps):
+        known = self._state
+        if known.pending is not None and known.pending.mean_any(key, deps, as_of.generation):
             return False
+        tail = known.tail
         if as_of.seq == tail.seq and as_of.epoch == tail.epoch:
             return True  # nothing is newer: the common case
         if as_of.epoch != tail.epoch or not tail.floor <= as_of.seq <= tail.seq:
             return False
-        return records.newest(key) <= as_of.seq and all(records.newest(dep) <= as_of.seq for dep in deps)
+        return not known.records.mean_any(key, deps, as_of.seq)
 
-    def _is_pending(self, generation: int, key: str, deps: tuple[str, ...]) -> bool:
-        return any(since > generation and any(map(parse(text).matcher(), (key, *deps))) for text, since in self._pending.items())
+    def as_of(self) -> AsOf:
+        """What is known now: to be taken before the first input of a computation is read."""
+        known = self._state
+        return AsOf(known.tail.epoch, known.tail.seq, known.generation)
+
+    @property
+    def generation_of_reads(self) -> int:
+        """The generation to judge by what is read from L2 from now on. Nobody can tell what is there from before a pending
+        invalidation, so that all of it counts as older."""
+        known = self._state
+        return known.generation if known.pending is None else -1
+
+    @property
+    def known(self) -> Tail | None:
+        """Where to read on from; None before the log was read."""
+        known = self._state
+        return known.tail if known.mark is not None else None
+
+    @property
+    def tail(self) -> Tail:
+        """All from its floor up to its seq is known; of nothing at first."""
+        return self._state.tail
+
+    def covers(self, tail_bytes: bytes | None) -> bool:
+        """Whether all that a log at that tail says is known here. True of no tail: there is nothing to know."""
+        tail = Tail.parse(tail_bytes) if tail_bytes else None
+        here = self._state.tail
+        return tail is None or (tail.epoch == here.epoch and tail.seq <= here.seq)
+
+    # -- learning
+
+    def confirm(self, tail_bytes: bytes | None, asked_at_s: float) -> bool:
+        """Note that the log, asked at that moment, stood where it is known to stand. False when it stood elsewhere."""
+        with self._lock:
+            self._finish()
+            mark = self._state.mark
+            if tail_bytes is None or mark is None or not tail_bytes.startswith(mark):
+                return False
+            self.confirmed_at_s = max(self.confirmed_at_s, asked_at_s)
+            return True
+
+    def apply(self, page: Page, asked_at_s: float) -> bool:
+        """Take in what the log said when it was asked at that moment; whether all of it is known now. Pages may arrive late,
+        twice and overlapping."""
+        with self._lock:
+            self._finish()
+            tail, mark, records, *_ = self._state
+            if page.restart:
+                late = page.tail.seq < tail.seq if page.tail.epoch == tail.epoch else asked_at_s < self.confirmed_at_s
+                if late and mark is not None:
+                    # An older answer than what is known already; of two epochs nobody can tell, see `covers`.
+                    return page.tail.epoch == tail.epoch
+                tail, records = page.tail, Records()
+            elif page.tail.epoch != tail.epoch or page.after > tail.seq:
+                return False  # it continues a log, or from a place, that this view has not come to or has left meanwhile
+            else:
+                tail = Tail(tail.epoch, max(tail.seq, page.tail.seq), max(tail.floor, page.tail.floor))
+            for text, seq in page.records:
+                if not records.note(text, seq):
+                    self.malformed_count += 1
+            floor = max(tail.floor, records.globs.excess())
+            if floor > (page.tail.floor if page.restart else self._state.tail.floor):
+                # Records at or below the floor judge nothing: entries that old fail by the floor itself. A copy: who judges by
+                # the floor before still needs them.
+                tail, records = tail._replace(floor=floor), records.newer_than(floor)
+            if page.restart or mark is not None:
+                mark = tail.mark
+            if (tail, mark) != self._state[:2]:
+                self._publish(self._state._replace(tail=tail, mark=mark, records=records))
+            self.confirmed_at_s = max(self.confirmed_at_s, asked_at_s)
+            return True
+
+    def begin_at(self, tail: Tail) -> None:
+        """The log stands there, and nothing of it was read: all that is older is void until it is. What comes after can be
+        applied."""
+        with self._lock:
+            self._finish()
+            if self._state.mark is None:
+                self._publish(self._state._replace(tail=tail._replace(floor=tail.seq), records=Records()))
+
+    # -- pending
+
+    @property
+    def pending(self) -> dict[str, int]:
+        """The patterns that were invalidated here and could not be appended, each with the generation it began."""
+        return self.pending_first(MAX_RECORDS)
+
+    def pending_first(self, count: int) -> dict[str, int]:
+        """As `pending`, the oldest of them, and so many at most."""
+        if not self._own:
+            return {}
+        with self._lock:
+            return dict(islice(self._own.items(), count))
+
+    def pend(self, patterns: Iterable[str]) -> None:
+        """Invalidate in this process only, until `settle`: the log is out of reach, and this process is to append them."""
+        self._pend(patterns, self._own)
+
+    def hear(self, patterns: Iterable[str]) -> None:
+        """As `pend`, until `settle_heard`: another process is to append them."""
+        self._pend(patterns, self._heard)
+
+    def settle(self, appended: dict[str, int]) -> None:
+        """Forget what was pending and has been appended, unless it was invalidated once more since."""
+        with self._lock:
+            self._finish()
+            for text, at in appended.items():
+                if self._own.get(text) == at:
+                    del self._own[text]
+            self._settle()
+
+    def settle_heard(self) -> None:
+        """Forget what was heard: the log has it, and it is known from there."""
+        with self._lock:
+            self._finish()
+            self._heard.clear()
+            self._settle()
+
+    def _pend(self, patterns: Iterable[str], table: dict[str, int]) -> None:
+        with self._lock:
+            self._finish()
+            known = self._state
+            generation = known.generation + 1
+            records = Records() if known.pending is None else known.pending
+            for text in patterns:
+                table[text] = generation
+                records.note(text, generation)
+            if len(table) > MAX_RECORDS or records.globs.excess():
+                table.clear()
+                table["*"] = generation
+                records.note("*", generation)
+            self._publish(known._replace(pending=records))
+
+    def _settle(self) -> None:
+        if not self._own and not self._heard:  # until then the records refuse more than they must
+            self._state = self._state._replace(pending=None)
+
+    # -- publishing; under the lock
+
+    def _publish(self, known: _Known) -> None:
+        self._state = known._replace(generation=self._state.generation + 1)
+        self.generation = self._state.generation
+
+    def _finish(self) -> None:
+        """What a writer that was broken off has left undone."""
+        self.generation = self._state.generation

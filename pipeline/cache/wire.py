@@ -1,72 +1,241 @@
-"""One encoded command for one answer, with nothing in between that need not be: what a read from L2 goes through."""
+"""Commands to a server and their replies, each exchange on a connection that it holds alone. The only way to Redis."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+import ssl
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any, Final
 
-import redis
+from pipeline.cache.address import Address
+from pipeline.cache.health import CONNECT, Health
+from pipeline.cache.link import Link, LostConnectionError, ReplyError
+
+ELSEWHERE: Final = frozenset(
+    {"READONLY", "MASTERDOWN", "LOADING", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "NOAUTH", "UNBLOCKED"}
+)
+"""Codes that mean "not this server", or not any more: it was demoted, is cut off or begins. The address may lead to another one
+by now, or to the same one that asks for another login. MISCONF and OOM are none of them: that is the right server, and full."""
+UNTOLD: Final = "-"
+"""In place of a need: its refusal is told to nobody but the caller."""
+_NO_FAULT: Final = frozenset({"WRONGTYPE", "NOSCRIPT", "EXECABORT"})
+"""Codes that speak of one key or one call and not of the server, or of what another reply says better."""
+_CLOSED: Final = (
+    BrokenPipeError,
+    ConnectionResetError,
+    ConnectionAbortedError,
+    LostConnectionError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
+_LOOK_AGAIN_S: Final = 0.05
+"""How long a waiter sleeps at most before he counts for himself: a connection that was lost is given back by nobody."""
 
 
-class _Connection(Protocol):
-    """Of redis-py's connections, what is used here."""
+class UnusableServerError(ReplyError):
+    """The server refuses all that is of use here: the login, the database, or to be the one that is asked."""
 
-    def send_packed_command(self, command: Sequence[bytes]) -> None:
-        """Connects first, if it is not."""
 
-    def read_response(self, *, disable_decoding: bool) -> Any: ...
-
-    def disconnect(self) -> None: ...
+class BusyError(TimeoutError):
+    """Every connection that this process may have was in use for as long as one may wait. The server is not to blame."""
 
 
 class Wire:
-    """Exchanges commands with a server on connections of its own. Thread-safe: a connection serves one exchange at a time.
+    """Exchanges commands with a server. Thread-safe, and safe from signals, finalizers and killed greenlets.
 
-    They are the client's connections, made as its pool makes them, without the pool and the client around each command: these
-    take more than half of a short one's time (docs/local-cache.md). What they do that matters is done here. A connection that
-    turns out to be closed, as after a server's restart, costs one more try, at once. And an exchange that was broken off, by
-    whatever, leaves no connection on which the next one would read its answer.
+    The rule: a connection is taken out of the idle ones before the first byte is sent and put back after the last one was read,
+    and in no other case. Whatever breaks an exchange off, at whatever step (an error, a time limit, RecursionError, Ctrl-C, a
+    killed greenlet), leaves it outside, where it is closed. So an idle connection has no reply on its way, and the next exchange
+    reads its own. Nothing else need be checked, and nothing is shared that would have to be repaired.
+
+    A connection that turns out to be closed, as after a server's restart, costs one more try, at once. So does a server that says
+    it is not the one to ask any more: all connections to it are given up, and the address is looked up again.
     """
 
-    def __init__(self, client: redis.Redis) -> None:
-        self._pool = client.connection_pool
-        self._idle: list[_Connection] = []  # a list's pop and append are one step each: no lock
+    def __init__(
+        self,
+        address: Address,
+        *,
+        timeout_s: float,
+        health: Health | None = None,
+        made: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`made` is called for each connection that was opened, before anything is asked there. Opens nothing yet."""
+        self._address = address
+        self._timeout_s = timeout_s if address.timeout_s is None else address.timeout_s
+        self._connect_timeout_s = timeout_s if address.connect_timeout_s is None else address.connect_timeout_s
+        self._health = Health() if health is None else health
+        self._made = made
+        self._tls: ssl.SSLContext | None = None
+        self._idle: list[Link] = []  # a list's pop and append are one step each: no lock
+        self._room = _Room(address.max_connections) if address.max_connections is not None else None
 
-    def ask(self, command: bytes) -> Any:
-        """The answer to one encoded command, which must bear being sent twice. Raises what a client's commands raise."""
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._new()
-        try:
+    def exchange(self, commands: bytes, needs: Sequence[str], *, block_s: float = 0.0) -> list[Any]:
+        """The replies to as many encoded commands as there are needs, the names by which a refusal is told.
+
+        They must bear being sent twice. Raises the first ReplyError when all replies are here, OSError when there is no answer,
+        BusyError when there is no free connection, and UnusableServerError.
+        """
+        if self._room is not None:
+            token = self._room.enter(self._timeout_s)
             try:
-                connection.send_packed_command([command])
-                answer = connection.read_response(disable_decoding=True)
-            except redis.ConnectionError:
-                connection.disconnect()
-                connection.send_packed_command([command])
-                answer = connection.read_response(disable_decoding=True)
-        except redis.ResponseError:
-            self._idle.append(connection)  # an answer, too
-            raise
+                return self._exchange(commands, needs, block_s)
+            finally:
+                self._room.leave(token)
+        return self._exchange(commands, needs, block_s)
+
+    def _exchange(self, commands: bytes, needs: Sequence[str], block_s: float) -> list[Any]:
+        idle = self._idle
+        try:
+            link = idle.pop()
+        except IndexError:
+            return self._exchange_anew(commands, needs, block_s)
+        try:
+            replies = link.exchange(commands, len(needs), block_s)
+        except _CLOSED:
+            link.close()
+            self.renounce()  # the others will be closed, too
+            return self._exchange_anew(commands, needs, block_s)
         except BaseException:
-            connection.disconnect()
+            link.close()
             raise
-        self._idle.append(connection)
-        return answer
+        if link.refused and _elsewhere(replies):
+            link.close()
+            self.renounce()
+            return self._exchange_anew(commands, needs, block_s)
+        # Into the list it came from: if that was given up meanwhile, so is the connection.
+        idle.append(link)
+        if link.refused or self._health.ill:
+            self._settle(replies, needs)
+        return replies
 
-    def close(self) -> None:
-        """Close what is idle. Later exchanges connect anew."""
+    def _exchange_anew(self, commands: bytes, needs: Sequence[str], block_s: float) -> list[Any]:
+        """On a new connection, whose word is the last."""
+        idle = self._idle
+        try:
+            link = self._open()
+        except ReplyError as error:
+            self._health.refused(CONNECT, error.code, error.need)
+            raise UnusableServerError(str(error), error.need) from None
+        try:
+            replies = link.exchange(commands, len(needs), block_s)
+        except BaseException:
+            link.close()
+            raise
+        refusal = _elsewhere(replies) if link.refused else None
+        if refusal is not None:
+            link.close()
+            of = next(need for reply, need in zip(replies, needs, strict=True) if _refusal(reply) is refusal)
+            self._health.refused(CONNECT, refusal.code, of)
+            raise UnusableServerError(str(refusal), of)
+        idle.append(link)
+        if link.refused or self._health.ill:
+            self._settle(replies, needs)
+        return replies
+
+    def _open(self) -> Link:
+        if self._address.tls is not None and self._tls is None:
+            try:
+                self._tls = self._address.tls.context()
+            except ValueError as error:  # its files were there at the start
+                raise OSError(str(error)) from error
+        try:
+            link = Link(self._address, timeout_s=self._timeout_s, connect_timeout_s=self._connect_timeout_s, tls=self._tls)
+        except UnicodeError as error:  # a look-up's own way to say that there is no such host
+            raise OSError("the host's name cannot be looked up") from error
+        self._made()
+        return link
+
+    def _settle(self, replies: list[Any], needs: Sequence[str]) -> None:
+        """Note what was refused and what is well again. Raises the first refusal."""
+        self._health.met()
+        self._health.met(CONNECT)
+        for reply, need in zip(replies, needs, strict=True):
+            refusal = _refusal(reply)
+            if refusal is None:
+                self._health.met(need)
+            elif need is not UNTOLD and refusal.code not in _NO_FAULT:
+                self._health.refused(need, refusal.code)
+        for reply, need in zip(replies, needs, strict=True):
+            if isinstance(reply, ReplyError):
+                reply.need = need
+                raise reply
+
+    def renounce(self) -> None:
+        """Give up every connection that there is, each when it is out of use. Later exchanges connect anew."""
         idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.disconnect()
+        while idle:  # not a copy: one that is popped here is nobody else's
+            try:
+                link = idle.pop()
+            except IndexError:
+                return
+            link.close()
 
-    def _new(self) -> _Connection:
-        # Not out of the pool, which counts what it hands out: one that a signal made us lose would be missing for ever.
-        connection: _Connection = self._pool.connection_class(**self._pool.connection_kwargs)
-        return connection
+    close = renounce
 
 
-def encode(*words: bytes) -> bytes:
-    """A command as the server reads it (RESP: an array of byte strings)."""
-    return b"*%d\r\n%b" % (len(words), b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words]))
+def _refusal(reply: Any) -> ReplyError | None:
+    """The refusal that a reply is, or has among what a transaction did."""
+    if isinstance(reply, list):
+        return next((item for item in reply if isinstance(item, ReplyError)), None)
+    return reply if isinstance(reply, ReplyError) else None
+
+
+def _elsewhere(replies: list[Any]) -> ReplyError | None:
+    return next((error for error in map(_refusal, replies) if error is not None and error.code in ELSEWHERE), None)
+
+
+class _Token:
+    """Of one exchange under way. One that was lost between two steps is gone with its last reference, and counts no more."""
+
+    __slots__ = ("__weakref__", "left")
+
+    def __init__(self) -> None:
+        self.left = False
+
+
+class _Room:
+    """So many exchanges at a time, hence at most so many connections.
+
+    Those under way are counted when somebody asks, by what is alive: a count that is raised and lowered would stay too high
+    after an exception between the two, and in the end let nobody in.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.RLock()
+        self._under_way: list[weakref.ref[_Token]] = []
+        self._freed: SimpleQueue[None] = SimpleQueue()  # its steps may be re-entered
+
+    def enter(self, patience_s: float) -> _Token:
+        """Wait for a place. Raises BusyError."""
+        ends_at_s = 0.0
+        while True:
+            token = self._entered()
+            if token is not None:
+                return token
+            now_s = monotonic()
+            ends_at_s = ends_at_s or now_s + patience_s
+            if now_s >= ends_at_s:
+                raise BusyError("every connection that max_connections allows is in use")
+            try:
+                self._freed.get(timeout=min(ends_at_s - now_s, _LOOK_AGAIN_S))
+            except Empty:
+                continue
+
+    def _entered(self) -> _Token | None:
+        with self._lock:
+            alive = [(ref, token) for ref in self._under_way if (token := ref()) is not None and not token.left]
+            if len(alive) >= self._most:
+                return None
+            token = _Token()
+            self._under_way = [*(ref for ref, _ in alive), weakref.ref(token)]
+            return token
+
+    def leave(self, token: _Token) -> None:
+        token.left = True
+        if self._freed.qsize() < self._most:
+            self._freed.put(None)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from pipeline.cache.commands import Commands
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.nodes import NodeRegistry
+from pipeline.cache.probe import probe
 from pipeline.figures.histogram import quantile_ms
 from pipeline.figures.keys import FigureKeys
 from pipeline.figures.records import InvalidationRow, ProcessRow, Role
@@ -107,6 +110,13 @@ class Process(msgspec.Struct, frozen=True):
     since: float
     requests: Requests
     l1_entries: int | None
+    missed: int = 0
+
+    @property
+    def look_ups(self) -> int:
+        """How often it looked for an answer and learnt whether there is one. Each counts where it was made: of one request a
+        program that asks has one, and the worker that gets its task another."""
+        return self.requests.answered + self.missed
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -140,7 +150,8 @@ class Ever(msgspec.Struct, frozen=True):
 
 
 class FleetFigures(msgspec.Struct, frozen=True):
-    """What the fleet does. Without `available`, Redis was out of reach and everything else is empty.
+    """What the fleet does. Without `available`, Redis was out of reach and everything else is empty. `refused`: the server's code
+    if it refuses what a cache needs, such as OOM where nothing can be kept; empty if all is well.
 
     `slots` cover the last `window_s` seconds, oldest first, without a gap; the last one is still running. `requests`, `sources`,
     `hit_rate` (answers that were not computed, of all answers, 0.0-1.0), `saved` (model calls), `invalidation_count`, `staleness`
@@ -151,6 +162,7 @@ class FleetFigures(msgspec.Struct, frozen=True):
     """
 
     available: bool
+    refused: str = ""
     at: float = 0.0
     window_s: int = 0
     slot_s: int = SLOT_S
@@ -172,15 +184,17 @@ class FleetFigures(msgspec.Struct, frozen=True):
 def read_figures(connection: RedisConnection, keys: FigureKeys, window_s: float = WINDOW_S) -> FleetFigures:
     """The figures of the last `window_s` seconds, in whole slots: 5 s to 15 minutes. Never raises because Redis is away.
 
-    Two round trips, some 10 ms of this process: several readers in one program should share an answer for a second.
+    Four round trips, some 10 ms of this process: several readers in one program should share an answer for a second.
     """
     count = min(max(math.ceil(window_s / SLOT_S), 1), SLOTS)
     try:
+        with suppress(SharedTierUnavailableError):  # what it does not take may not hinder it from being read
+            connection.call(lambda client: probe(client, KeySpace(keys.namespace)))
         first = _read_lists(connection, keys)
         raw = _read_hashes(connection, keys, first, count)
     except SharedTierUnavailableError:
-        return FleetFigures(available=False)
-    return _figures(first, raw, count)
+        return FleetFigures(available=False, refused=connection.refused or "")
+    return msgspec.structs.replace(_figures(first, raw, count), refused=connection.refused or "")
 
 
 class _Lists(NamedTuple):
@@ -199,14 +213,13 @@ class _Hashes(NamedTuple):
 
 
 def _read_lists(connection: RedisConnection, keys: FigureKeys) -> _Lists:
-    def command(client: Any) -> tuple[Any, ...]:
-        with client.pipeline(transaction=False) as pipe:
+    def command(client: Commands) -> list[Any]:
+        with client.pipeline() as pipe:
             pipe.time()
             pipe.lrange(keys.invalidations, 0, KEPT_INVALIDATIONS - 1)
-            pipe.zrange(keys.processes, 0, -1, withscores=True)
-            pipe.zrevrange(HotKeys(keys.namespace).scores, 0, SHOWN_HOT - 1, withscores=True)
-            answers: tuple[Any, ...] = tuple(pipe.execute())
-        return answers
+            pipe.zrange(keys.processes, 0, -1)
+            pipe.zrevrange(HotKeys(keys.namespace).scores, 0, SHOWN_HOT - 1)
+            return pipe.execute()
 
     (seconds, microseconds), invalidations, processes, hot = connection.call(command)
     at = seconds + microseconds / 1e6
@@ -222,8 +235,8 @@ def _read_lists(connection: RedisConnection, keys: FigureKeys) -> _Lists:
 def _read_hashes(connection: RedisConnection, keys: FigureKeys, first: _Lists, count: int) -> _Hashes:
     last = int(first.at // SLOT_S)
 
-    def command(client: Any) -> list[Any]:
-        with client.pipeline(transaction=False) as pipe:
+    def command(client: Commands) -> list[Any]:
+        with client.pipeline() as pipe:
             for number in range(last - count + 1, last + 1):
                 pipe.hgetall(keys.slot(number))
             pipe.hgetall(keys.ever)
@@ -231,8 +244,7 @@ def _read_hashes(connection: RedisConnection, keys: FigureKeys, first: _Lists, c
                 pipe.hgetall(keys.reach(row.id))
             for process in first.processes:
                 pipe.get(keys.row(process.decode()))
-            answers: list[Any] = pipe.execute()
-        return answers
+            return pipe.execute()
 
     answers = connection.call(command)
     reached = count + 1 + len(first.invalidations)
@@ -329,7 +341,7 @@ def _nodes(rows: Iterable[bytes | None], alive: list[str]) -> tuple[Node, ...]:
     for row in (_decoded(raw, ProcessRow) for raw in rows if raw is not None):
         if row is not None:
             requests = Requests(**{series: row.requests.get(series, 0) for series in REQUESTS})
-            processes[row.node].append(Process(row.pid, row.role, row.since, requests, row.l1_entries))
+            processes[row.node].append(Process(row.pid, row.role, row.since, requests, row.l1_entries, row.missed))
     return tuple(
         Node(name, name in alive, tuple(sorted(processes[name], key=lambda process: (process.role, process.pid))))
         for name in sorted(processes)

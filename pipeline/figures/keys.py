@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pipeline.cache.keys import root_of
+
 FIGURES_VERSION: Final = 1
 
 
@@ -16,7 +18,7 @@ class FigureKeys:
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
-        root = f"{{{namespace}:{FIGURES_VERSION}:figures}}"
+        root = f"{{{root_of(namespace)}:{FIGURES_VERSION}:figures}}"
         self.ever = f"{root}:ever".encode()
         """hash: field -> sum since the first report"""
         self.processes = f"{root}:processes".encode()

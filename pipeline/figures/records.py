@@ -16,7 +16,8 @@ SHOWN_PATTERN_CHARS: Final = 120
 
 class ProcessRow(msgspec.Struct, frozen=True):
     """One process. `since` is when it began to count, in seconds since 1970 by its own clock. `requests`: its own since then,
-    by source, and `failed`. `l1_entries`: None for a process without an L1."""
+    by source, and `failed`. `l1_entries`: None for a process without an L1. `missed`: what it looked for in vain and queued as
+    tasks, which count as requests of the workers."""
 
     node: str
     pid: int
@@ -24,6 +25,7 @@ class ProcessRow(msgspec.Struct, frozen=True):
     since: float
     requests: dict[str, int]
     l1_entries: int | None = None
+    missed: int = 0
 
 
 class InvalidationRow(msgspec.Struct, frozen=True):

@@ -12,19 +12,24 @@ import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
-from importlib.resources import files
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
+from pipeline.cache.commands import integer
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.locks import Lock, interrupted
+from pipeline.cache.scripts import Script
 from pipeline.figures.histogram import wide_bucket_of
 from pipeline.figures.keys import FigureKeys
 from pipeline.figures.records import InvalidationRow, ProcessRow, Role, shown_patterns
-from pipeline.figures.tally import REQUESTS, STALENESS, Tally, delay_ms
+from pipeline.figures.tally import MISSED, REQUESTS, STALENESS, Tally, delay_ms
 from pipeline.settings import Settings
+
+T = TypeVar("T")
 
 SLOT_S: Final = 5
 SLOTS: Final = 180
@@ -102,11 +107,11 @@ class Reporter:
         self._since = self._wall_clock()
         self._process = f"{os.getpid()}-{secrets.token_hex(6)}"
         self._connection = self._connect() if self._connect is not None else None
-        self._lock = threading.Lock()  # of what follows, for moments
+        self._lock = Lock()  # of what follows, for moments
         self._wanted = False
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._flush_lock = threading.Lock()  # of the way to Redis, for as long as it takes
+        self._flush_lock = Lock()  # of the way to Redis, for as long as it takes
         self._slots: dict[int, Counter[str]] = {}
         self._ever: Counter[str] = Counter()
         self._invalidations: deque[InvalidationRow] = deque(maxlen=KEPT_INVALIDATIONS)
@@ -124,8 +129,7 @@ class Reporter:
         """This process has published an invalidation, under an id that the nodes' `applied` will bear, at this wall time."""
         by = f"{self._node} ({self._role} {os.getpid()})"
         row = InvalidationRow(invalidation, at, shown_patterns(patterns), len(patterns), by, durable)
-        with self._lock:
-            self._invalidations.append(row)
+        self._invalidations.append(row)  # one step, without a lock: a signal handler may invalidate in the middle of this
         self.tally.count("invalidations")
         self.start()
 
@@ -135,8 +139,7 @@ class Reporter:
         after_ms = delay_ms(published_at, self._wall_clock())
         if after_ms is None:
             return
-        with self._lock:
-            self._reaches.append(Reach(invalidation, self._node, after_ms))
+        self._reaches.append(Reach(invalidation, self._node, after_ms))
         self.tally.record(STALENESS, after_ms)
         self.start()
 
@@ -160,11 +163,17 @@ class Reporter:
                 return
             _script()  # read here: what a thread imports, a child forked at that moment could not
             thread = threading.Thread(target=self._run, args=(self._stopping,), name="figures", daemon=True)
+            if self._thread is not None:  # a signal handler was here meanwhile
+                return
+            self._thread = thread
             try:
                 thread.start()
             except RuntimeError:  # the interpreter is ending, or there can be no more threads: `close` reports
+                self._thread = None
                 return
-            self._thread = thread
+            except BaseException:
+                self._thread = None  # it may run or not: a second one does no harm
+                raise
             self.tally.awake()
         atexit.register(self.close)
 
@@ -173,8 +182,11 @@ class Reporter:
             self.flush(idle_s=IDLE_REPORT_S)
 
     def flush(self, *, idle_s: float = 0.0) -> bool:
-        """Report what there is, now; whether Redis has it. `idle_s`: with nothing to tell, only if the last report is so old."""
-        if self._connection is None:
+        """Report what there is, now; whether Redis has it. `idle_s`: with nothing to tell, only if the last report is so old.
+
+        A signal handler that interrupted its thread inside the cache or the figures reports nothing.
+        """
+        if self._connection is None or interrupted():
             return False
         with self._flush_lock:
             try:
@@ -236,10 +248,7 @@ class Reporter:
             del self._slots[min(self._slots)]
 
     def _next_report(self, idle_s: float) -> Report | None:
-        with self._lock:
-            invalidations, reaches = list(self._invalidations), list(self._reaches)
-            self._invalidations.clear()
-            self._reaches.clear()
+        invalidations, reaches = _drained(self._invalidations), _drained(self._reaches)
         slots, self._slots = self._slots, {}
         ever, self._ever = self._ever, Counter()
         if not (slots or ever or invalidations or reaches) and self._clock() < self._reported_at_s + idle_s:
@@ -266,14 +275,15 @@ class Reporter:
         arguments.append(len(report.reaches))
         for reach in report.reaches:
             arguments += [reach.node, f"{reach.delay_ms:.3f}"]
-        now_ms = connection.call(lambda client: client.register_script(_script())(keys, arguments))
+        now_ms = connection.call(lambda client: _script().run(client, keys, arguments, integer))
         self._reported_at_s = self._clock()
         self._ahead_s = now_ms / 1000 - self._reported_at_s
 
     def _row(self) -> bytes:
         requests = {series: counted.count for series, counted in self.tally.snapshot().items() if series in REQUESTS}
         entries = self._l1_entries() if self._l1_entries is not None else None
-        return msgspec.json.encode(ProcessRow(self._node, os.getpid(), self._role, self._since, requests, entries))
+        missed = self.tally.counted(MISSED)
+        return msgspec.json.encode(ProcessRow(self._node, os.getpid(), self._role, self._since, requests, entries, missed))
 
     def forget(self) -> None:
         """In a child that was just forked: all of it is the parent's, its thread is not here, and its locks may be held."""
@@ -293,7 +303,7 @@ def build_reporter(settings: Settings, *, node: str, role: Role, l1_entries: Cal
     pause_s = REPORT_S if threaded else IDLE_REPORT_S
 
     def connect() -> RedisConnection:
-        return RedisConnection(settings.cache_url, timeout_s=settings.cache_timeout_s, retry_pause_s=pause_s)
+        return RedisConnection(settings.cache_url, timeout_s=settings.cache_timeout_s, retry_pause_s=pause_s, purpose="figures")
 
     keys = FigureKeys(settings.cache_namespace)
     return Reporter(connect, keys, node=node, role=role, l1_entries=l1_entries, threaded=threaded)
@@ -311,8 +321,17 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 
 @cache
-def _script() -> str:
-    return files("pipeline.figures").joinpath("lua/report.lua").read_text()
+def _script() -> Script:
+    return Script.read("pipeline.figures", "report")
+
+
+def _drained(waiting: deque[T]) -> list[T]:
+    """What waits, taken away one at a time: what comes meanwhile is among it or stays."""
+    drained = []
+    with suppress(IndexError):
+        while True:
+            drained.append(waiting.popleft())
+    return drained
 
 
 def _add(to: Counter[str], more: Counter[str]) -> None:

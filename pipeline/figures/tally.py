@@ -6,19 +6,22 @@ A hit pays for an append. Sorting samples into buckets is done later, for many a
 from __future__ import annotations
 
 import random
-import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
+from pipeline.cache.locks import Lock
 from pipeline.figures.histogram import count_buckets
 
 ANSWERED: Final = ("l1", "l2", "joined", "stale", "no")
 """Where an answer came from; `no`: from nowhere, it was computed."""
 FAILED: Final = "failed"
 REQUESTS: Final = (*ANSWERED, FAILED)
+MISSED: Final = "missed"
+"""An event: a process looked for an answer, found none and joined nobody who computes it. It queued a task, which a worker counts
+as a request."""
 STALENESS: Final = "staleness"
 QUEUE_WAIT: Final = "queue_wait"
 SERIES: Final = (*REQUESTS, STALENESS, QUEUE_WAIT)
@@ -67,10 +70,13 @@ class Tally:
     def _begin(self) -> None:
         self.samples: dict[str, list[float]] = {series: [] for series in SERIES}
         self.fold_at = FOLD_AT if self._wake is None else 1
-        self._lock = threading.Lock()
+        self._lock = Lock()
+        self._folding = False
+        self._events: list[tuple[str, int]] = []
         self._counts = dict.fromkeys(SERIES, 0)
         self._sums_ms = dict.fromkeys(SERIES, 0.0)
         self._fresh: Counter[str] = Counter()
+        self._counted: Counter[str] = Counter()
         self._rest_us = dict.fromkeys(SERIES, 0.0)
         self._choices = random.Random().choices  # noqa: S311 - its own, so that no program's seed is used up; it guards nothing
 
@@ -85,20 +91,33 @@ class Tally:
             self.full()
 
     def count(self, event: str, amount: int = 1) -> None:
-        """Count something rare that takes no time, under a name of its own."""
-        with self._lock:
-            self._fresh[f"n.{event}"] += amount
+        """Count something rare that takes no time, under a name of its own. Waits for nobody: a signal handler may do it, too."""
+        self._events.append((event, amount))
+        if len(self._events) >= self.fold_at:
+            self.full()
 
     def snapshot(self) -> dict[str, Counted]:
         """All series since the process began."""
+        interrupting = self._lock.held  # a signal handler, in the middle of a change of its own thread
         with self._lock:
-            self._fold()
+            if not interrupting:
+                self._fold()
             return {series: Counted(self._counts[series], self._sums_ms[series]) for series in SERIES}
+
+    def counted(self, event: str) -> int:
+        """How often it was counted since the process began."""
+        interrupting = self._lock.held
+        with self._lock:
+            if not interrupting:
+                self._fold()
+            return self._counted[event]
 
     def take(self) -> Counter[str]:
         """What came to be counted since it was last asked, as fields: `n.<series>` how many, `us.<series>` the sum of their
         times in microseconds, `b.<series>.<bucket>` how many in a bucket, and `max.<series>`, but not of
         requests, the longest in microseconds."""
+        if self._lock.held:
+            return Counter()  # as above: next time
         with self._lock:
             self._fold()
             fresh, self._fresh = self._fresh, Counter()
@@ -122,15 +141,25 @@ class Tally:
         if self.fold_at == 1 and self._wake is not None:
             self.awake()
             self._wake()
-        elif self._lock.acquire(blocking=False):  # else another thread is at it
-            try:
+        elif not self._folding and not self._lock.held:  # else somebody is at it
+            with self._lock:
                 self._fold()
-            finally:
-                self._lock.release()
 
     def _fold(self) -> None:
         """Sort what waits into buckets. Under the lock: one at a time takes samples away."""
+        self._folding = True
+        try:
+            self._sort()
+        finally:
+            self._folding = False
+
+    def _sort(self) -> None:
         fresh = self._fresh
+        events = self._events[: len(self._events)]
+        del self._events[: len(events)]
+        for event, amount in events:
+            self._counted[event] += amount
+            fresh[f"n.{event}"] += amount
         for series, samples in self.samples.items():
             count = len(samples)
             if not count:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
 import msgspec
 
+from pipeline.cache.commands import Commands, several, texts
 from pipeline.cache.connection import RedisConnection
+from pipeline.cache.scripts import Script
 from pipeline.errors import InvalidRequestError
 from pipeline.hot.keys import HotKeys
 from pipeline.hot.recent import Asked
@@ -66,19 +67,18 @@ class HotSet:
         """Let the scores decay by the time that has passed and drop what has become too low; how many keys have one."""
         gone, _ = self._run(0.0, [])
         self._keep({}, gone)
-        kept: int = self._connection.call(lambda client: client.zcard(self._keys.scores))
-        return kept
+        return self._connection.call(lambda client: client.zcard(self._keys.scores))
 
     def top(self, most: int = HOT) -> list[tuple[str, float]]:
         """The hot keys, highest score first."""
         if most < 1:
             return []
-        pairs: Any = self._connection.call(lambda client: client.zrevrange(self._keys.scores, 0, most - 1, withscores=True))
+        pairs = self._connection.call(lambda client: client.zrevrange(self._keys.scores, 0, most - 1))
         return [(key.decode(), score) for key, score in pairs if score >= HOT_SCORE]
 
     def request(self, key: str) -> PersonaRequest | None:
         """A request whose answer has that key; None if none is kept, or one that is no request here, or a personal one."""
-        raw: Any = self._connection.call(lambda client: client.get(self._keys.request(key)))
+        raw = self._connection.call(lambda client: client.get(self._keys.request(key)))
         if raw is None:
             return None
         try:
@@ -90,8 +90,8 @@ class HotSet:
     def forget(self, key: str) -> None:
         """Drop a key that cannot be asked for any more."""
 
-        def command(client: Any) -> None:
-            with client.pipeline(transaction=False) as pipe:
+        def command(client: Commands) -> None:
+            with client.pipeline() as pipe:
                 pipe.zrem(self._keys.scores, key)
                 pipe.unlink(self._keys.request(key))
                 pipe.execute()
@@ -102,8 +102,7 @@ class HotSet:
         keys = [self._keys.scores, self._keys.decayed]
         times = [round(HALF_LIFE_S * 1000), round(decay_every_s * 1000)]
         arguments = [*times, TRACKED, FORGOTTEN_SCORE, round(IDLE_S * 1000), HOT, HOT_SCORE, *counts]
-        gone, hot = self._connection.call(lambda client: client.register_script(script())(keys, arguments))
-        return gone, hot
+        return self._connection.call(lambda client: script().run(client, keys, arguments, _counted))
 
     def _keep(self, requests: Mapping[str, PersonaRequest], gone: Sequence[bytes]) -> None:
         """Keep these requests, and none of the keys that are gone."""
@@ -117,8 +116,8 @@ class HotSet:
         if not wires and not doomed:
             return
 
-        def command(client: Any) -> None:
-            with client.pipeline(transaction=False) as pipe:
+        def command(client: Commands) -> None:
+            with client.pipeline() as pipe:
                 if doomed:
                     pipe.unlink(*doomed)
                 for name, wire in wires.items():
@@ -129,6 +128,11 @@ class HotSet:
 
 
 @cache
-def script() -> str:
-    """Read it before a thread needs it: what a thread imports, a child that is forked at that moment cannot."""
-    return files("pipeline.hot").joinpath("lua/count.lua").read_text()
+def script() -> Script:
+    return Script.read("pipeline.hot", "count")
+
+
+def _counted(reply: Any) -> tuple[list[bytes], list[bytes]]:
+    """What count.lua returns."""
+    gone, hot = several(2)(reply)
+    return texts(gone), texts(hot)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pipeline.cache.keys import root_of
+
 HOT_VERSION: Final = 1
 
 
@@ -15,7 +17,7 @@ class HotKeys:
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
-        root = f"{{{namespace}:{HOT_VERSION}:hot}}"
+        root = f"{{{root_of(namespace)}:{HOT_VERSION}:hot}}"
         self.scores = f"{root}:scores".encode()
         """sorted set: key -> how much it is asked for"""
         self.decayed = f"{root}:decayed".encode()

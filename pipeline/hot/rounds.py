@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
 
+from pipeline.cache.commands import Commands, Pipeline
 from pipeline.cache.connection import RedisConnection
 from pipeline.hot.keys import HotKeys
 
@@ -60,7 +61,7 @@ class Round:
     def begin(self, due: Sequence[str], hot_considered: int) -> None:
         """Give out these keys, in this order."""
 
-        def commands(pipe: Any) -> None:
+        def commands(pipe: Pipeline) -> None:
             pipe.hset(self._round, mapping={"hot_considered": hot_considered, "due": len(due)})
             if due:
                 pipe.rpush(self._due, *due)
@@ -70,13 +71,12 @@ class Round:
 
     def take(self) -> str | None:
         """A key that is the caller's to renew; None when there is none left, or the round was stopped."""
-        raw: Any = self._connection.call(lambda client: client.lpop(self._due))
+        raw = self._connection.call(lambda client: client.lpop(self._due))
         return raw.decode() if raw is not None else None
 
     def left(self) -> int:
         """How many keys nobody has taken."""
-        count: Any = self._connection.call(lambda client: client.llen(self._due))
-        return int(count)
+        return self._connection.call(lambda client: client.llen(self._due))
 
     def note(self, outcome: Outcome) -> int:
         """One key has been handled so; how many were."""
@@ -86,7 +86,7 @@ class Round:
     def stop(self, because: str) -> None:
         """Give out no more keys. The first reason stays."""
 
-        def commands(pipe: Any) -> None:
+        def commands(pipe: Pipeline) -> None:
             pipe.unlink(self._due)
             pipe.hsetnx(self._round, "stopped_because", because)
 
@@ -95,7 +95,7 @@ class Round:
     def end(self) -> Progress:
         """All is said and done; the report."""
 
-        def commands(pipe: Any) -> None:
+        def commands(pipe: Pipeline) -> None:
             pipe.unlink(self._due)
             pipe.hset(self._round, "ended", 1)
 
@@ -103,17 +103,16 @@ class Round:
         return self.read()
 
     def read(self) -> Progress:
-        raw: Any = self._connection.call(lambda client: client.hgetall(self._round))
+        raw = self._connection.call(lambda client: client.hgetall(self._round))
         fields = {name.decode(): value.decode() for name, value in raw.items()}
         numbers = {name: int(value) for name, value in fields.items() if name in _NUMBERS}
         return Progress(**numbers, stopped_because=fields.get("stopped_because"), ended="ended" in fields)
 
-    def _commands(self, add: Any) -> list[Any]:
-        def command(client: Any) -> list[Any]:
+    def _commands(self, add: Callable[[Pipeline], object]) -> list[Any]:
+        def command(client: Commands) -> list[Any]:
             with client.pipeline(transaction=True) as pipe:
                 add(pipe)
                 pipe.expire(self._round, round(ROUND_S))
-                answers: list[Any] = pipe.execute()
-            return answers
+                return pipe.execute()
 
         return self._connection.call(command)

@@ -6,9 +6,10 @@ from typing import Protocol
 
 from pipeline.prompts import Prompt
 from pipeline.responders.chat import ChatResponder
+from pipeline.responders.failures import CutShort
 from pipeline.settings import Settings
 
-__all__ = ["ChatResponder", "PromptResponder", "Responder", "responder_from"]
+__all__ = ["ChatResponder", "CutShort", "PromptResponder", "Responder", "responder_from"]
 
 
 class Responder(Protocol):
@@ -23,7 +24,8 @@ class Responder(Protocol):
         """Tells apart responders that answer a prompt differently: a part of cache keys. Holds no key or password."""
 
     def respond(self, prompt: Prompt) -> str:
-        """The answer, never empty. Raises TransientModelError if another try may help, else PermanentModelError."""
+        """The answer, never empty; a CutShort is given to who asked, and not kept. Raises TransientModelError if another try may
+        help, else PermanentModelError."""
 
 
 class PromptResponder:

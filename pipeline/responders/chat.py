@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import random
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import wait
@@ -14,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from pipeline.cache.locks import Lock
 from pipeline.errors import ConfigurationError, PermanentModelError, TransientModelError
 from pipeline.prompts import Prompt
 from pipeline.responders.connection import ClosedError, Connection
@@ -33,7 +33,7 @@ class _OwnConnection:
     """A process's place for its connection."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = Lock()
         self.connection: Connection | None = None
 
 
@@ -143,9 +143,15 @@ class ChatResponder:
     def _connection(self) -> Connection:
         own = self._own.setdefault(os.getpid(), _OwnConnection())
         with own.lock:
-            if own.connection is None:
-                own.connection = Connection(self._base_url, self._api_key, self._headers)
-            return own.connection
+            connection = own.connection
+            if connection is None:
+                made = Connection(self._base_url, self._api_key, self._headers)
+                connection = own.connection
+                if connection is None:
+                    connection = own.connection = made
+                else:  # a signal handler was here meanwhile
+                    made.close()
+            return connection
 
     def _pause_s(self, attempt: int, failure: Failure) -> float:
         """What the endpoint asked for and a random part more, lest those it turned away come back together."""

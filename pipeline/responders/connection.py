@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from pipeline.cache.locks import Lock
+
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam
 
@@ -45,7 +47,7 @@ class Connection:
 
         # No time-outs and no retries of the client's own: the caller has one deadline and one policy for all of it.
         self._client = AsyncOpenAI(base_url=base_url, api_key=api_key, default_headers=headers, timeout=None, max_retries=0)
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(log_type_of)

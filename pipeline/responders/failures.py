@@ -18,6 +18,14 @@ from pipeline.responders.connection import Answer
 
 TRANSIENT_STATUSES: Final = frozenset({408, 409, 429})
 
+ENDED: Final = frozenset({
+    "", "stop", "length", "complete", "end_turn", "eos", "eos_token", "max_tokens", "model_length", "stop_sequence", "stop_token",
+    "function_call", "tool_calls",
+})  # fmt: skip
+"""Why a model ends an answer that is good, or as long as it may be, in lower case."""
+BROKEN: Final = frozenset({"error", "abort", "aborted", "cancelled", "canceled", "timeout"})
+"""And of an answer that a fault has ended."""
+
 KNOWN_CODES: Final = frozenset({
     "billing_hard_limit_reached", "content_filter", "content_policy_violation", "context_length_exceeded",
     "insufficient_quota", "invalid_api_key", "invalid_request_error", "model_not_found", "not_found_error",
@@ -27,6 +35,12 @@ KNOWN_CODES: Final = frozenset({
 
 LATER: Final = "try again later; if it lasts, look into the endpoint's own log"
 NOT_THE_API: Final = "check that PERSONA_LLM_URL is the base of an OpenAI-compatible API (it usually ends in /v1)"
+
+
+class CutShort(str):
+    """An answer that the model did not end by itself: a filter took the rest, or it is not known why it ends."""
+
+    __slots__ = ()
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -78,7 +92,12 @@ def judge(answer: Answer, model: str) -> str | Failure:
         return _malformed(answer, "an empty list of choices")
     choice = completion.choices[0]
     text = (choice.message.content or "").strip()
-    return text or _empty(choice)
+    reason = (choice.finish_reason or "").lower()
+    if reason in BROKEN:
+        return Failure(transient=True, what=f"broke off its answer ({reason})", advice=LATER)
+    if not text:
+        return _empty(choice)
+    return text if reason in ENDED and not choice.message.refusal else CutShort(text)
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -18,8 +18,11 @@ from typing import Self
 import pytest
 from fleet import ROOT, Fleet, until
 
-import celeryconfig
+from pipeline.settings import load_settings
+from workers.celery_settings import celery_settings
 from workers.stack.processes import ChildProcess
+
+CELERY = celery_settings(load_settings({}))
 
 INTERVAL_S = 1.0
 LOCK_S = 2
@@ -121,8 +124,8 @@ def test_each_slot_runs_once_with_two_beats_that_know_nothing_of_each_other(flee
 
 def test_the_schedule_has_both_tasks_and_no_run_waits_for_longer_than_its_slot() -> None:
     """A worker that was away does not begin with a pile of preloads."""
-    assert set(celeryconfig.beat_schedule) == {"cache.preload", "cache.maintain"}
-    for name, entry in celeryconfig.beat_schedule.items():
+    assert set(CELERY["beat_schedule"]) == {"cache.preload", "cache.maintain"}
+    for name, entry in CELERY["beat_schedule"].items():
         assert entry["task"] == name
         assert entry["options"]["expires"] <= entry["schedule"] == entry["kwargs"]["every_s"]
-        assert celeryconfig.task_routes[name] == {"queue": "maintenance"}
+        assert CELERY["task_routes"][name] == {"queue": "maintenance"}

@@ -17,8 +17,10 @@ from supervised import eventually
 
 from pipeline.cache.keys import KeySpace
 from pipeline.models import PersonaRequest
-from workers.broadcast import EXCHANGE, ROUTING_KEY, TASK
+from pipeline.settings import DEFAULT_NAMESPACE
+from workers.broadcast import ROUTING_KEY, TASK, exchange_of
 
+EXCHANGE = exchange_of(DEFAULT_NAMESPACE)
 LONG_BOUND = {"PERSONA_STALENESS_BOUND_S": "60"}
 REQUEST = PersonaRequest.create("How do I begin?", "frustrated-burst-seek_advice")  # Lua's
 PATTERNS = ("persona:lua:*", "routing:*", "prompt:lua:frustrated-burst-seek_advice", "persona:lua:info", "*:lua:frustrated*")

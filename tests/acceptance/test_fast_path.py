@@ -287,7 +287,7 @@ def age(client: PersonaClient, question: str) -> None:
     l2 = client.cache.l2
     assert l2 is not None
     raw, _ = l2.read(key)
-    entry = l2.decode(raw)
+    entry = l2.decode(key, raw)
     assert entry is not None
     l2.write(key, msgspec.structs.replace(entry, created_ms=entry.created_ms - entry.ttl_ms - 1000))
     client.cache.l1.clear()

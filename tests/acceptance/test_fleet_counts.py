@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from pipeline.figures.tally import REQUESTS
 from pipeline.models import PersonaRequest
 from pipeline.settings import load_settings
 from workers.cli import main
+from workers.cli.fleet_view import _process
 from workers.client import PersonaClient
 
 CANARY = "Kanarienvogel"
@@ -124,6 +126,28 @@ def test_a_request_that_is_tried_again_counts_once(counted_fleet: Fleet, reader:
     after = read(reader)
     assert (after.requests.no, after.requests.failed) == (before.requests.no + 1, before.requests.failed + 1)
     assert after.requests.total == before.requests.total + 2
+
+
+def test_a_look_up_counts_where_it_was_made(counted_fleet: Fleet, reader: RedisConnection) -> None:
+    """Half of what a program asks it has, half it sends to the workers: it has found half, whatever they find. The sums stay."""
+    requests = [request_of(number) for number in range(910, 914)]
+    before = read(reader)
+    with PersonaClient(load_settings(counted_fleet.environ)) as client:
+        for request in requests * 2:
+            client.submit_request(request).result(30)
+        client.submit_request(PersonaRequest.create(f"{CANARY} 914", KEYS[0], use_cache=False)).result(30)  # not looked for
+        client.pipeline.reporter.flush()
+        until(lambda: read(reader).requests.total >= before.requests.total + 9, "all are reported")
+        after = read(reader)
+        mine = [each for node in after.nodes for each in node.processes if each.missed]
+    process = mine[-1]
+    assert (process.role, process.pid) == ("producer", os.getpid())
+    assert (process.missed, process.look_ups, process.requests.saved) == (4, 8, 4)
+    assert after.requests.no - before.requests.no == 5
+    assert after.requests.total - before.requests.total == 9
+    assert "found 50.0% of 8 look-ups" in "".join(str(cell) for cell in _process(process))
+    workers = [each for node in after.nodes for each in node.processes if each.role == "worker"]
+    assert all(each.missed == 0 and each.look_ups == each.requests.answered for each in workers)
 
 
 def test_a_request_that_joins_anothers_task_counts_as_joined(counted_fleet: Fleet, reader: RedisConnection) -> None:

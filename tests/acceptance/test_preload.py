@@ -289,10 +289,10 @@ def test_maintenance_removes_what_was_invalidated(fleet: Fleet) -> None:
     ask(fleet, COMMON[:5])
     lose_answers(fleet)
     with fleet.cache.client() as redis:
-        assert any(True for _ in redis.scan_iter(match="persona:1:e:persona:*", count=1000))
+        assert any(True for _ in redis.scan_iter(match="persona:2:e:persona:*", count=1000))
         done = fleet.app.send_task("cache.maintain", kwargs={"every_s": 60}, queue="maintenance").get(timeout=20)
         assert done["pass_done"]
         assert done["swept"] >= 5
-        assert not any(True for _ in redis.scan_iter(match=f"persona:1:e:persona:*:{KEY}:*", count=1000))
+        assert not any(True for _ in redis.scan_iter(match=f"persona:2:e:persona:*:{KEY}:*", count=1000))
     again = fleet.app.send_task("cache.maintain", kwargs={"every_s": 60}, queue="maintenance").get(timeout=20)
     assert "has run within" in again["stopped_because"]

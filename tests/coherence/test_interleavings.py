@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+import redis
 from coherence.puppet import Puppet
 from faults import Clock, SteppedRedisCache, once
 from servers import ValkeyServer
@@ -233,7 +234,8 @@ def test_a_view_that_begins_anew_while_another_thread_judges(redis_url: str, nam
 
     def redis_is_emptied_and_another_thread_hears_of_it() -> None:
         assert other.invalidate("k").durable
-        l2.raw().delete(l2.keys.tail, l2.keys.records, l2.keys.marks, l2.keys.entry("k"))
+        with redis.Redis.from_url(l2.url) as client:
+            client.delete(l2.keys.tail, l2.keys.records, l2.keys.marks, l2.keys.entry("k"))
         assert other.invalidate("another", "and another").durable
         thread = threading.Thread(target=cache.refresh)
         thread.start()
@@ -329,7 +331,8 @@ def test_a_bus_that_begins_anew_while_a_child_reads_it(
     assert l2 is not None
 
     def redis_is_emptied_and_the_main_process_hears_of_it() -> None:
-        l2.connection.client().delete(l2.keys.tail, l2.keys.records, l2.keys.marks, l2.keys.entry("k"))
+        with redis.Redis.from_url(l2.url) as client:
+            client.delete(l2.keys.tail, l2.keys.records, l2.keys.marks, l2.keys.entry("k"))
         node.hear(outsider.invalidate("k"))
 
     overtake = once(redis_is_emptied_and_the_main_process_hears_of_it)

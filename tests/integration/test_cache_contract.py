@@ -4,13 +4,19 @@ another process sees them, whose L1 holds nothing.
 
 from __future__ import annotations
 
+import enum
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple, Protocol
 
 import pytest
 import redis
 from faults import Clock, age
+from front import TlsFront
+from servers import ValkeyServer
 
 from pipeline.cache import MISS, InvalidPatternError, LocalCache, RedisCache, TwoTierCache, UncacheableValueError
 
@@ -47,7 +53,31 @@ class Subject:
     pass_time: Callable[[float], None]
 
 
-KINDS = ("l1", "l2", "two tiers", "two tiers without a server", "two tiers from elsewhere")
+KINDS = (
+    "l1",
+    "l2",
+    "two tiers",
+    "two tiers without a server",
+    "two tiers from elsewhere",
+    "l2 over a socket's path",
+    "two tiers over a socket's path",
+    "l2 over TLS",
+    "two tiers over TLS",
+)
+
+
+@pytest.fixture(scope="module")
+def socket_url() -> Iterator[str]:
+    """unix://"""
+    with ValkeyServer(unix_socket=True, password="p@ss/w:rd") as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def tls_url(valkey: ValkeyServer) -> Iterator[str]:
+    """rediss://, to the same server as the others"""
+    with TlsFront(valkey.port) as front:
+        yield front.url
 
 
 @pytest.fixture(params=KINDS)
@@ -56,9 +86,12 @@ def subject(request: pytest.FixtureRequest, redis_url: str, namespace: str) -> I
     clock = Clock()
     tiers: list[RedisCache] = []
 
-    def l2() -> RedisCache:
-        tiers.append(RedisCache(url=redis_url, namespace=namespace, timeout_s=5.0))
+    def l2(url: str = redis_url) -> RedisCache:
+        tiers.append(RedisCache(url=url, namespace=namespace, timeout_s=5.0))
         return tiers[-1]
+
+    def over(fixture: str) -> RedisCache:
+        return l2(request.getfixturevalue(fixture))
 
     def both(shared: RedisCache | None) -> TwoTierCache:
         return TwoTierCache(LocalCache(100, clock=clock), shared, clock=clock, ttl_jitter=0.0)
@@ -69,13 +102,18 @@ def subject(request: pytest.FixtureRequest, redis_url: str, namespace: str) -> I
         "two tiers": lambda: both(l2()),
         "two tiers without a server": lambda: both(None),
         "two tiers from elsewhere": lambda: SeenFromElsewhere(both(l2()), both(l2())),
+        "l2 over a socket's path": lambda: over("socket_url"),
+        "two tiers over a socket's path": lambda: both(over("socket_url")),
+        "l2 over TLS": lambda: over("tls_url"),
+        "two tiers over TLS": lambda: both(over("tls_url")),
     }
     cache = kinds[request.param]()
 
     def pass_time(seconds: float) -> None:
         clock.tick(seconds)
         for tier in tiers[:1]:
-            age(tier.connection.client(), namespace, seconds)
+            with redis.Redis.from_url(tier.url) as client:
+                age(client, namespace, seconds)
 
     yield Subject(cache, pass_time)
     for tier in tiers:
@@ -121,10 +159,37 @@ def test_a_json_value_comes_back_equal_and_of_the_same_types(cache: Cache, value
         assert repr(cache.get("k", "the default")) == repr(value)
 
 
-def test_a_tuple_comes_back_as_a_list(cache: Cache) -> None:
-    """A value is what JSON carried: no tier may keep what the other cannot."""
-    cache.set("k", {"a": (1, (2, ()))})
-    assert repr(cache.get("k")) == "{'a': [1, [2, []]]}"
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Word(enum.StrEnum):
+    YES = "yes"
+
+
+class Place(NamedTuple):
+    x: int
+
+
+LOOKALIKES: list[Any] = [
+    (1, 2),
+    Level.LOW,
+    Word.YES,
+    OrderedDict(a=1),
+    Counter("a"),
+    defaultdict(int, a=1),
+    Place(1),
+]
+
+
+@pytest.mark.parametrize("wrap", [lambda value: value, lambda value: {"a": [1, value]}], ids=["alone", "within"])
+@pytest.mark.parametrize("value", LOOKALIKES, ids=lambda value: type(value).__name__)
+def test_a_value_that_would_come_back_as_another_type_is_refused(cache: Cache, value: Any, wrap: Callable[[Any], Any]) -> None:
+    """What comes back equals what went in, to the leaves and in type: a list is no tuple, a number no member."""
+    cache.set("k", "before")
+    with pytest.raises(UncacheableValueError, match=r"^value"):
+        cache.set("k", wrap(value))
+    assert cache.get("k") == "before"
 
 
 def test_a_miss_is_neither_none_nor_any_other_value(cache: Cache) -> None:
@@ -177,11 +242,16 @@ def test_an_entry_ends_with_its_ttl(subject: Subject) -> None:
     assert cache.get("renewed") is MISS
 
 
-@pytest.mark.parametrize("ttl", [0, -1, -0.001, float("nan"), float("-inf"), float("inf")])
-def test_a_ttl_that_is_none_is_refused_and_changes_nothing(cache: Cache, ttl: float) -> None:
-    """Seconds above 0; the error names `ttl` and what was there stays."""
-    if ttl == float("inf") and isinstance(cache, LocalCache):
-        pytest.skip("memory has no end of time of its own")
+@pytest.mark.parametrize(
+    "ttl",
+    [
+        *(0, -1, -0.001, float("nan"), float("-inf"), float("inf"), True, False, "60", b"60", None, [60], 10**5000),
+        *(timedelta(0), timedelta(seconds=-1), Decimal(60), object()),
+    ],
+    ids=lambda ttl: repr(ttl)[:12] if not isinstance(ttl, int) or ttl < 10**9 else "endless",
+)
+def test_a_ttl_that_is_none_is_refused_and_changes_nothing(cache: Cache, ttl: Any) -> None:
+    """Seconds above 0, or a timedelta; the error names `ttl` and what was there stays."""
     cache.set("k", "before")
     with pytest.raises(ValueError, match="ttl"):
         cache.set("k", "after", ttl=ttl)
@@ -193,6 +263,23 @@ def test_what_cannot_be_a_key_is_refused_by_a_set(cache: Cache, key: Any) -> Non
     """One clear error of the cache's own, before anything is kept."""
     with pytest.raises(InvalidPatternError, match="key"):
         cache.set(key, 1)
+
+
+def test_a_ttl_may_be_a_timedelta(subject: Subject) -> None:
+    """Of which half a minute is 30 seconds."""
+    subject.cache.set("k", 1, ttl=timedelta(minutes=0.5))
+    subject.pass_time(29)
+    assert subject.cache.get("k") == 1
+    subject.pass_time(2)
+    assert subject.cache.get("k") is MISS
+
+
+@pytest.mark.parametrize("key", [7, None, b"k", ["k"], {}, 1.5, ("k",)], ids=repr)
+def test_a_key_that_is_no_text_is_refused_by_every_call(cache: Cache, key: Any) -> None:
+    """By a read as by a set: it is a mistake of the program, and would be a miss for ever."""
+    for call in (cache.get, cache.delete):
+        with pytest.raises(InvalidPatternError, match=r"^key: expected text"):
+            call(key)
 
 
 @pytest.mark.parametrize("key", ["", "\ud800", "k" * 2000], ids=["empty", "surrogate", "long"])
@@ -302,7 +389,7 @@ def test_a_value_that_json_cannot_carry_is_refused_and_changes_nothing(cache: Ca
 def test_clear_removes_this_namespace_and_nothing_else(cache: Cache, client: redis.Redis, redis_url: str, namespace: str) -> None:
     """A database may be shared: foreign keys and other namespaces live on, also those that begin with the same letters."""
     neighbours = [RedisCache(url=redis_url, namespace=name, timeout_s=5.0) for name in (namespace + "2", "x" + namespace)]
-    foreign = f"foreign:{namespace}:1:e:a"
+    foreign = f"foreign:{namespace}:2:e:a"
     try:
         client.set(foreign, "kept", ex=60)
         for neighbour in neighbours:

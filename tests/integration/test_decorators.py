@@ -198,7 +198,7 @@ def test_functions_of_one_name_in_two_places_do_not_share_entries(cache: TwoTier
 def test_an_argument_that_is_no_json_value_is_refused_by_name(cache: TwoTierCache, calls: Calls, argument: Any) -> None:
     """Two arguments that are written alike must not share an entry; the function is not called."""
 
-    @cached(cache=cache)
+    @cached(key_prefix="function", cache=cache)
     def function(good: int, bad: object) -> int:
         calls.made.append(good)
         return 1
@@ -214,7 +214,7 @@ def test_an_argument_that_is_no_json_value_is_refused_by_name(cache: TwoTierCach
 def test_an_argument_with_a_lone_surrogate_is_refused_by_name(cache: TwoTierCache, argument: Any) -> None:
     """JSON cannot carry it."""
 
-    @cached(cache=cache)
+    @cached(key_prefix="function", cache=cache)
     def function(bad: object) -> int:
         return 1
 
@@ -227,7 +227,7 @@ def test_an_argument_that_contains_itself_is_refused_by_name(cache: TwoTierCache
     knot: list[Any] = []
     knot.append(knot)
 
-    @cached(cache=cache)
+    @cached(key_prefix="function", cache=cache)
     def function(bad: object) -> int:
         return 1
 
@@ -238,7 +238,7 @@ def test_an_argument_that_contains_itself_is_refused_by_name(cache: TwoTierCache
 def test_a_result_that_is_no_json_value_is_refused(cache: TwoTierCache) -> None:
     """Rather than to come back as something else from the second call on."""
 
-    @cached(cache=cache)
+    @cached(key_prefix="function", cache=cache)
     def function() -> set[int]:
         return {1}
 
@@ -259,7 +259,7 @@ def test_a_struct_comes_back_as_that_struct(cache: TwoTierCache, elsewhere: TwoT
 def test_none_is_a_result_like_any_other(cache: TwoTierCache, calls: Calls) -> None:
     """A function that returns nothing is called once, too."""
 
-    @cached(cache=cache)
+    @cached(key_prefix="function", cache=cache)
     def function() -> None:
         calls.made.append(1)
 
@@ -270,7 +270,7 @@ def test_none_is_a_result_like_any_other(cache: TwoTierCache, calls: Calls) -> N
 def test_an_exception_is_not_cached_and_not_changed(cache: TwoTierCache, calls: Calls) -> None:
     """The next call tries again."""
 
-    @cached(cache=cache)
+    @cached(key_prefix="function", cache=cache)
     def function(x: int) -> int:
         calls.made.append(x)
         if len(calls) == 1:
@@ -285,7 +285,7 @@ def test_an_exception_is_not_cached_and_not_changed(cache: TwoTierCache, calls: 
 def test_a_caller_may_change_what_he_got(cache: TwoTierCache) -> None:
     """The next caller has his own."""
 
-    @cached(cache=cache)
+    @cached(key_prefix="function", cache=cache)
     def function() -> list[int]:
         return [1]
 
@@ -297,7 +297,7 @@ def test_a_caller_may_change_what_he_got(cache: TwoTierCache) -> None:
 def test_a_wrong_call_fails_as_it_would_without_the_cache(cache: TwoTierCache) -> None:
     """A missing argument is a TypeError that names it."""
 
-    @cached(cache=cache)
+    @cached(key_prefix="function", cache=cache)
     def function(needed: int) -> int:
         return needed
 
@@ -330,7 +330,7 @@ def test_a_wrapped_function_keeps_its_name_and_words(cache: TwoTierCache) -> Non
     """What `help` shows is the function's own."""
 
     @invalidate_cache("x:*", cache=cache)
-    @cached(cache=cache)
+    @cached(key_prefix="function", cache=cache)
     def function() -> int:
         """Words."""
         return 1

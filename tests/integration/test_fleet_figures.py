@@ -19,6 +19,7 @@ from servers import ValkeyServer
 from supervised import eventually
 
 from pipeline.cache import LocalCache, RedisCache, TwoTierCache
+from pipeline.cache.commands import Commands
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
@@ -44,7 +45,7 @@ class LosingConnection(RedisConnection):
 
     lose = 0
 
-    def call(self, command: Callable[[redis.Redis], Any]) -> Any:
+    def call(self, command: Callable[[Commands], Any]) -> Any:
         answer = super().call(command)
         if self.lose:
             self.lose -= 1
@@ -219,12 +220,13 @@ def test_slots_are_by_the_servers_clock(make: MakeReporter, reader: RedisConnect
     assert read_figures(reader, keys, 10).requests == Requests(l1=4)
 
 
-def test_slots_and_reaches_end_by_themselves(make: MakeReporter, reader: RedisConnection, keys: FigureKeys) -> None:
+def test_slots_and_reaches_end_by_themselves(
+    make: MakeReporter, reader: RedisConnection, client: redis.Redis, keys: FigureKeys
+) -> None:
     """Figures never fill the cache's server."""
     record(reporter := make(), l1=4)
     reporter.applied("e:1", time.time())
     reporter.flush()
-    client = reader.client()
     number = next(number for slot in (0, -1) if client.exists(keys.slot(number := int(time.time() // SLOT_S) + slot)))
     assert 0 < client.pttl(keys.slot(number)) <= KEEP_MS
     assert 0 < client.pttl(keys.reach("e:1")) <= KEEP_MS
@@ -266,10 +268,11 @@ def test_a_process_is_shown_while_it_reports_and_not_after_its_end(
     assert [process.role for node in read_figures(reader, keys).nodes for process in node.processes] == ["producer", "main"]
 
 
-def test_the_row_of_a_process_that_died_goes_by_itself(make: MakeReporter, reader: RedisConnection, keys: FigureKeys) -> None:
+def test_the_row_of_a_process_that_died_goes_by_itself(
+    make: MakeReporter, reader: RedisConnection, client: redis.Redis, keys: FigureKeys
+) -> None:
     """Nobody took it away: it has been silent for longer than a row lives."""
     make().flush()
-    client = reader.client()
     (name,) = client.zrange(keys.processes, 0, -1)
     row = keys.row(name.decode())
     assert 0 < client.pttl(row) <= ROW_MS
@@ -281,10 +284,11 @@ def test_the_row_of_a_process_that_died_goes_by_itself(make: MakeReporter, reade
     assert len(read_figures(reader, keys).nodes) == 1
 
 
-def test_what_another_release_wrote_is_left_out(make: MakeReporter, reader: RedisConnection, keys: FigureKeys) -> None:
+def test_what_another_release_wrote_is_left_out(
+    make: MakeReporter, reader: RedisConnection, client: redis.Redis, keys: FigureKeys
+) -> None:
     """In a rolling upgrade both report."""
     make().flush()
-    client = reader.client()
     client.zadd(keys.processes, {"tomorrow": time.time() * 1000 + 5000})
     client.set(keys.row("tomorrow"), b'{"shape": "another"}')
     client.lpush(keys.invalidations, b"not JSON")
@@ -454,9 +458,16 @@ FORKING = """
     reporter = Reporter(lambda: RedisConnection(url, timeout_s=5), FigureKeys(namespace), node="n", role="worker")
     for _ in range(10):
         reporter.tally.record("l1", 0.1)
-    held = [reporter._lock, reporter._flush_lock, reporter.tally._lock]
-    for lock in held:
-        lock.acquire()  # as another thread may hold them at that moment
+    held, over = threading.Event(), threading.Event()
+
+    def hold():
+        with reporter._lock, reporter._flush_lock, reporter.tally._lock:
+            held.set()
+            over.wait(20)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(20)
     child = os.fork()
     if child == 0:
         assert threading.active_count() == 1
@@ -464,8 +475,8 @@ FORKING = """
         assert threading.active_count() == 2
         reporter.close()
         os._exit(0)
-    for lock in held:
-        lock.release()
+    over.set()
+    holder.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     # Ends without a word: what is left is reported at exit.
 """

@@ -35,8 +35,9 @@ def connection(redis_url: str) -> Iterator[RedisConnection]:
 
 
 @pytest.fixture
-def client(connection: RedisConnection) -> redis.Redis:
-    return connection.client()
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
 
 
 @pytest.fixture

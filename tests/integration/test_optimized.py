@@ -135,7 +135,7 @@ def test_without_use_cache_nothing_is_read_and_nothing_kept(
         assert here.process("hello", KEY, use_cache=False).cached == "no"
     assert len(responder.prompts) == 2
     assert len(here.cache.l1) == 0
-    assert list(client.scan_iter(match=f"{namespace}:1:e:*")) == []
+    assert list(client.scan_iter(match=f"{namespace}:2:e:*")) == []
     here.process("hello", KEY)
     assert here.process("hello", KEY, use_cache=False).cached == "no"
     assert len(responder.prompts) == 4

@@ -5,49 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import redis
 from faults import Clock
+from slow import BOUND_S, Slow, until
 
-from pipeline.cache import MISS, AsOf, Found, LocalCache, RedisCache, TwoTierCache
+from pipeline.cache import MISS, AsOf, CyclicComputationError, Found, LocalCache, RedisCache, TwoTierCache
 from pipeline.cache.keys import KeySpace
 
 MakeCache = Callable[..., TwoTierCache]
-BOUND_S = 20.0
-
-
-class Slow:
-    """A computation that says when it has begun, and ends when it is told to."""
-
-    def __init__(self, value: object = "computed") -> None:
-        self.value = value
-        self.calls = 0
-        self.failure: BaseException | None = None
-        self.begun, self.go_on = threading.Event(), threading.Event()
-
-    def __call__(self) -> object:
-        self.calls += 1
-        self.begun.set()
-        assert self.go_on.wait(BOUND_S)
-        if self.failure is not None:
-            raise self.failure
-        return self.value
 
 
 @pytest.fixture
 def pool() -> Any:
     with ThreadPoolExecutor(40) as pool:
         yield pool
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + BOUND_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def waits(cache: TwoTierCache, key: str) -> int:
@@ -235,25 +210,34 @@ def test_a_computation_may_ask_for_its_own_key(here: TwoTierCache) -> None:
     assert here.get_or_compute("k", lambda: here.get_or_compute("k", lambda: "inner") + "!") == "inner!"
 
 
-def test_two_computations_that_ask_for_each_other_end(make: MakeCache, pool: ThreadPoolExecutor) -> None:
-    """Each waits for the other at first."""
-    cache = make(wait_s=0.1)
+def test_two_computations_that_need_each_other_fail_at_once(make: MakeCache, pool: ThreadPoolExecutor) -> None:
+    """In two threads of a process: waiting would be for nothing. What they hold of the fleet is given back."""
+    cache = make(wait_s=600)
     meet = threading.Barrier(2)
 
-    def first(inner: bool = False) -> str:
-        if not inner:
-            meet.wait(BOUND_S)
-            return "a" + cache.get_or_compute("b", lambda: second(True))
-        return "a"
+    def needing(key: str) -> object:
+        meet.wait(BOUND_S)
+        return cache.get_or_compute(key, lambda: pytest.fail("it is being computed"))
 
-    def second(inner: bool = False) -> str:
-        if not inner:
-            meet.wait(BOUND_S)
-            return "b" + cache.get_or_compute("a", lambda: first(True))
-        return "b"
+    asked = [pool.submit(cache.fetch, key, lambda need=need: needing(need)) for key, need in (("a", "b"), ("b", "a"))]
+    for each in asked:
+        with pytest.raises(CyclicComputationError, match=r"'a'.*'b'"):
+            each.result(BOUND_S)
+    assert cache.fetch("a", lambda: "now") == Found("now", "no")
 
-    asked: list[Future[str]] = [pool.submit(cache.get_or_compute, key, compute) for key, compute in (("a", first), ("b", second))]
-    assert {each.result(BOUND_S)[0] for each in asked} == {"a", "b"}
+
+def test_who_waits_in_the_fleet_is_in_no_circle(make: MakeCache, pool: ThreadPoolExecutor) -> None:
+    """A thread that waits for one of this process, which waits for another process, has nobody waiting for it."""
+    here, there = make(), make()
+    theirs = Slow("theirs")
+    first = pool.submit(there.fetch, "far", theirs)
+    assert theirs.begun.wait(BOUND_S)
+    near = pool.submit(here.fetch, "near", lambda: here.get_or_compute("far", lambda: pytest.fail("computed twice")))
+    until(lambda: waits(here, "far") == 2)
+    others = [pool.submit(here.fetch, key, lambda: pytest.fail("computed twice")) for key in ("near", "far") * 3]
+    until(lambda: waits(here, "far") == 8)
+    theirs.go_on.set()
+    assert {each.result(BOUND_S).value for each in (first, near, *others)} == {"theirs"}
 
 
 def test_a_lease_that_is_no_claim_holds_up_nobody(here: TwoTierCache, client: redis.Redis, namespace: str) -> None:

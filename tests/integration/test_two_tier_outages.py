@@ -346,12 +346,13 @@ def test_redis_may_be_configured_and_never_there(clock: Clock) -> None:
 FORK = """
     import os, sys
     from pipeline.cache import LocalCache, RedisCache, TwoTierCache
+    from pipeline.cache.link import encode
 
     url, namespace = sys.argv[1:]
     shared = RedisCache(url=url, namespace=namespace, timeout_s=5.0)
     parent = TwoTierCache(LocalCache(), shared)
     assert parent.get_or_compute("k", lambda: "parent's") == "parent's"
-    address = lambda: shared.connection.client().execute_command("CLIENT", "ID")
+    address = lambda: shared.connection.ask(encode(b"CLIENT", b"ID"), ("CLIENT",))
     before = address()
     reading, writing = os.pipe()
     child = os.fork()

@@ -141,21 +141,23 @@ def test_a_value_of_another_type_counts_as_a_miss_only(here: TwoTierCache) -> No
 
 
 def entry(tail: AsOf, value: bytes = b'"planted"', deps: bytes = b"[]") -> bytes:
-    return b'["%s",%d,%s,1700000000000,60000,%s]' % (tail.epoch.encode(), tail.seq, deps, value)
+    return b'["k","%s",%d,%s,1700000000000,60000,%s]' % (tail.epoch.encode(), tail.seq, deps, value)
 
 
 HOSTILE: dict[str, bytes] = {
     "empty": b"",
     "no JSON": b"\x80\x04\x95pickle",
     "another shape": b'{"a": 1}',
-    "too short": b'["e",1]',
-    "wrong types": b'[1,"2",3,4,5,6]',
-    "cut off": b'["e",1,[],1700000000000,60000,"plan',
-    "deep": b'["e",1,[],1700000000000,60000,' + b"[" * 100_000,
-    "deep and closed": b'["e",1,[],1700000000000,60000,' + b"[" * 100_000 + b"]" * 100_000 + b"]",
-    "epoch is no UTF-8": b'["\xff",1,[],1700000000000,60000,1]',
-    "dep is no UTF-8": b'["e",1,["\xff"],1700000000000,60000,1]',
-    "a number beyond all": b'["e",1e999,[],1700000000000,60000,1]',
+    "too short": b'["k","e",1]',
+    "wrong types": b'["k",1,"2",3,4,5,6]',
+    "cut off": b'["k","e",1,[],1700000000000,60000,"plan',
+    "deep": b'["k","e",1,[],1700000000000,60000,' + b"[" * 100_000,
+    "deep and closed": b'["k","e",1,[],1700000000000,60000,' + b"[" * 100_000 + b"]" * 100_000 + b"]",
+    "epoch is no UTF-8": b'["k","\xff",1,[],1700000000000,60000,1]',
+    "dep is no UTF-8": b'["k","e",1,["\xff"],1700000000000,60000,1]',
+    "key is no UTF-8": b'["\xff","e",1,[],1700000000000,60000,1]',
+    "of an older release": b'["e",1,[],1700000000000,60000,1]',
+    "a number beyond all": b'["k","e",1e999,[],1700000000000,60000,1]',
 }
 
 

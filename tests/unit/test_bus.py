@@ -18,14 +18,14 @@ NEVER = float("-inf")
 def whole(seq: int, *, epoch: str = EPOCH, floor: int = 0, records: list[tuple[str, int]] | None = None) -> Page:
     """The whole log, as a reader gets it that knew nothing of it."""
     tail = Tail(epoch, seq, floor)
-    return Page(tail, bytes(tail), 0, records or [], restart=True)
+    return Page(tail, 0, records or [], restart=True)
 
 
 def more(after: int, *patterns: str, epoch: str = EPOCH, floor: int = 0) -> Page:
     """The patterns that took the seqs from `after` on."""
     tail = Tail(epoch, after + len(patterns), floor)
     records = [(text, after + number) for number, text in enumerate(patterns, start=1)]
-    return Page(tail, bytes(tail), after, records, restart=False)
+    return Page(tail, after, records, restart=False)
 
 
 def read(bus: NodeBus, seq: int | None, *, epoch: str = EPOCH, volatile_seen: int = 0) -> BusState:
@@ -107,7 +107,7 @@ def test_a_reader_that_fell_behind_the_ring_must_ask_redis(bus: NodeBus) -> None
 def test_a_record_that_came_again_counts_by_its_newer_seq(bus: NodeBus) -> None:
     """The log coalesces: a page has holes where a pattern came again."""
     tail = Tail(EPOCH, 15, 0)
-    bus.publish(Page(tail, bytes(tail), 10, [("b", 15), ("a", 12)], restart=False))
+    bus.publish(Page(tail, 10, [("b", 15), ("a", 12)], restart=False))
     assert records(bus, 10) == [("a", 12), ("b", 15)]
     assert records(bus, 12) == [("b", 15)]
 
@@ -225,17 +225,11 @@ def test_what_is_vouched_for_is_on_the_bus_before_the_moment_is(bus: NodeBus, mo
 
 
 def test_a_restart_vouches_for_nothing_until_it_is_complete(bus: NodeBus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The moment that belongs to what was there before must not stand beside what comes."""
-    seen: list[float] = []
-    writing = bus._writing
-
-    def observed() -> object:
-        seen.append(bus.seconds[CONFIRMED])
-        return writing()
-
-    monkeypatch.setattr(bus, "_writing", observed)
+    """The moment that belongs to what was there before must not stand beside what comes: meanwhile nobody can read."""
+    seen: list[BusState | None] = []
+    _observed(monkeypatch, bus, "_restart", lambda: seen.append(bus.read(Tail(EPOCH, 10, 0), 0)))
     bus.publish(whole(11), 105.0)
-    assert seen == [NEVER]
+    assert seen == [None, None]
     assert bus.seconds[CONFIRMED] == 105.0
 
 
@@ -293,7 +287,7 @@ class _Epoch(str):
 
 
 def _interrupting_restart() -> Page:
-    return Page(Tail(_Epoch("e2"), 1, 0), b"e2:1:0", 0, [], restart=True)
+    return Page(Tail(_Epoch("e2"), 1, 0), 0, [], restart=True)
 
 
 def _interrupt(*_: object) -> None:

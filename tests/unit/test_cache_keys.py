@@ -7,7 +7,7 @@ import string
 from itertools import combinations
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from pipeline import keys
@@ -174,13 +174,23 @@ def test_an_entrys_name_is_its_keys_alone(key: str, other: str) -> None:
 
 def test_namespaces_do_not_overlap() -> None:
     """Not even when one begins like another: every name of one is outside the other's sweep."""
-    spaces = [KeySpace(name) for name in ("a", "a-b", "a.1", "ab", "b")]
+    spaces = [KeySpace(name) for name in ("a", "a-b", "a.1", "ab", "b", "a:2", "a:2:e", "a%3A2", "{a", "a}", "é", "a b")]
     for first, second in combinations(spaces, 2):
         for space, foreign in ((first, second), (second, first)):
             sweep = parse(space.entries_matching("*").decode()).matcher()
             assert sweep(space.entry("k").decode())
             for name in (foreign.entry("k"), foreign.tail, foreign.records, foreign.marks, space.tail, space.records):
                 assert not sweep(name.decode())
+
+
+@given(namespace=IDS, key=IDS, other_namespace=IDS, other_key=IDS)
+@example(namespace="a", key="2:e:k", other_namespace="a:2:e", other_key="k")
+@example(namespace="a", key="2:e:k", other_namespace="a%3A2%3Ae", other_key="k")
+def test_no_two_namespaces_name_one_entry(namespace: str, key: str, other_namespace: str, other_key: str) -> None:
+    """Whatever stands in them: what one keeps the other neither reads nor sweeps. Nor does one move the log to another slot."""
+    first, second = KeySpace(namespace), KeySpace(other_namespace)
+    assert (first.entry(key) == second.entry(other_key)) == ((namespace, key) == (other_namespace, other_key))
+    assert first.tail.count(b"{") == first.tail.count(b"}") == 1
 
 
 @pytest.mark.parametrize("namespace", ["", "a:b", "a*", "{a}", "a b", "x" * 65, "é"])

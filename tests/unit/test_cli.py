@@ -23,7 +23,7 @@ from workers.cli.scenario import Exchange, Recomputation, Traffic, examples_of, 
 from workers.cli.screen import printable, shown_ms
 
 COMMAND = [sys.executable, "-m", "workers.cli"]
-COMMANDS = ("up", "demo", "ask", "bulk", "invalidate", "stats", "preload")
+COMMANDS = ("up", "env", "demo", "ask", "bulk", "invalidate", "stats", "preload")
 KEY = "calm-flowing-learning"
 BOUND_S = 60.0
 

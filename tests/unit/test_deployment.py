@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from configparser import ConfigParser
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ from urllib.parse import urlsplit
 import pytest
 from deployment import FILLED, ROOT, SECRETS, MissingVariableError, compose, environment, interpolate, seconds
 
-import celeryconfig
 from pipeline.settings import PREFIX, Settings, load_settings
+from workers.celery_settings import celery_settings
 from workers.factory import make_app
+
+CELERY = celery_settings(load_settings({}))
 
 COMPOSE = ROOT / "docker-compose.yml"
 SERVICES: dict[str, dict[str, Any]] = compose()["services"]
@@ -182,7 +186,7 @@ def test_a_stop_takes_longer_than_what_runs_may_take_to_end() -> None:
     """TERM begins the soft shutdown, and KILL comes well after its end."""
     worker = SERVICES["worker"]
     assert environment(worker)["REMAP_SIGTERM"] == "SIGQUIT"
-    assert seconds(worker["stop_grace_period"]) >= celeryconfig.worker_soft_shutdown_timeout + 10
+    assert seconds(worker["stop_grace_period"]) >= CELERY["worker_soft_shutdown_timeout"] + 10
 
 
 def test_a_worker_is_asked_by_its_own_name() -> None:
@@ -199,7 +203,7 @@ def test_beats_check_asks_for_the_lock_that_beat_takes() -> None:
     with make_app(load_settings({})) as app:
         ensure_conf(app)
         assert f'"{app.redbeat_conf.lock_key}"' in SERVICES["beat"]["healthcheck"]["test"][-1]
-        assert seconds(SERVICES["beat"]["healthcheck"]["start_period"]) > celeryconfig.redbeat_lock_timeout
+        assert seconds(SERVICES["beat"]["healthcheck"]["start_period"]) > CELERY["redbeat_lock_timeout"]
 
 
 def test_flower_listens_where_it_is_published_checked_and_scraped() -> None:
@@ -271,13 +275,29 @@ def test_what_is_copied_exists_and_reaches_the_builder() -> None:
         return kept
 
     sources = re.findall(r"^COPY (?!--)(\S+) ", DOCKERFILE, re.MULTILINE)
-    assert {"requirements/runtime.lock", "celeryconfig.py", "pipeline", "workers"} == set(sources)
+    assert {"requirements/runtime.lock", "pipeline", "workers"} == set(sources)
     for source in sources:
         assert (ROOT / source).exists()
         assert sent(source), source
     assert sent("pipeline/cache/lua/append.lua")
-    for secret in (".env", ".git/config", ".venv/bin/python", "pipeline/__pycache__/x.pyc", "tests/deployment.py"):
+    for secret in (
+        ".env",
+        "celeryconfig.py",
+        ".git/config",
+        ".venv/bin/python",
+        "pipeline/__pycache__/x.pyc",
+        "tests/deployment.py",
+    ):
         assert not sent(secret), secret
+
+
+def test_the_image_has_the_entry_points_of_the_package() -> None:
+    """It holds the sources and no package: without them, a program of its own would announce no invalidation."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (text,) = re.findall(r"/entry_points\.txt\n(.*?)^END$", DOCKERFILE, re.MULTILINE | re.DOTALL)
+    found = ConfigParser()
+    found.read_string(text)
+    assert {name: dict(found[name]) for name in found.sections()} == project["entry-points"]
 
 
 WITHOUT = """
@@ -341,9 +361,9 @@ def test_the_manual_names_what_there_is() -> None:
     for variable in re.findall(r"\bPERSONA_[A-Z0-9_]+", text):
         assert variable.removeprefix(PREFIX).lower() in Settings.model_fields, variable
     for name in re.findall(r"`((?:worker|redbeat|task|result)_\w+)`", text):
-        assert hasattr(celeryconfig, name), name
-    assert f"`worker_soft_shutdown_timeout` ({celeryconfig.worker_soft_shutdown_timeout} s)" in text
-    assert f"`redbeat_lock_timeout` ({celeryconfig.redbeat_lock_timeout} s)" in text
+        assert name in CELERY, name
+    assert f"`worker_soft_shutdown_timeout` ({CELERY['worker_soft_shutdown_timeout']} s)" in text
+    assert f"`redbeat_lock_timeout` ({CELERY['redbeat_lock_timeout']} s)" in text
     assert f"{seconds(SERVICES['worker']['stop_grace_period']):.0f} s in both manifests" in text
 
 

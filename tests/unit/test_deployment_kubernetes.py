@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 import pytest
 from deployment import KUBERNETES, ROOT, compose, documents, manifests, seconds
 
-import celeryconfig
 from pipeline.settings import PREFIX, Settings, load_settings
+from workers.celery_settings import celery_settings
+
+CELERY = celery_settings(load_settings({}))
 
 BASE = manifests("base")
 (BASE_FILE,) = documents(KUBERNETES / "base" / "kustomization.yaml")
@@ -19,7 +21,7 @@ BASE = manifests("base")
 SCALING = documents(KUBERNETES / "autoscaling" / "keda.yaml")
 SECRETS = {document["metadata"]["name"]: document["stringData"] for document in documents(KUBERNETES / "secrets.example.yaml")}
 NAMESPACE = BASE_FILE["namespace"]
-QUEUES = {queue.name for queue in celeryconfig.task_queues}
+QUEUES = {queue.name for queue in CELERY["task_queues"]}
 COMPOSE = compose()["services"]
 
 # The API's own names of what is used here and near it: a server drops, or refuses, any other.

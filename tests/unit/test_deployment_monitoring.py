@@ -14,7 +14,10 @@ import promql_parser
 import pytest
 from deployment import ROOT, compose, documents
 
-import celeryconfig
+from pipeline.settings import load_settings
+from workers.celery_settings import celery_settings
+
+CELERY = celery_settings(load_settings({}))
 
 MONITORING = ROOT / "deploy" / "monitoring"
 MANUAL = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -95,7 +98,7 @@ def expressions() -> list[tuple[str, str]]:
 def test_the_list_is_there_and_its_labels_are_bounded() -> None:
     """Metrics without bounds on their labels end the Prometheus that collects them."""
     assert len(METRICS) >= 11
-    assert METRICS["persona_queue_length"][1]["queue"] == {queue.name for queue in celeryconfig.task_queues}
+    assert METRICS["persona_queue_length"][1]["queue"] == {queue.name for queue in CELERY["task_queues"]}
     for name, (kind, labels) in METRICS.items():
         assert (kind == "counter") == name.endswith("_total")
         assert set(labels) <= {"source", "role", "tier", "queue"}

@@ -1,4 +1,4 @@
-"""The arrows of the design, read from the sources: `workers -> pipeline -> pipeline.cache -> redis`, never back."""
+"""The arrows of the design, read from the sources: `workers -> pipeline -> pipeline.cache`, never back."""
 
 from __future__ import annotations
 
@@ -66,16 +66,17 @@ def test_there_is_something_to_read() -> None:
     assert {"pipeline.cache", "pipeline.cache.two_tier", "pipeline.cache.keys"} <= set(CACHE)
     assert {"pipeline.models", "pipeline.optimized"} <= set(PIPELINE)
     assert "workers.tasks" in WORKERS
-    assert any("redis" in map(top, imported(module)) for module in CACHE)
+    assert any("socket" in map(top, imported(module)) for module in CACHE)
 
 
 @pytest.mark.parametrize("module", CACHE)
-def test_the_cache_knows_itself_msgspec_redis_and_the_standard_library(module: str) -> None:
-    """It can be taken out and used elsewhere; it knows nothing of personas."""
+def test_the_cache_knows_itself_msgspec_and_the_standard_library(module: str) -> None:
+    """It can be taken out and used elsewhere; it knows nothing of personas. Nor does it use a Redis client: every exchange
+    goes through its own wire, which leaves no reply behind."""
     foreign = {
         name
         for name in imported(module)
-        if not within(name, "pipeline.cache", "msgspec", "redis") and top(name) not in sys.stdlib_module_names
+        if not within(name, "pipeline.cache", "msgspec") and top(name) not in sys.stdlib_module_names
     }
     assert foreign == set()
 
@@ -89,15 +90,22 @@ def test_the_pipeline_runs_without_celery(module: str) -> None:
 @pytest.mark.parametrize("module", [module for module in PIPELINE if not within(module, "pipeline.cache")])
 def test_only_the_cache_speaks_to_redis(module: str) -> None:
     """The stages see a cache, not a server."""
-    assert {name for name in imported(module) if top(name) == "redis"} == set()
+    own = {"pipeline.cache.link", "pipeline.cache.wire"}
+    assert {name for name in imported(module) if top(name) == "redis" or name in own} == set()
+
+
+def test_only_the_wire_opens_a_connection() -> None:
+    """One place through which every command goes, and so one rule for all."""
+    assert {module for module in CACHE if "pipeline.cache.link.Link" in imported(module)} == {"pipeline.cache.wire"}
 
 
 def test_only_the_workers_import_celery() -> None:
-    """And the file of Celery's settings, which Celery itself reads: kombu's queues, and nothing that would start anything."""
+    """Celery's settings are theirs, too; the file that hands them on imports nothing else."""
     importers = {module for module in PIPELINE + WORKERS if {*map(top, imported(module))} & CELERY}
     assert importers
     assert {module for module in importers if not within(module, "workers")} == set()
-    assert {top(name) for name in imported("celeryconfig")} & CELERY <= {"kombu"}
+    assert {top(name) for name in imported("workers.celery_settings")} & CELERY <= {"kombu"}
+    assert {name for name in imported("celeryconfig") if top(name) != "pipeline"} == {"workers.celery_settings.celery_settings"}
 
 
 def test_only_two_tier_knows_both_tiers_and_the_log() -> None:

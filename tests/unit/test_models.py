@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import unicodedata
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -28,6 +28,7 @@ from pipeline.models import (
     PersonaResponse,
     PersonaScore,
     ResonanceKey,
+    Source,
 )
 
 KEY = "calm-medium-learning"
@@ -326,6 +327,16 @@ def test_an_error_survives_a_result_backend_as_text() -> None:
     error = refusal(context={"language": "fr"})
     rebuilt = InvalidRequestError(*error.args)
     assert (rebuilt.field, rebuilt.problem, str(rebuilt)) == (error.field, error.problem, str(error))
+
+
+@pytest.mark.parametrize("source", get_args(Source))
+def test_a_response_says_in_an_if_whether_it_was_a_hit(source: Source) -> None:
+    """`cached` is a text, true whatever it says: `hit` is what a program asks, and nothing of it goes over the wire."""
+    response = PersonaResponse("안녕", "Lua", 0.8, "Lua is closest.", KEY, (), "ko", "prompt", cached=source)
+    assert response.hit is (source != "no")
+    assert response.source == source
+    assert set(response.to_wire()) == set(PersonaResponse.__struct_fields__)
+    assert {"hit", "source"} & set(response.to_wire()) == set()
 
 
 def test_a_response_survives_the_wire() -> None:

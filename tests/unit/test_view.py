@@ -24,7 +24,7 @@ def tail(seq: int, floor: int = 0, epoch: str = EPOCH) -> Tail:
 def page(seq: int, *records: tuple[str, int], after: int = 0, floor: int = 0, epoch: str = EPOCH, restart: bool = False) -> Page:
     """All that a log at `seq` says after `after`."""
     at = tail(seq, floor, epoch)
-    return Page(at, bytes(at), after, list(records), restart)
+    return Page(at, after, list(records), restart)
 
 
 def started(*records: tuple[str, int], seq: int | None = None, floor: int = 0, at_s: float = 0.0) -> InvalidationView:
@@ -137,11 +137,11 @@ def test_a_view_covers_a_log_that_is_not_ahead_of_it() -> None:
 
 
 def test_only_what_the_server_holds_is_confirmed() -> None:
-    """The tail's very bytes: another seq, floor or epoch is something new."""
+    """Another seq or epoch is something new. A floor rises only with the seq, and the view's own may be higher."""
     view = started(seq=5, at_s=1.0)
     assert view.confirm(b"e1:5:0", 2.0)
     assert view.confirmed_at_s == 2.0
-    for other in (b"e1:6:0", b"e1:4:0", b"e1:5:1", b"e2:5:0", None, b""):
+    for other in (b"e1:6:0", b"e1:4:0", b"e1:51:0", b"e1:5", b"e2:5:0", None, b""):
         assert not view.confirm(other, 9.0)
     assert view.confirmed_at_s == 2.0
 

@@ -27,8 +27,8 @@ from workers.node import build_follower
 
 FEW: Final = 1_000
 MANY: Final = 1_000_000
-PATTERN: Final = "user:x:*"
-KEY_PREFIX: Final = "user:x:"
+PATTERN: Final = "cost:x:*"
+KEY_PREFIX: Final = "cost:x:"
 TTL_S: Final = 600
 GETS_A_ROUND: Final = 1_000
 _BATCH: Final = 5_000
@@ -138,12 +138,14 @@ def _fill(client: PersonaClient, count: int) -> None:
     keys = KeySpace(client.settings.cache_namespace)
     as_of = client.cache.as_of()
     value = msgspec.Raw(b'"an answer"')
-    payload = encode_entry(Entry(as_of.epoch, as_of.seq, (), int(time.time() * 1000), TTL_S * 1000, value))
+    made_ms = int(time.time() * 1000)
     with redis.Redis.from_url(client.settings.cache_url) as server:
         for first in range(0, count, _BATCH):
             with server.pipeline(transaction=False) as pipe:
                 for number in range(first, min(first + _BATCH, count)):
-                    pipe.execute_command("SET", keys.entry(f"{KEY_PREFIX}{number}"), payload, "PX", TTL_S * 1000)
+                    key = f"{KEY_PREFIX}{number}"
+                    payload = encode_entry(Entry(key, as_of.epoch, as_of.seq, (), made_ms, TTL_S * 1000, value))
+                    pipe.execute_command("SET", keys.entry(key), payload, "PX", TTL_S * 1000)
                 pipe.execute()
         held = int(server.dbsize())
     if held < count:

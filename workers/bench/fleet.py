@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
 
+from pipeline.discovery import STACK_DIR
 from pipeline.settings import PREFIX, Settings, load_settings
 from workers.bench.errors import BenchmarkFailedError
 from workers.stack import Stack, StackOptions
@@ -103,7 +104,7 @@ class Fleet:
         stack = self._resources.enter_context(Stack(options, self._progress))
         self._resources.callback(self.stop_nodes)
         self.servers = {service.name: service.pid for service in stack.info.services}
-        self.environment = {**stack.info.environment, **self._extra}
+        self.environment = {**stack.info.environment, STACK_DIR: str(folder / "stack"), **self._extra}
         self.settings: Settings = load_settings(
             {name: value for name, value in self.environment.items() if name.startswith(PREFIX)}
         )

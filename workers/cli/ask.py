@@ -81,7 +81,7 @@ def _show(screen: Screen, response: PersonaResponse, total_ms: float) -> None:
     facts = [
         response.persona,
         f"confidence {response.confidence:.2f}",
-        f"cached: {response.cached}",
+        f"cached: {response.source}",
         f"answer {shown_ms(response.execution_time_ms)}",
         f"total {shown_ms(total_ms)}",
     ]

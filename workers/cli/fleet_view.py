@@ -24,9 +24,14 @@ COLUMNS: Final = "▁▂▃▄▅▆▇█"
 
 def view_of(figures: FleetFigures, width: int) -> RenderableType:
     """All of it. `width`: how many characters a line has."""
+    if not figures.available and figures.refused:
+        return Text(f"The cache server refuses ({figures.refused}): no figures. See its login and rights.", style="yellow")
     if not figures.available:
         return Text("The cache server is out of reach: no figures. This view comes back with it.", style="yellow")
-    parts: list[RenderableType] = [_heading(figures), _throughput(figures, width), Text(), *_distribution(figures), Text()]
+    parts: list[RenderableType] = []
+    if figures.refused:
+        parts.append(Text(f"The cache server refuses ({figures.refused}): answers are not kept there.", style="yellow"))
+    parts += [_heading(figures), _throughput(figures, width), Text(), *_distribution(figures), Text()]
     parts += [_facts(figures), Text(), *_invalidations(figures), *_nodes(figures), *_hot(figures)]
     return Group(*parts)
 
@@ -133,13 +138,13 @@ def _nodes(figures: FleetFigures) -> list[RenderableType]:
 
 def _process(process: Process) -> tuple[Text, ...]:
     requests = process.requests
-    answered = requests.answered
+    looked = process.look_ups
     entries = "" if process.l1_entries is None else f"{process.l1_entries} in L1"
-    rate = f"hit rate {requests.saved / answered:.1%}" if answered else ""
+    found = f"found {requests.saved / looked:.1%} of {looked} look-ups" if looked else ""
     return (
         Text(f"  {process.role} {process.pid}"),
         Text(f"{requests.total} requests", justify="right"),
-        Text(rate),
+        Text(found),
         Text(entries, justify="right"),
     )
 

@@ -7,20 +7,26 @@ from typing import Annotated
 
 import typer
 
-from workers.cli.failures import CommandError
+from workers.cli.failures import BAD_USAGE, CommandError
 from workers.cli.screen import JsonFlag, begin, shown_ms
 
 
 def register(program: typer.Typer) -> None:
-    program.command("invalidate", epilog="Example: persona invalidate 'persona:lua:*' 'user:ann'")(invalidate)
+    program.command("invalidate", epilog="Example: persona invalidate 'persona:lua:*' --user ann")(invalidate)
 
 
 def invalidate(
     context: typer.Context,
     patterns: Annotated[
-        list[str],
-        typer.Argument(metavar="PATTERN", help="Keys, with *, ? and \\[abc] as wildcards; quote them.", show_default=False),
-    ],
+        list[str] | None,
+        typer.Argument(metavar="PATTERN...", help="Keys, with *, ? and \\[abc] as wildcards; quote them.", show_default=False),
+    ] = None,
+    users: Annotated[
+        list[str] | None, typer.Option("--user", metavar="ID", help="A user, whatever stands in the id.", show_default=False)
+    ] = None,
+    personas: Annotated[
+        list[str] | None, typer.Option("--persona", metavar="NAME", help="All there is of a persona.", show_default=False)
+    ] = None,
     wait_s: Annotated[
         float, typer.Option("--wait", metavar="SECONDS", min=0, max=60, help="Wait so long for the nodes to say they applied it.")
     ] = 0.5,
@@ -28,15 +34,19 @@ def invalidate(
 ) -> None:
     """Make every cached entry that matches, or was computed from a match, a miss.
 
-    Keys: persona:<name>:<key>:<digest> (answers), persona:<name>:info, prompt:<name>:<key>, routing:<key>, user:<id>.
+    Keys: persona:<name>:<key>:<digest> (answers), persona:<name>:info, prompt:<name>:<key>, routing:<key>, user:<id>. What
+    comes from data (a user's id, a name) is given by its option, which writes it as keys have it. A pattern that no key of the
+    pipeline can match is told with a warning.
     Exit 1 if it could not be made durable, because the cache server is out of reach.
     """
     screen = begin(context, as_json)
-    from pipeline.cache.patterns import parse
+    from pipeline.keys import check_pattern, user_key_to_invalidate
     from pipeline.settings import without_password
 
-    for pattern in patterns:
-        parse(pattern)  # refused before anything is asked of a server
+    # Refused before anything is asked of a server.
+    given = [*map(check_pattern, patterns or ()), *map(user_key_to_invalidate, users or ())]
+    if not given and not personas:
+        raise CommandError("usage", "PATTERN", "missing, and neither --user nor --persona is given", exit_code=BAD_USAGE)
 
     from workers.client import PersonaClient
 
@@ -47,17 +57,23 @@ def invalidate(
                 "PERSONA_CACHE_URL",
                 "not set, so there is no shared cache to invalidate. Start one here with `persona up`, or name yours.",
             )
+        given += map(client.pipeline.persona_pattern, personas or ())
+        warnings = [unmatched.message for unmatched in map(client.pipeline.unmatched, given) if unmatched is not None]
+        for warning in warnings:
+            screen.notes.print(f"warning: {warning}", markup=False, soft_wrap=True)
         started = time.perf_counter()
-        made = client.invalidate(*patterns, wait_s=wait_s)
+        made = client.invalidate(*given, wait_s=wait_s)
         time_ms = (time.perf_counter() - started) * 1000
         document = {
             "patterns": list(made.patterns),
             "epoch": made.epoch,
             "seq": made.seq,
             "durable": made.durable,
+            "announced": made.announced,
             "applied": list(made.applied),
             "silent": list(made.silent),
             "time_ms": time_ms,
+            "warnings": warnings,
         }
         if not made.durable:
             server = without_password(client.settings.cache_url)
@@ -76,4 +92,6 @@ def invalidate(
             screen.out.print(f"applied by {', '.join(made.applied)}", markup=False, soft_wrap=True)
         if made.silent:
             screen.out.print(f"no word within {wait_s:g} s from {', '.join(made.silent)}", markup=False, soft_wrap=True)
+        if not made.announced:
+            screen.out.print("no notice was sent, as the broker takes none: the nodes learn of it from the log", soft_wrap=True)
         screen.out.print(f"durable: yes · {shown_ms(time_ms)}", style="dim")

@@ -43,7 +43,7 @@ def preload(
     Exit 1 if it stopped early, such as for a model that fails.
     """
     screen = begin(context, as_json)
-    from workers.discovery import discover_settings
+    from pipeline.settings import discover_settings
     from workers.preload import FleetPreload
 
     settings = discover_settings()

@@ -43,7 +43,7 @@ def stats(
     from contextlib import closing
 
     from pipeline.cache.connection import RedisConnection
-    from workers.discovery import discover_settings
+    from pipeline.settings import discover_settings
 
     settings = discover_settings()
     if not settings.cache_url:
@@ -76,7 +76,8 @@ def _read(connection: RedisConnection, settings: Settings, window_s: float) -> F
     figures = _try_read(connection, settings, window_s)
     if not figures.available:
         server = without_password(settings.cache_url)
-        raise CommandError("cache_unavailable", "cache", f"{server} is out of reach: is it running?")
+        why = f"refuses ({figures.refused}): see its login and rights" if figures.refused else "is out of reach: is it running?"
+        raise CommandError("cache_unavailable", "cache", f"{server} {why}")
     return figures
 
 

@@ -35,7 +35,8 @@ class FleetCollector(Collector):
         self._figures, self._queue_lengths = figures, queue_lengths
 
     def collect(self) -> Iterator[Metric]:
-        yield _gauge("persona_cache_up", "Whether the cache's server answers.", float(self._figures.available))
+        up = self._figures.available and not self._figures.refused
+        yield _gauge("persona_cache_up", "Whether the cache's server answers and takes what is to be kept.", float(up))
         lengths = GaugeMetricFamily("persona_queue_length", "Messages that no worker has taken.", labels=["queue"])
         for queue, length in self._queue_lengths.items():
             lengths.add_metric([queue], length)

@@ -16,17 +16,18 @@ State = Literal["live", "away", "unconfigured"]
 
 class PageDocument(msgspec.Struct, frozen=True):
     """`state`: `away`, the cache's server does not answer; `unconfigured`, there is none. `figures` are None unless `live`.
-    `tiers`: the share of hits by tier."""
+    `tiers`: the share of hits by tier. `refused`: the server's code, if it refuses what a cache needs."""
 
     state: State
     figures: FleetFigures | None = None
     tiers: dict[str, float | None] = {}
+    refused: str = ""
 
 
 async def page_document(source: FigureSource) -> bytes:
     """As JSON. The sums without an end are of no use to the page and left out."""
     figures = await source.latest()
     if not figures.available:
-        return msgspec.json.encode(PageDocument("away" if source.configured else "unconfigured"))
+        return msgspec.json.encode(PageDocument("away" if source.configured else "unconfigured", refused=figures.refused))
     shown = msgspec.structs.replace(figures, ever=Ever())
-    return msgspec.json.encode(PageDocument("live", shown, hit_ratios(figures.requests)))
+    return msgspec.json.encode(PageDocument("live", shown, hit_ratios(figures.requests), figures.refused))

@@ -25,7 +25,7 @@ class FigureSource:
     def __init__(self, settings: Settings) -> None:
         """Connects when first asked."""
         self.configured = bool(settings.cache_url)
-        self._connection = RedisConnection(settings.cache_url, timeout_s=COMMAND_S)
+        self._connection = RedisConnection(settings.cache_url, timeout_s=COMMAND_S) if self.configured else None
         self._keys = FigureKeys(settings.cache_namespace)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="figures")
         self._shared = Shared(self._read, fresh_s=FRESH_S, bound_s=BOUND_S)
@@ -40,8 +40,11 @@ class FigureSource:
             return AWAY
 
     async def _read(self) -> FleetFigures:
+        if self._connection is None:
+            return AWAY
         return await asyncio.get_running_loop().run_in_executor(self._thread, read_figures, self._connection, self._keys)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()

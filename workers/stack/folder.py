@@ -10,12 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from pipeline.discovery import LOCK_NAME, STATE_NAME, lock_owner
 from workers.stack.errors import StackError, StackRunningError
 from workers.stack.state import StackInfo, encode
 
-DEFAULT_NAME: Final = ".persona"
-LOCK_NAME: Final = "stack.lock"
-STATE_NAME: Final = "stack.json"
 OWN_DIRECTORIES: Final = ("logs", "servers")
 
 # A process that looks for a stack holds a shared lock for some microseconds: `acquire` outwaits it.
@@ -127,20 +125,3 @@ class StackFolder:
             (self.path / name).unlink(missing_ok=True)
         for name in OWN_DIRECTORIES:
             shutil.rmtree(self.path / name, ignore_errors=True)
-
-
-def lock_owner(path: Path) -> int | None:
-    """The process that holds the folder's lock now; None if nobody does (or it has not yet written its number)."""
-    try:
-        lock = os.open(path / LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = os.read(lock, 32)
-        return int(text) if text.isdigit() else None
-    else:
-        return None
-    finally:
-        os.close(lock)

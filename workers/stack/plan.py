@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from pipeline.discovery import DEFAULT_NAME, STACK_DIR
 from pipeline.errors import ConfigurationError
 from pipeline.settings import PREFIX, Settings, load_settings, without_password
 from workers.stack.errors import StackError
-from workers.stack.folder import DEFAULT_NAME, StackFolder
+from workers.stack.folder import StackFolder
 from workers.stack.model import HOW_TO_INSTALL, MODEL_ID, find_weights
 from workers.stack.options import StackOptions
 from workers.stack.ports import choose_ports
@@ -26,7 +27,6 @@ from workers.stack.valkey_server import HOST, server_command, server_config, ser
 SERVERS: Final = ("broker", "cache")
 CELERY: Final = ("worker", "beat", "flower")
 FLOWER_USER: Final = "persona"
-STACK_DIR: Final = "PERSONA_STACK_DIR"
 
 # Celery and Flower read these by themselves, above what the stack says.
 FOREIGN_PREFIXES: Final = ("CELERY_", "FLOWER_")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 
-VERSION: Final = 1
+from pipeline.discovery import VERSION, RunningStack
 
 
 class FlowerLogin(msgspec.Struct, frozen=True):
@@ -25,13 +23,10 @@ class ServiceInfo(msgspec.Struct, frozen=True):
     log: str
 
 
-class StackInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A running stack. `environment` holds the PERSONA_ variables, passwords included, that reach it."""
+class StackInfo(RunningStack, frozen=True, kw_only=True):
+    """A running stack, with what its user wants to see."""
 
-    version: int
-    pid: int
     started_at: str  # ISO 8601, UTC
-    environment: dict[str, str]
     services: tuple[ServiceInfo, ...]
     flower: FlowerLogin | None = None
 

@@ -12,13 +12,14 @@ from signal import SIGTERM, Signals
 from types import TracebackType
 from typing import Final, Self
 
+from pipeline.discovery import VERSION
 from workers.stack.errors import StackError
 from workers.stack.folder import StackFolder
 from workers.stack.options import StackOptions
 from workers.stack.plan import CELERY, SERVERS, Plan, Service, make_plan, stack_directory
 from workers.stack.processes import ChildProcess
 from workers.stack.signals import StopSignals
-from workers.stack.state import VERSION, ServiceInfo, StackInfo
+from workers.stack.state import ServiceInfo, StackInfo
 
 POLL_S: Final = 0.05
 LOG_TAIL_LINES: Final = 15

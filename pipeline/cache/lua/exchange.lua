@@ -1,8 +1,10 @@
 -- Change a claim, if it still is whose the caller believes it to be; in one atomic step.
 --
--- KEYS[1] claim   string "owner epoch seq", with " +" behind it once somebody shares it
--- ARGV[1] the owner   ARGV[2] what: 'renew', 'replace', 'release', or 'withdraw', which is to release what nobody shares
--- ARGV[3] time to live (ms), of renew and replace   ARGV[4] the claim in its place, of replace
+-- KEYS[1] claim   string "owner epoch seq", with " -n" behind it when n owners one after another held it in vain, and " +" once
+--                 somebody shares it
+-- ARGV[1] the owner   ARGV[2] what: 'renew', 'replace', 'release', 'withdraw', which is to release what nobody shares, or
+--                     'give back', which is to leave it to nobody ("-"), as held in vain once more
+-- ARGV[3] time to live (ms), of renew, replace and give back   ARGV[4] the claim in its place, of replace
 --
 -- Returns 1 when it was done, else 0.
 local held = redis.call('GET', KEYS[1])
@@ -13,6 +15,10 @@ if ARGV[2] == 'renew' then
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
 elseif ARGV[2] == 'replace' then
   redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[3])
+elseif ARGV[2] == 'give back' then
+  local known = string.match(held, '^[^ ]* ([^ ]* [^ ]*)') or ' -1'
+  local vain = tonumber(string.match(held, '^[^ ]* [^ ]* [^ ]* %-(%d+)') or 0) + 1
+  redis.call('SET', KEYS[1], '- ' .. known .. ' -' .. string.format('%d', vain), 'PX', ARGV[3])
 elseif ARGV[2] == 'withdraw' and string.sub(held, -2) == ' +' then
   return 0
 else

@@ -59,6 +59,11 @@
         return total(requests) - requests.no - requests.failed;
     }
 
+    // Each counts where it was made: of one request a program that asks has one, and the worker that gets its task another.
+    function lookUps(process) {
+        return total(process.requests) - process.requests.failed + process.missed;
+    }
+
     function showSummary(figures, tiers) {
         const requests = figures.requests;
         figure("window", Fleet.span(figures.window_s));
@@ -126,11 +131,11 @@
     function nodeRow(node) {
         const name = Fleet.element("th", "fleet-name", node.name);
         name.scope = "rowgroup";
-        const answered = node.processes.reduce((sum, each) => sum + total(each.requests) - each.requests.failed, 0);
+        const looked = node.processes.reduce((sum, each) => sum + lookUps(each), 0);
         const cells = [
             cell(node.alive ? "worker" : "programs that ask", "fleet-muted"),
             number(Fleet.count(node.processes.reduce((sum, each) => sum + total(each.requests), 0))),
-            number(answered ? Fleet.percent(node.processes.reduce((sum, each) => sum + saved(each.requests), 0) / answered) : "—"),
+            number(looked ? Fleet.percent(node.processes.reduce((sum, each) => sum + saved(each.requests), 0) / looked) : "—"),
             number(Fleet.count(node.processes.reduce((sum, each) => sum + each.requests.failed, 0))),
             cell("", ""),
             cell("", "")
@@ -139,12 +144,12 @@
     }
 
     function processRow(each, at) {
-        const answered = total(each.requests) - each.requests.failed;
+        const looked = lookUps(each);
         return Fleet.row("", [
             cell("", ""),
             cell(each.role + " " + each.pid, ""),
             number(Fleet.count(total(each.requests))),
-            number(answered ? Fleet.percent(saved(each.requests) / answered) : "—"),
+            number(looked ? Fleet.percent(saved(each.requests) / looked) : "—"),
             number(Fleet.count(each.requests.failed)),
             number(each.l1_entries === null ? "—" : Fleet.count(each.l1_entries)),
             number(Fleet.span(at - each.since))
@@ -190,7 +195,7 @@
 
     function show(answer) {
         if (answer.state !== "live") {
-            say(answer.state);
+            say(answer.state, answer.refused);
             return;
         }
         latest = answer.figures;
@@ -200,17 +205,18 @@
         showNodes(latest);
         showInvalidations(latest);
         showHot(latest);
-        say("live");
+        say("live", answer.refused);
     }
 
-    // What is wrong, if anything; what is shown beneath it is then of the past.
-    function say(state) {
+    // What is wrong, if anything; what is shown beneath it is then of the past, unless the server is read and only not written to.
+    function say(state, refused) {
         const notice = document.getElementById("fleet-notice");
         const live = state === "live";
+        const text = refused ? "The cache's server refuses (" + refused + "): answers are not kept there." : NOTICES[state];
         page.dataset.state = state;
-        notice.hidden = live;
-        if (!live && notice.textContent !== NOTICES[state]) {  // else a screen reader would say it every second
-            notice.textContent = NOTICES[state];
+        notice.hidden = !text;
+        if (text && notice.textContent !== text) {  // else a screen reader would say it every second
+            notice.textContent = text;
         }
         document.getElementById("fleet-content").classList.toggle("fleet-old", !live);
         document.getElementById("fleet-dot").className = "status-dot " + (live ? "status-dot-live" : "status-dot-error");

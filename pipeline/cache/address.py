@@ -1,0 +1,275 @@
+"""Where a server is and how to speak to it: what a URL says, checked before anything is opened."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any, Final, NoReturn
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+SCHEMES: Final = ("redis", "rediss", "unix")
+DEFAULT_PORT: Final = 6379
+_MAX_DATABASE: Final = 2**31 - 1
+_MAX_PATH_BYTES: Final = 107
+"""What the kernel takes for a socket's path."""
+_MALFORMED: Final = (
+    "malformed URL: its host or port cannot be read; a port is 0 to 65535, and a password's / ? # [ ] @ : are "
+    "written as %2F %3F %23 %5B %5D %40 %3A"
+)
+_CERT_REQS: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+_TLS_VERSIONS: Final = {version.value: version for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)}
+_BOOLEANS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """How a server proves who it is, and this process to it. Paths are of PEM files."""
+
+    cert_reqs: ssl.VerifyMode = ssl.CERT_REQUIRED
+    check_hostname: bool = True
+    ca_certs: str | None = None
+    ca_path: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+    key_password: str | None = field(default=None, repr=False)
+    min_version: ssl.TLSVersion | None = None
+    ciphers: str | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Reads the files. Raises ValueError naming the option that does not fit."""
+        context = ssl.create_default_context()
+        context.check_hostname = self.check_hostname and self.cert_reqs != ssl.CERT_NONE
+        context.verify_mode = self.cert_reqs
+        if self.ca_certs is not None or self.ca_path is not None:
+            option = "ssl_ca_certs" if self.ca_certs is not None else "ssl_ca_path"
+            _load(option, lambda: context.load_verify_locations(self.ca_certs, self.ca_path))
+        if self.certfile is not None:
+            certfile = self.certfile
+            # Without a password OpenSSL would ask for one at the terminal, and hold up a worker for ever.
+            _load("ssl_certfile", lambda: context.load_cert_chain(certfile, self.keyfile, self.key_password or ""))
+        if self.min_version is not None:
+            context.minimum_version = self.min_version
+        if self.ciphers is not None:
+            try:
+                context.set_ciphers(self.ciphers)
+            except ssl.SSLError:
+                _refuse("ssl_ciphers: no cipher is called so")
+        return context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Of a server: a host and port, or the path of a socket; who asks, which database, and this process's own limits.
+
+    `max_connections`: no more at a time; who finds none free waits for one. `timeout_s`, `connect_timeout_s`: the URL's, in
+    place of the settings'. Neither its text nor its errors show a password.
+    """
+
+    host: str = ""
+    port: int = DEFAULT_PORT
+    path: str = ""
+    database: int = 0
+    username: str = ""
+    password: str = field(default="", repr=False)
+    tls: Tls | None = None
+    client_name: str | None = None
+    max_connections: int | None = None
+    timeout_s: float | None = None
+    connect_timeout_s: float | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """What the URL says. Touches neither network nor files. Raises ValueError with what is wrong and what is allowed."""
+        return _parsed(url)
+
+
+def check_redis_url(url: str) -> None:
+    """Whether a cache can be told this URL. Connects to nothing; of `rediss://` the files that it names are read.
+
+    Raises ValueError with what is wrong and what is allowed, never with the URL itself: it may hold a password.
+    """
+    address = Address.parse(url)
+    if address.tls is not None:
+        address.tls.context()
+
+
+def _refuse(why: str) -> NoReturn:
+    raise ValueError(why)
+
+
+def _load(option: str, load: Callable[[], object]) -> None:
+    try:
+        load()
+    except OSError as error:  # ssl.SSLError is one
+        raise ValueError(f"{option}: its file cannot be used ({error.strerror or type(error).__name__})") from None
+
+
+def _parsed(url: str) -> Address:
+    if not isinstance(url, str):
+        _refuse(f"malformed URL: expected text, got {type(url).__name__}")
+    if any(character <= " " or character == "\x7f" for character in url):
+        _refuse("malformed URL: it has a space or a control character, perhaps an outer one")
+    try:
+        parts = urlsplit(url)
+        port = parts.port  # raises ValueError on a port that is no number from 0 to 65535
+        host = unquote(parts.hostname or "")
+        login = {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
+    except ValueError:
+        # The library's own message quotes the part that it stumbled on, which may be the password.
+        raise ValueError(_MALFORMED) from None
+    if parts.scheme not in SCHEMES:
+        _refuse(f"malformed URL: its scheme is {parts.scheme!r}; allowed are {', '.join(SCHEMES)}")
+    if parts.fragment or "#" in url:
+        _refuse("malformed URL: it has a fragment (#); in a password # is written as %23")
+    options = _options(parts)
+    fields: dict[str, Any] = {name: options.pop(name, login[name]) for name in login}
+    if parts.scheme == "unix":
+        fields["path"] = _socket_path(parts)
+        databases = [options.pop("db", 0)]
+    else:
+        fields |= {"host": _host(host), "port": _port(port)}
+        databases = [*_database_of_path(parts.path), *([options.pop("db")] if "db" in options else [])] or [0]
+    if len(set(databases)) > 1:
+        _refuse("malformed URL: it names two databases, in its path and as ?db=")
+    fields["database"] = databases[0]
+    options.pop("protocol", None)
+    if parts.scheme == "rediss":
+        fields["tls"] = _tls({name: options.pop(name) for name in [*options] if name in _TLS_OPTIONS})
+    return Address(**fields, **{_FIELDS.get(name, name): value for name, value in options.items()})
+
+
+def _host(host: str) -> str:
+    if not host:
+        _refuse("malformed URL: it names no host")
+    try:
+        host.encode("idna")  # as the look-up will, which raises what is no OSError
+    except UnicodeError:
+        _refuse("malformed URL: its host is no name of one")
+    return host
+
+
+def _port(port: int | None) -> int:
+    if port == 0:
+        _refuse("malformed URL: its port is 0, where nobody listens")
+    return DEFAULT_PORT if port is None else port
+
+
+def _socket_path(parts: SplitResult) -> str:
+    path = unquote(parts.path)
+    if parts.hostname or parts.port is not None or not path.startswith("/") or path == "/":
+        _refuse("malformed URL: expected unix:///absolute/path/of/the/socket")
+    if "\0" in path or len(path.encode(errors="surrogatepass")) > _MAX_PATH_BYTES:
+        _refuse(f"malformed URL: the socket's path has more than {_MAX_PATH_BYTES} bytes, or a NUL")
+    return path
+
+
+def _database_of_path(path: str) -> list[int]:
+    return [_database(path[1:])] if path not in ("", "/") else []
+
+
+def _database(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text[:11]) <= _MAX_DATABASE and len(text) <= 10):
+        _refuse("malformed URL: its database is no number, as in redis://host:6379/0")
+    return int(text)
+
+
+def _protocol(text: str) -> int:
+    if text != "2":
+        _refuse("protocol: allowed is 2, which is spoken here and by every server")
+    return 2
+
+
+def _seconds(name: str) -> Callable[[str], float]:
+    def seconds(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not (isfinite(value) and 0 < value <= 3600):
+            _refuse(f"{name}: expected seconds above 0 and up to 3600")
+        return value
+
+    return seconds
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text[:7]) > 0 and len(text) <= 6):
+        _refuse("max_connections: expected a number from 1 to 999999")
+    return int(text)
+
+
+def _client_name(text: str) -> str:
+    if not text.isascii() or not text.isprintable() or " " in text:
+        _refuse("client_name: expected ASCII without spaces")
+    return text
+
+
+def _cert_reqs(text: str) -> ssl.VerifyMode:
+    # As redis-py writes it, and as Celery's documentation does.
+    mode = _CERT_REQS.get(text.lower().removeprefix("cert_"))
+    if mode is None:
+        _refuse("ssl_cert_reqs: allowed are required, optional and none (or CERT_REQUIRED, CERT_OPTIONAL, CERT_NONE)")
+    return mode
+
+
+def _boolean(text: str) -> bool:
+    value = _BOOLEANS.get(text.lower())
+    if value is None:
+        _refuse("ssl_check_hostname: allowed are true and false")
+    return value
+
+
+def _min_version(text: str) -> ssl.TLSVersion:
+    version = _TLS_VERSIONS.get(int(text)) if text.isascii() and text.isdigit() else None
+    if version is None:
+        _refuse(f"ssl_min_version: allowed are {', '.join(f'{value} ({one.name})' for value, one in _TLS_VERSIONS.items())}")
+    return version
+
+
+_OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "db": _database,
+    "username": str,
+    "password": str,
+    "client_name": _client_name,
+    "max_connections": _count,
+    "socket_timeout": _seconds("socket_timeout"),
+    "socket_connect_timeout": _seconds("socket_connect_timeout"),
+    "protocol": _protocol,
+}
+_TLS_OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "ssl_cert_reqs": _cert_reqs,
+    "ssl_check_hostname": _boolean,
+    "ssl_ca_certs": str,
+    "ssl_ca_path": str,
+    "ssl_certfile": str,
+    "ssl_keyfile": str,
+    "ssl_password": str,
+    "ssl_min_version": _min_version,
+    "ssl_ciphers": str,
+}
+_FIELDS: Final = {"socket_timeout": "timeout_s", "socket_connect_timeout": "connect_timeout_s", "ssl_password": "key_password"}
+
+
+def _options(parts: SplitResult) -> dict[str, Any]:
+    """The URL's query, each option once, known, and of its type."""
+    known = {**_OPTIONS, **(_TLS_OPTIONS if parts.scheme == "rediss" else {})}
+    options: dict[str, Any] = {}
+    for name, text in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in known:
+            where = "; ssl_* belong to rediss://" if name in _TLS_OPTIONS else ""
+            shown = name if name.isidentifier() and len(name) <= 40 else "one that is no name"
+            _refuse(f"unknown option {shown}{where}; allowed are {', '.join(known)}")
+        if name in options:
+            _refuse(f"{name}: is there twice")
+        if not text:
+            _refuse(f"{name}: is empty")
+        options[name] = known[name](text)
+    return options
+
+
+def _tls(options: Mapping[str, Any]) -> Tls:
+    if "ssl_keyfile" in options and "ssl_certfile" not in options:
+        _refuse("ssl_keyfile: is of use with ssl_certfile only")
+    return Tls(**{_FIELDS.get(name, name.removeprefix("ssl_")): value for name, value in options.items()})

@@ -1,0 +1,75 @@
+"""What is wrong with a server as this process sees it: told once a cause and change of state, by the server's own code."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+logger: Final = logging.getLogger(__name__)
+
+FORGET_S: Final = 60.0
+"""A refusal that nobody has met again for so long stands no more: nobody has needed what was refused."""
+CONNECT: Final = "connect"
+_REACH: Final = "reach"
+
+
+class Health:
+    """What the server refuses now, by what it was needed for (a command, a script, to connect), and whether it is out of reach.
+    Thread-safe; may be re-entered.
+
+    A refusal stands until the same need is met. One warning is logged for each code that was not there before, one when the
+    server is lost, and one line when all is well again. They hold codes and names of commands: no key, value or address.
+    """
+
+    def __init__(self, purpose: str = "cache", *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`purpose` is the first word of what is logged."""
+        self._purpose = purpose
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._codes: dict[str, tuple[str, float]] = {}
+        self.ill = False
+        """Whether there is anything to be made well again. Read without a lock."""
+
+    @property
+    def code(self) -> str | None:
+        """By which the server refuses something that is needed; None when it does not, as far as is known."""
+        if not self.ill:
+            return None
+        now_s = self._clock()
+        with self._lock:
+            for need, (_, at_s) in [*self._codes.items()]:
+                if need != _REACH and now_s - at_s >= FORGET_S:
+                    del self._codes[need]
+            self.ill = bool(self._codes)
+            return next((code for need, (code, _) in self._codes.items() if need != _REACH), None)
+
+    def refused(self, need: str, code: str, of: str = "") -> None:
+        """The server, asked for that, has refused it by that code. `of`: the command, if it says more than the need."""
+        with self._lock:
+            known = any(code == other for other, _ in self._codes.values())
+            self._codes[need] = (code, self._clock())
+            self.ill = True
+        if not known:
+            logger.warning("%s.tier_refused: %s (of %s)", self._purpose, code, of or need)
+
+    def lost(self, cause: str) -> None:
+        """The server does not answer. `cause` is the name of an error."""
+        with self._lock:
+            known = _REACH in self._codes
+            self._codes[_REACH] = (cause, self._clock())
+            self.ill = True
+        if not known:
+            logger.warning("%s.tier_unreachable: %s", self._purpose, cause)
+
+    def met(self, need: str = _REACH) -> None:
+        """The server has done that; by default, it has answered."""
+        with self._lock:
+            if self._codes.pop(need, None) is None:
+                return
+            self.ill = bool(self._codes)
+            well = not self.ill
+        if well:
+            logger.info("%s.tier_well", self._purpose)

@@ -1,0 +1,233 @@
+"""One connection to a server: encoded commands out, as many replies in (RESP2). Used by one exchange at a time."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Any, Final
+
+from pipeline.cache.address import Address
+
+SHORTEST_TIMEOUT_S: Final = 0.001
+"""A time-out of nothing would mean "do not wait", which is an error of its own."""
+_READ_BYTES: Final = 65_536
+_MAX_PIECE_BYTES: Final = 1 << 20
+_MAX_DEPTH: Final = 8
+"""No reply to a command of ours nests deeper."""
+_MAX_COUNT: Final = 1 << 29
+"""What a server may announce: its own limit of one text, 512 MB."""
+
+_STRING, _NUMBER, _TEXT, _ERROR, _ARRAY = b"$:+-*"
+
+
+class ReplyError(Exception):
+    """The server refused a command. `code` is the first word of what it said; the rest may hold keys and users' words, and
+    belongs in no log. `need`: the command, or the script, that was refused."""
+
+    def __init__(self, text: str, need: str = "") -> None:
+        super().__init__(text)
+        code = text.partition(" ")[0]
+        self.code = code if code.isascii() and code.isupper() and code.isalpha() else "ERR"
+        if "ACL failure in script" in text:  # of a command in a script, for which some servers have no code
+            self.code = "NOPERM"
+        self.need = need
+
+
+class LostConnectionError(ConnectionError):
+    """The server closed the connection."""
+
+
+class GarbledReplyError(ConnectionError):
+    """What came is no reply to what was asked: another program listens there, or something in between mixes up replies."""
+
+
+class Link:
+    """An open connection, logged in, on which nothing is under way.
+
+    Whoever uses it holds it alone. After an exception of any kind it must be closed: a reply may still be on its way. If it is
+    lost instead, it closes itself.
+    """
+
+    __slots__ = ("_at", "_buffer", "_recv", "_send", "_socket", "refused", "timeout_s")
+
+    def __init__(self, address: Address, *, timeout_s: float, connect_timeout_s: float, tls: ssl.SSLContext | None) -> None:
+        """Connects and logs in. Raises OSError, or ReplyError, its need AUTH or SELECT."""
+        self._buffer = b""
+        self._at = 0
+        self.timeout_s = max(timeout_s, SHORTEST_TIMEOUT_S)
+        self.refused = False
+        """Whether an error was among the last exchange's replies."""
+        self._socket = _connected(address, max(connect_timeout_s, SHORTEST_TIMEOUT_S), tls)
+        self._send = self._socket.sendall
+        self._recv = self._socket.recv
+        self._socket.settimeout(self.timeout_s)
+        self._log_in(address)
+
+    def _log_in(self, address: Address) -> None:
+        needed = {}
+        if address.username or address.password:
+            login = [address.username] if address.username else []
+            needed["AUTH"] = encode(b"AUTH", *(word.encode() for word in (*login, address.password)))
+        if address.database:
+            needed["SELECT"] = encode(b"SELECT", b"%d" % address.database)
+        name = (address.client_name or "persona-cache").encode()
+        *answers, named = self.exchange(b"".join(needed.values()) + encode(b"CLIENT", b"SETNAME", name), len(needed) + 1)
+        for need, answer in zip(needed, answers, strict=True):
+            if isinstance(answer, ReplyError):
+                answer.need = need
+                raise answer
+        if isinstance(named, ReplyError) and "max number of clients" in str(named):
+            raise named  # any other refusal of the name is of no consequence
+
+    def exchange(self, commands: bytes, count: int, block_s: float = 0.0) -> list[Any]:
+        """Send the encoded commands and read their `count` replies: bytes, int, None, list, or a ReplyError that was returned.
+
+        `block_s`: for so long the server may think on purpose, before the time-out begins. Raises OSError, a time-out included.
+        """
+        self.refused = False
+        if block_s:
+            self._socket.settimeout(self.timeout_s + block_s)
+        self._send(commands)
+        self._buffer = self._recv(_READ_BYTES)
+        self._at = 0
+        if not self._buffer:
+            raise LostConnectionError("the server closed the connection")
+        replies = [self._reply(0) for _ in range(count)]
+        if self._at != len(self._buffer):
+            raise GarbledReplyError("there is more than was asked for")
+        self._buffer = b""
+        if block_s:
+            self._socket.settimeout(self.timeout_s)
+        return replies
+
+    def close(self) -> None:
+        """Close this process's end. The connection of a parent process, which shares it after a fork, goes on."""
+        self._socket.close()
+
+    def __del__(self) -> None:
+        # Not made to the end, or lost between two steps of whoever used it.
+        if hasattr(self, "_socket"):
+            self._socket.close()
+
+    # -- replies
+
+    def _reply(self, depth: int) -> Any:
+        buffer, at = self._buffer, self._at
+        end = buffer.find(b"\r\n", at)
+        while end < 0:
+            if len(buffer) - at > _READ_BYTES:
+                raise GarbledReplyError("a line without an end")
+            buffer, at = self._read_on(), 0
+            end = buffer.find(b"\r\n")
+        kind = buffer[at]
+        if kind == _STRING:
+            size = _number(buffer[at + 1 : end])
+            start = end + 2
+            if size < 0:
+                self._at = start
+                return None
+            if size > _MAX_COUNT:
+                raise GarbledReplyError("a text of an impossible size")
+            stop = start + size
+            if stop + 2 > len(buffer):
+                self._at = start
+                buffer, start, stop = self._read_on(size + 2), 0, size
+            if buffer[stop : stop + 2] != b"\r\n":
+                raise GarbledReplyError("a text of another size than was announced")
+            self._at = stop + 2
+            return buffer[start:stop]
+        self._at = end + 2
+        line = buffer[at + 1 : end]
+        if kind == _NUMBER:
+            return _number(line)
+        if kind == _TEXT:
+            return line
+        if kind == _ERROR:
+            self.refused = True
+            return ReplyError(line.decode(errors="replace"))
+        if kind == _ARRAY and depth < _MAX_DEPTH:
+            count = _number(line)
+            if count > _MAX_COUNT:
+                raise GarbledReplyError("an array of an impossible size")
+            return None if count < 0 else self._array(count, depth)
+        raise GarbledReplyError("no reply of this protocol")
+
+    def _array(self, count: int, depth: int) -> list[Any]:
+        items: list[Any] = []
+        while len(items) < count:
+            # As `_reply`, of what long arrays are made of: texts that have come already.
+            buffer, at, size = self._buffer, self._at, 0
+            find, append = buffer.find, items.append
+            for _ in range(count - len(items)):
+                end = find(b"\r\n", at)
+                if end < 0 or buffer[at] != _STRING:
+                    break
+                size = _number(buffer[at + 1 : end])
+                stop = end + 2 + size
+                if size < 0 or buffer[stop : stop + 2] != b"\r\n":
+                    break
+                append(buffer[end + 2 : stop])
+                at = stop + 2
+            self._at = at
+            if len(items) < count:
+                append(self._reply(depth + 1))
+        return items
+
+    def _read_on(self, needed: int = 0) -> bytes:
+        """The new buffer: what was not used yet and, after it, as much as to have `needed`, at any rate something."""
+        rest = self._buffer[self._at :]
+        pieces, missing = [rest], max(needed - len(rest), 1)
+        while missing > 0:
+            piece = self._recv(min(max(missing, _READ_BYTES), _MAX_PIECE_BYTES))
+            if not piece:
+                raise LostConnectionError("the server closed the connection in the middle of a reply")
+            pieces.append(piece)
+            missing -= len(piece)
+        self._buffer, self._at = b"".join(pieces), 0
+        return self._buffer
+
+
+def encode(*words: bytes) -> bytes:
+    """A command as the server reads it (RESP: an array of byte strings)."""
+    return b"*%d\r\n%b" % (len(words), b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words]))
+
+
+def _number(text: bytes) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise GarbledReplyError("a number that is none") from None
+
+
+def _connected(address: Address, timeout_s: float, tls: ssl.SSLContext | None) -> socket.socket:
+    if address.path:
+        return _tried(socket.AF_UNIX, 0, address.path, timeout_s)
+    failure: OSError | None = None
+    for family, _, protocol, _, where in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
+        try:
+            plain = _tried(family, protocol, where, timeout_s)
+        except OSError as error:
+            failure = error
+            continue
+        if tls is None:
+            return plain
+        try:
+            return tls.wrap_socket(plain, server_hostname=address.host)
+        except BaseException:
+            plain.close()
+            raise
+    raise failure or LostConnectionError("the host has no address")
+
+
+def _tried(family: int, protocol: int, where: Any, timeout_s: float) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM, protocol)
+    try:
+        if family != socket.AF_UNIX:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        made.settimeout(timeout_s)
+        made.connect(where)
+    except BaseException:
+        made.close()
+        raise
+    return made

@@ -1,0 +1,107 @@
+"""Locks on which no thread waits for itself, and which no forked child inherits held.
+
+A signal handler runs in the main thread between any two of its steps, and a finalizer in whatever thread happens to be there.
+Either may use the cache while that very thread is inside a critical section of it. And a child is forked with every lock as it is
+at that moment, but without the threads that hold them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from pipeline.cache.errors import ReentrantUseError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class _Inherited(Protocol):
+    """What is made anew in a child that was just forked."""
+
+    def begin_anew(self) -> None: ...
+
+
+# Not a WeakSet: walking one fails when another thread adds to it. A set's copy is one step of the interpreter.
+_living: Final[set[weakref.ref[Any]]] = set()
+
+
+def begins_anew_in_children(thing: _Inherited) -> None:
+    """Have `thing.begin_anew()` called in each child that is forked while it lives, before anything else runs there."""
+    _living.add(weakref.ref(thing, _living.discard))
+
+
+class Lock:
+    """`with lock:`, also by the thread that is inside already: then it goes straight in.
+
+    So a critical section may be interrupted, between any two of its steps, by a whole other one of the same thread. It must bear
+    that: change what is read in one step, last of all, and only if it is still what was read; or look at `held` before it begins,
+    and do less when it is true. It takes no other of these locks, waits for nothing and calls nothing of a caller's: then whoever
+    was interrupted inside one may take any other.
+    """
+
+    __slots__ = ("__weakref__", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        begins_anew_in_children(self)
+
+    def begin_anew(self) -> None:
+        self._lock = threading.RLock()
+
+    @property
+    def held(self) -> bool:
+        """Whether this very thread is inside. No other can make that true or false."""
+        owned: bool = self._lock._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other way to ask
+        return owned
+
+    if TYPE_CHECKING:
+
+        def __enter__(self) -> bool: ...
+
+        def __exit__(
+            self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        ) -> None: ...
+
+    else:
+        # The interpreter's own, not functions around them: in one of ours a signal could raise between the lock's being taken
+        # and the `with` block that gives it back.
+        __enter__ = property(attrgetter("_lock.__enter__"))
+        __exit__ = property(attrgetter("_lock.__exit__"))
+
+
+class UninterruptedLock(Lock):
+    """As Lock, of sections that do not bear an interruption: a thread that is inside already gets a ReentrantUseError."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        @property
+        def __enter__(self):
+            if self.held:
+                raise ReentrantUseError(
+                    "a signal handler or finalizer used the cache while its own thread was inside it; let it set a flag instead"
+                )
+            return self._lock.__enter__
+
+
+def interrupted() -> bool:
+    """Whether this thread is inside a critical section of any cache. It was interrupted there, and must not wait for another
+    thread, which may be waiting for that section to end. Not for hot paths."""
+    return any(isinstance(thing, Lock) and thing.held for thing in _alive())
+
+
+def _alive() -> list[Any]:
+    return [thing for thing in (reference() for reference in _living.copy()) if thing is not None]
+
+
+def _begin_anew_in_child() -> None:
+    for thing in _alive():
+        thing.begin_anew()
+
+
+os.register_at_fork(after_in_child=_begin_anew_in_child)

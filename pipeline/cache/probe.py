@@ -1,0 +1,21 @@
+"""Whether a server does what a cache needs, tried once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pipeline.cache.commands import Commands, integer
+from pipeline.cache.keys import KeySpace
+from pipeline.cache.scripts import run_script
+
+_KEPT_MS: Final = 1000
+
+
+def probe(client: Commands, keys: KeySpace) -> None:
+    """Keep something for a second, read it, read the log's tail, run a script. Raises what `Commands` raises."""
+    with client.pipeline() as pipe:
+        pipe.set(keys.probe, b"1", px=_KEPT_MS)
+        pipe.get(keys.probe)
+        pipe.getex(keys.tail)
+        pipe.execute()
+    run_script(client, "probe", [keys.tail], [], integer)

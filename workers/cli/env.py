@@ -1,0 +1,37 @@
+"""`persona env`: what a program elsewhere needs to reach the stack that runs here."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+import typer
+
+from workers.cli.failures import CommandError
+from workers.cli.screen import JsonFlag, begin
+
+
+def register(program: typer.Typer) -> None:
+    program.command("env", epilog='Example: persona env, as in eval "$(persona env)"')(env)
+
+
+def env(context: typer.Context, as_json: JsonFlag = False) -> None:
+    """Print the variables of the stack that runs here (persona up), passwords included, as lines for a shell.
+
+    Programs in its directory or below find it by themselves. Exit 1 if none runs.
+    """
+    screen = begin(context, as_json)
+    from workers.discovery import find_stack
+
+    stack = find_stack()
+    if stack is None:
+        raise CommandError(
+            "no_stack",
+            "PERSONA_STACK_DIR",
+            "no stack runs in this directory or above it. Start one with `persona up`, or say here where the other one is.",
+        )
+    variables = dict(sorted(stack.environment.items()))
+    if screen.as_json:
+        screen.document({"environment": variables})
+    else:
+        sys.stdout.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
