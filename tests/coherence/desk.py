@@ -82,7 +82,8 @@ class Desk:
         """Whether the server is out of reach, and how often it was found so: unequal at two moments, it was in between."""
         return not self.breaker.closed, self.breaker.opened_count
 
-    def _announce(self, invalidation: Invalidation, _: str | None) -> None:
+    def _announce(self, invalidation: Invalidation, _: str | None) -> bool:
         written, versions = self._writing.current
         self._writing.durable = invalidation.durable
         self._announcer.tell(invalidation, written, versions)
+        return True
