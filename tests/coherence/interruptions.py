@@ -100,7 +100,8 @@ class Interruptions:
         rng = random.Random(self._rng.random())
         while not self._over.wait(rng.expovariate(1 / self._pause_s)):
             with self._gate:
-                if self._open and not self._sent:
+                # Not while a thread is begun: until it runs it goes by the number of whoever begins it.
+                if self._open and not self._sent and not threading._limbo:
                     self._sent = True
                     _raise_in(self._thread, rng.choice(BROKEN_OFF))
 

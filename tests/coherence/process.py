@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from coherence.desk import Desk
 from coherence.history import Journal
@@ -21,6 +22,7 @@ from coherence.settings import ProcessSettings, decode_settings, report_ready
 from coherence.source import Source
 from coherence.steps import Worker
 
+from pipeline.cache import scripts
 from pipeline.cache.bus import NodeBus
 from workers.stack.launch import PR_SET_PDEATHSIG
 
@@ -29,7 +31,11 @@ _LIVES = 2
 
 
 def main() -> None:
-    programs = {_fork(settings): settings.name for settings in decode_settings(sys.stdin.buffer.read())}
+    # What imports something when it is first used must not be broken off in the middle of that.
+    for name in ("append", "beat", "read", "claim", "exchange", "sweep", "probe"):
+        scripts._script(name)
+    told = decode_settings(sys.stdin.buffer.read())
+    programs = {_fork(lambda settings=settings: _become(settings)): settings.name for settings in told}
     while programs:
         pid, status = os.wait()
         if status:
@@ -37,14 +43,15 @@ def main() -> None:
         del programs[pid]
 
 
-def _fork(settings: ProcessSettings) -> int:
+def _fork(act: Callable[[], None]) -> int:
+    """A process that ends with this one, if not before, when it has done that."""
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
             _end_with(parent)
-            _become(settings)
+            act()
             status = 0
         except SystemExit as end:
             sys.stderr.write(f"{end}\n")
@@ -133,23 +140,15 @@ def run_prefork(settings: ProcessSettings, source: Source) -> None:
     bus = NodeBus()
     main = Main(settings, bus, Journal(settings.directory, settings.name))
 
-    main_pid = os.getpid()
+    def live(slot: int, life: int) -> None:
+        desk = Desk(settings, source, bus)
+        desk.cache.refresh()
+        report_ready(settings, os.getpid())
+        wait_for_go(settings)
+        Worker(desk, settings.seed + 100 * slot + life).run(settings.steps // _LIVES, settings.seconds / _LIVES)
 
     def fork(slot: int, life: int) -> int:
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                _end_with(main_pid)
-                desk = Desk(settings, source, bus)
-                desk.cache.refresh()
-                report_ready(settings, os.getpid())
-                wait_for_go(settings)
-                Worker(desk, settings.seed + 100 * slot + life).run(settings.steps // _LIVES, settings.seconds / _LIVES)
-                status = 0
-            finally:
-                os._exit(status)
-        return pid
+        return _fork(lambda: live(slot, life))
 
     children = {fork(slot, 0): (slot, 0) for slot in range(settings.workers)}
     report_ready(settings, os.getpid())

@@ -136,7 +136,7 @@ class Workload:
                 faults.close()
             programs[0].go.unlink()
             if not processes.wait(START_TIMEOUT_S):
-                raise AssertionError(f"the newcomer does not end:\n{processes.log.read_text()[-4000:]}")
+                raise AssertionError(f"the newcomer does not end:\n{processes.log.read_text()[-12000:]}")
             _raise_for_ended(processes)
         finally:
             processes.kill()
@@ -185,4 +185,4 @@ def _wait_until(ready: Callable[[], bool], processes: ChildProcess) -> None:
 
 def _raise_for_ended(processes: ChildProcess) -> None:
     if processes.exit_code:
-        raise AssertionError(f"a process ended with {processes.exit_code}:\n{processes.log.read_text()[-4000:]}")
+        raise AssertionError(f"a process ended with {processes.exit_code}:\n{processes.log.read_text()[-12000:]}")
