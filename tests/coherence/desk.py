@@ -18,9 +18,6 @@ from pipeline.cache.breaker import CircuitBreaker
 from pipeline.cache.bus import NodeBus
 from pipeline.cache.log import RedisInvalidationLog
 
-RETRY_PAUSE_S: Final = 0.05
-"""So that a fault of the server is soon over for everybody, and many of them have room in a run."""
-
 _numbers: Final = itertools.count()
 
 
@@ -36,7 +33,7 @@ class Desk:
         self._announcer = Announcer(settings.nodes)
         self._writing = threading.local()
         l2 = RedisCache(url=url or settings.redis_url, namespace=NAMESPACE)
-        l2.connection.breaker = CircuitBreaker(pause_s=RETRY_PAUSE_S)
+        l2.connection.breaker = CircuitBreaker(pause_s=settings.retry_s)  # so that a fault of the server is soon over
         self.breaker = l2.connection.breaker
         self.cache = TwoTierCache(
             LocalCache(settings.l1_size),

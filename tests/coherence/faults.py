@@ -141,6 +141,11 @@ class Faults:
         self._network.open(False)
         self._after(self._rng.uniform(0.005, 0.15), lambda: self._network.open(True))
 
+    def _blink(self) -> None:
+        """The same for a shorter time than anybody waits before he asks again."""
+        self._network.open(False)
+        self._after(self._rng.uniform(0.001, 0.005), lambda: self._network.open(True))
+
     # -- the server
 
     def _freeze_server(self) -> None:
@@ -189,37 +194,30 @@ class Faults:
         self._begin_failover(demote=True)
 
     def _begin_failover(self, *, demote: bool) -> None:
-        if self._succession_under_way:
+        if self._succession_under_way or not self._servers.in_step():
             return
         self._succession_under_way = True
-        self._servers.prepare()
-        self._after(0.02, lambda: self._go_on_with_failover(demote=demote))
-
-    def _go_on_with_failover(self, *, demote: bool) -> None:
-        if not self._servers.server.running or not self._servers.in_step():
-            self._after(0.02, lambda: self._go_on_with_failover(demote=demote))
-            return
         self._servers.fall_behind()
-        self._after(self._rng.uniform(0, LONGEST_LAG_S), lambda: self._finish_failover(demote=demote))
 
-    def _finish_failover(self, *, demote: bool) -> None:
-        loss, url = self._servers.elevate(demote=demote)
-        if self._rng.random() < 0.5:
-            self._let_newcomer_in(url)
-        self._servers.take_over()
-        self._note_loss(loss)
-        self._servers.prepare()
+        def finish() -> None:
+            self._finish_succession(*self._servers.elevate(demote=demote))
+            self._servers.prepare()
+
+        self._after(self._rng.uniform(0, LONGEST_LAG_S), finish)
 
     def _old_snapshot(self) -> None:
         if self._succession_under_way:
             return
         self._succession_under_way = True
         self._servers.remember()
+        self._after(self._rng.uniform(0, LONGEST_LAG_S), lambda: self._finish_succession(*self._servers.fall_back()))
 
-        def fall_back() -> None:
-            self._note_loss(self._servers.fall_back())
-
-        self._after(self._rng.uniform(0, LONGEST_LAG_S), fall_back)
+    def _finish_succession(self, loss: Loss, url: str) -> None:
+        """The server that follows gets the address, perhaps after a program that begins there."""
+        if self._rng.random() < 0.5:
+            self._let_newcomer_in(url)
+        self._servers.take_over()
+        self._note_loss(loss)
 
     def _note_loss(self, loss: Loss) -> None:
         self._succession_under_way = False

@@ -184,17 +184,14 @@ def history_ignored() -> None:
 def judged_in_two_steps() -> None:
     """What is known from the log is looked at first, and then what is pending; who appends it changes the one, then the other."""
 
-    def pending(view: InvalidationView) -> Any:
-        return view._state.pending
-
     def torn(view: InvalidationView, as_of: AsOf, key: str, deps: tuple[str, ...]) -> bool:
         tail, _, records, *_ = view._state
-        refused = pending(view)
-        if refused is not None and refused.mean_any(key, deps, as_of.generation):
-            return False
         if as_of.epoch != tail.epoch or not tail.floor <= as_of.seq <= tail.seq:
             return False
-        return as_of.seq == tail.seq or not records.mean_any(key, deps, as_of.seq)
+        if as_of.seq != tail.seq and records.mean_any(key, deps, as_of.seq):
+            return False
+        pending = view._state.pending
+        return pending is None or not pending.mean_any(key, deps, as_of.generation)
 
     _replace(InvalidationView, "valid", torn)
 

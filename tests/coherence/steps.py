@@ -143,12 +143,13 @@ class Worker:
     def _leaves(self) -> None:
         """Many in one go; and what is missing is computed by whoever misses it, for nothing."""
         first, count = self._rng.randrange(len(LEAVES)), self._rng.choice((10, 40))
-        missing = []
+        missing: list[str] = []
+        look = self._rng.choice((self._cache.lookup, self._cache.peek))  # the latter asks nobody
         for key in (LEAVES + LEAVES)[first : first + count]:
             began_ns, trouble = now_ns(), self._desk.trouble()
-            found = self._do(lambda key=key: self._cache.lookup(key))
+            found = self._do(lambda key=key: look(key))
             self._found(key, found, began_ns, trouble)
-            if found is MISS:
+            if found is MISS and look != self._cache.peek:
                 missing.append(key)
         for key in missing:
             self._fetch(key, pauses_s=(0.0,), single_flight=False)

@@ -32,6 +32,10 @@ class _Server(ValkeyServer):
     def move(self, port: int) -> None:
         """Listen there, now and after each later start. Connections that are open stay."""
         self.order("CONFIG", "SET", "port", port)
+        self.lie_at(port)
+
+    def lie_at(self, port: int) -> None:
+        """At each later start."""
         self._config = self._config.replace(f"port {self.port}\n", f"port {port}\n")
         self.port = port
 
@@ -124,16 +128,18 @@ class Succession:
         shutil.rmtree(self._snapshot, ignore_errors=True)
         shutil.copytree(self.server.file, self._snapshot)
 
-    def fall_back(self) -> Loss:
-        """Kill it, and start it from that copy."""
+    def fall_back(self) -> tuple[Loss, str]:
+        """Kill it, and start it from that copy elsewhere; returns as `elevate` does."""
         assert self._snapshot is not None
+        self._address = self.server.port
         self.server.kill()
         at_ns = now_ns()
         shutil.rmtree(self.server.file)
         shutil.copytree(self._snapshot, self.server.file)
         self._snapshot = None
+        self.server.lie_at(free_port())
         self.server.start()
-        return Loss(self._remembered_ns, at_ns)
+        return Loss(self._remembered_ns, at_ns), self.server.url
 
     def _end_demoted(self) -> None:
         if self._demoted is not None:
