@@ -141,11 +141,6 @@ class Faults:
         self._network.open(False)
         self._after(self._rng.uniform(0.005, 0.15), lambda: self._network.open(True))
 
-    def _blink(self) -> None:
-        """The same for a shorter time than anybody waits before he asks again."""
-        self._network.open(False)
-        self._after(self._rng.uniform(0.001, 0.005), lambda: self._network.open(True))
-
     # -- the server
 
     def _freeze_server(self) -> None:
@@ -153,6 +148,11 @@ class Faults:
         self._servers.server.freeze()
         time.sleep(0.35)
         self._servers.server.thaw()
+
+    def _fill_up(self) -> None:
+        """For a moment it is full, and refuses what it would have to keep."""
+        self._servers.server.order("CONFIG", "SET", "maxmemory", 1)
+        self._after(self._rng.uniform(0.001, 0.02), lambda: self._servers.server.order("CONFIG", "SET", "maxmemory", 0))
 
     def _evict_records(self) -> None:
         self._servers.server.order("DEL", self._keys.records)

@@ -47,6 +47,7 @@ WEIGHTS: Final = {
     "set": 2,
     "delete": 1,
     "change": 2,
+    "forget_leaves": 1,
     "refresh": 1,
 }
 """How often each step is taken; `flood` and `chain` besides, where the settings say so."""
@@ -142,17 +143,27 @@ class Worker:
 
     def _leaves(self) -> None:
         """Many in one go; and what is missing is computed by whoever misses it, for nothing."""
-        first, count = self._rng.randrange(len(LEAVES)), self._rng.choice((10, 40))
-        missing: list[str] = []
-        look = self._rng.choice((self._cache.lookup, self._cache.peek))  # the latter asks nobody
+        for key in self._scan(self._cache.lookup, self._rng.choice((10, 40))):
+            self._fetch(key, pauses_s=(0.0,), single_flight=False)
+
+    def _forget_leaves(self) -> None:
+        """All that there are, made a miss at once; and then a look at what is left here."""
+        for key in self._scan(self._cache.peek, len(LEAVES)):
+            self._fetch(key, pauses_s=(0.0,), single_flight=False)
+        self._invalidate_these(["leaf:*"], ["leaf:*"])
+        self._scan(self._cache.peek, len(LEAVES))
+
+    def _scan(self, look: Callable[[str], Any], count: int) -> list[str]:
+        """So many leaves, beginning anywhere; those that are missing."""
+        first = self._rng.randrange(len(LEAVES))
+        missing = []
         for key in (LEAVES + LEAVES)[first : first + count]:
             began_ns, trouble = now_ns(), self._desk.trouble()
             found = self._do(lambda key=key: look(key))
             self._found(key, found, began_ns, trouble)
-            if found is MISS and look != self._cache.peek:
+            if found is MISS:
                 missing.append(key)
-        for key in missing:
-            self._fetch(key, pauses_s=(0.0,), single_flight=False)
+        return missing
 
     def _ahead(self) -> None:
         """What must be good for so long that L2 never has it, or always: the former without a look at L2 before it is computed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fnmatch
 import random
+from functools import cache
 from typing import Final
 
 RESONANCES: Final = ("r0", "r1", "r2")
@@ -23,7 +24,7 @@ USERS: Final = tuple(f"user:{persona}" for persona in PERSONAS)
 ITEMS: Final = tuple(f"item:{number}" for number in range(4))
 """The keys that are also set and deleted."""
 
-LEAVES: Final = tuple(f"leaf:{number}" for number in range(40))
+LEAVES: Final = tuple(f"leaf:{number}" for number in range(120))
 """Many, read in one go."""
 CHAINS: Final = tuple(f"chain{number}:{place}" for number in range(3) for place in "abc")
 """Each `b` is computed from its `a` and names that as its dependency, each `c` from its `b` and names only that."""
@@ -53,11 +54,10 @@ _GLOBS: Final = (
 )
 _LEAVES: Final = ("leaf:*", "leaf:*", "leaf:?", "leaf:[1-3]?", "l*f:*5")
 _CHAINS: Final = ("chain?:a", "chain0:*", "chain[12]:[ab]")
-
-
 _PADDINGS: Final = 5000
 
 
+@cache
 def meant_by(pattern: str) -> tuple[str, ...]:
     """The keys that match. `*` crosses colons; `[^...]` is a negation."""
     shell = pattern.replace("[^", "[!")
