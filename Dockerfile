@@ -24,6 +24,11 @@ COPY --chmod=644 <<'END' /app/persona_worker.dist-info/entry_points.txt
 [persona.announcers]
 broker = workers.broadcast:announcer_of
 END
+COPY --chmod=644 <<'END' /app/persona_worker.dist-info/METADATA
+Metadata-Version: 2.4
+Name: persona-worker
+Version: 0.1.0
+END
 RUN /venv/bin/python -m compileall -q /app
 
 FROM python:${PYTHON}

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-browser lint check-coherence bench lock clean help
+.PHONY: demo test test-browser lint check-coherence check-connections bench lock clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -39,6 +39,9 @@ test-browser: $(VENV)/.installed ## Flower's page in a real Chromium, which must
 
 check-coherence: $(VENV)/.installed ## the long random run of the coherence checker, some minutes
 	@PYTHONPATH=tests $(BIN)/python -m coherence --steps 100000
+
+check-connections: $(VENV)/.installed ## exchanges with Redis broken off at any moment, 10,000 of them, some twenty minutes
+	@PYTHONPATH=tests $(BIN)/python -m interruptions --exchanges 10000
 
 $(VENV)/.peers: $(VENV)/.installed requirements/bench.lock requirements/peers.lock
 	@$(PIP) install --require-hashes --no-deps -r requirements/bench.lock -r requirements/peers.lock

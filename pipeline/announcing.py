@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Final, Protocol
 
 from pipeline.cache import Invalidation
@@ -47,6 +46,8 @@ class InstalledAnnouncer:
             found[0].close()
 
     def _look(self) -> Announcing | None:
+        from importlib.metadata import entry_points  # some 20 ms, which a program that invalidates nothing need not spend
+
         for found in entry_points(group=GROUP):
             announcing: Announcing = found.load()(self._settings, self._reporter)
             return announcing
@@ -56,4 +57,4 @@ class InstalledAnnouncer:
 
 def announcer_for(settings: Settings, reporter: Callable[[], Reporter]) -> InstalledAnnouncer | None:
     """That of a program whose settings name a broker. None where only the default is known: nothing need be there."""
-    return InstalledAnnouncer(settings, reporter) if "broker_url" in settings.model_fields_set and settings.cache_url else None
+    return InstalledAnnouncer(settings, reporter) if "broker_url" in settings.model_fields_set else None

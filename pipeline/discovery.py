@@ -16,6 +16,8 @@ LOCK_NAME: Final = "stack.lock"
 STATE_NAME: Final = "stack.json"
 VERSION: Final = 1
 
+# Who names another server than the stack's is a program of another fleet, which has nothing of this one.
+SERVERS: Final = ("PERSONA_BROKER_URL", "PERSONA_CACHE_URL")
 # Settings that mean something only together: who names the first is not given the others from elsewhere.
 BELONGS_TO: Final = {
     "PERSONA_RESULT_URL": "PERSONA_BROKER_URL",
@@ -55,10 +57,11 @@ def find_state(start: Path | None = None, environ: Mapping[str, str] | None = No
 
 
 def stack_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What the stack that runs here adds to the environment: nothing that it says already, an empty value included."""
+    """What the stack that runs here adds to the environment: nothing that it says already, an empty value included, and nothing
+    at all if it names a broker or a cache server that is not the stack's."""
     state = find_state(environ=environ)
     stack = None if state is None else decode_state(state)
-    if stack is None:
+    if stack is None or any(environ.get(name) and environ[name] != stack.environment.get(name) for name in SERVERS):
         return {}
     return {
         name: value

@@ -66,15 +66,25 @@ def check_pattern(text: object) -> str:
 
     An id is data, and stands encoded in the key: raw, it would match nobody's key, or with a `*` in it that of others.
     """
-    pattern = parse(text)
+    try:
+        pattern = parse(text)
+    except InvalidPatternError:
+        if isinstance(text, str) and text.startswith(_USER):
+            raise _no_users_key(text) from None  # an id is what it does not take, rather than a pattern
+        raise
     literal = pattern.subject if pattern.kind != "glob" else leading_literal(pattern.text)
     if not literal.startswith(_USER) or pattern.text == _USER + "*":
         return pattern.text
     id_as_written = literal.removeprefix(_USER)
     if pattern.kind == "exact" and _is_of_user(id_as_written):
         return pattern.text
-    raise InvalidPatternError(
-        f"pattern: {pattern.text!r} is no user's key, in which an id is encoded; write invalidate_user(id), or "
+    raise _no_users_key(pattern.text)
+
+
+def _no_users_key(text: str) -> InvalidPatternError:
+    shown = text if len(text) <= 60 else text[:57] + "..."
+    return InvalidPatternError(
+        f"pattern: {shown!r} is no user's key, in which an id is encoded; write invalidate_user(id), or "
         "`persona invalidate --user ID`; 'user:*' means every user"
     )
 

@@ -9,6 +9,7 @@ from celery import Celery
 
 from pipeline.settings import Settings
 from workers.celery_settings import celery_settings
+from workers.redis_client import guard_redis_client
 from workers.request import RedactedTask
 
 FOREIGN_VARIABLES: Final = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
@@ -36,6 +37,7 @@ class PersonaApp(Celery):
 
 def make_app(settings: Settings) -> PersonaApp:
     """An app with the settings of `workers.celery_settings`. Connects on first use."""
+    guard_redis_client()
     return PersonaApp(settings)
 
 

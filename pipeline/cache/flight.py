@@ -188,26 +188,24 @@ class SingleFlight:
                 self._coherence.append_pending()
                 generation = self._coherence.view.generation_of_reads
                 asked_at_s = self._clock()
-                taken = leases.take(flight.key, flight.learn(self._coherence))
+                claimed = flight.learn(self._coherence)
+                taken = leases.take(flight.key, claimed)
                 judged = self._coherence.catch_up(taken.tail, asked_at_s)
             except SharedTierUnavailableError:
                 return self._alone(probe, compute), False  # each for himself until it is back
-            lease, held = taken.lease, taken.held
             found = probe(taken, generation) if judged else None
             if found is not None:
-                if lease is not None:
-                    leases.give_back(lease)
+                if taken.lease is not None:
+                    leases.give_back(taken.lease)
                 if waited:
                     self._counters.add("joined")
                 return found, waited
-            if lease is None and held is not None:
-                if waited and held.in_vain > in_vain:
+            if taken.held is not None:
+                if waited and taken.held.in_vain > in_vain:
                     # What was waited for has brought nothing. The next would wait for as long, and so on: each for himself.
                     return compute(), False
-                in_vain = held.in_vain
-                since = AsOf(held.epoch, held.seq, generation)
-                if held.given_back or (judged and not self._coherence.view.valid(since, flight.key, flight.deps)):
-                    lease = self._taken_over(leases, flight, held)
+                in_vain = taken.held.in_vain
+            lease = self._lease(leases, flight, taken, claimed, generation) if judged else taken.lease
             if lease is not None:
                 return self._compute_leased(leases, lease, compute), False
             remaining_s = deadline_s - self._clock()
@@ -221,14 +219,22 @@ class SingleFlight:
             self._sleep(min(remaining_s, pause_s * random.uniform(0.5, 1.0)))  # noqa: S311 - guards nothing
             pause_s = min(LONGEST_PAUSE_S, pause_s * PAUSE_GROWTH)
 
-    def _taken_over(self, leases: Leases, flight: Flight, held: Claim) -> Lease | None:
-        """From one who is at it no longer, or knew too little: what he computes is invalid already, and who waited for it
-        would have a miss. None when another was first."""
+    def _lease(self, leases: Leases, flight: Flight, taken: Taken, claimed: AsOf, generation: int) -> Lease | None:
+        """The lease, for who has it or may take it over: from one who is at it no longer, or who knew too little, so that what he
+        computes is invalid already. None: another is at it, or was faster."""
+        own = taken.lease
+        held = taken.held if own is None else Claim.of(own.owner, claimed)
+        if held is None:
+            return None
+        knew = AsOf(held.epoch, held.seq, generation)
+        if not held.given_back and self._coherence.view.valid(knew, flight.key, flight.deps):
+            return own
         try:
+            # Also from himself: he has learned more by taking it, and nobody would wait for what is computed by less.
             lease = leases.take_over(flight.key, held, flight.learn(self._coherence))
         except SharedTierUnavailableError:
             return None
-        if lease is not None and not held.given_back:
+        if lease is not None and own is None and not held.given_back:
             self._counters.add("taken_over")
         return lease
 

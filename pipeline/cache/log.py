@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any, Final, Protocol
 
-from pipeline.cache.commands import Word, integer, scored, several, text
+import msgspec
+
+from pipeline.cache.commands import Word, integer, several, text
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
@@ -23,6 +25,7 @@ APPENDED_AT_ONCE: Final = 1_000
 """Patterns that could not be appended when they were made, in one call of Redis."""
 RECORDS_A_CALL: Final = 5_000
 _MAX_CALLS: Final = 1_000
+_decode: Final = msgspec.json.Decoder(list[str]).decode
 
 
 class InvalidationLog(Protocol):
@@ -94,10 +97,8 @@ class RedisInvalidationLog:
     def _read(self, epoch: str, after: int) -> tuple[Tail, int, list[tuple[str, int]]]:
         """The tail, `whole` of lua/read.lua, and the records."""
         arguments: list[Word] = [epoch, after, _new_epoch(8), self._records_a_call]
-        raw, whole, pairs = self._connection.call(lambda client: run_script(client, "read", self._keys, arguments, _read))
-        # Nothing of ours writes what is not text or has no finite seq; a view takes the first for "everything".
-        records = [(member.decode(errors="replace"), int(seq)) for member, seq in pairs if math.isfinite(seq)]
-        return _tail(raw), whole, records
+        raw, whole, packed = self._connection.call(lambda client: run_script(client, "read", self._keys, arguments, _read))
+        return _tail(raw), whole, _unpacked(packed)
 
 
 class LocalInvalidationLog:
@@ -134,10 +135,25 @@ class LocalInvalidationLog:
             return page_of(self._tail, records, after=after, restart=restart)
 
 
-def _read(reply: Any) -> tuple[bytes | None, int, list[tuple[bytes, float]]]:
+def _read(reply: Any) -> tuple[bytes | None, int, bytes]:
     """What read.lua returns."""
     tail, whole, records = several(3)(reply)
-    return text(tail), integer(whole), scored(records)
+    return text(tail), integer(whole), text(records) or b""
+
+
+def _unpacked(packed: bytes) -> list[tuple[str, int]]:
+    """Patterns and seqs. Nothing of ours writes what is no text, or has no whole seq; a view takes the first for "everything"."""
+    if not packed:
+        return []
+    try:
+        flat = _decode(packed)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        flat = _decode(packed.decode(errors="replace"))
+    try:
+        return list(zip(flat[::2], map(int, flat[1::2]), strict=True))
+    except ValueError:
+        pairs = zip(flat[::2], map(float, flat[1::2]), strict=True)
+        return [(pattern, int(seq)) for pattern, seq in pairs if math.isfinite(seq)]
 
 
 def _new_epoch(characters: int) -> str:

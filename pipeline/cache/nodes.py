@@ -71,17 +71,18 @@ class NodeRegistry:
         pause_s = _FIRST_PAUSE_S
         settled = False
         while True:
-            waited_s = self._clock() - began_s
+            now_s = self._clock()
             try:
                 if not settled:
                     expected, age_s = self._alive()
-                    settled = age_s >= settle_s or (age_s < 0 and waited_s >= settle_s)
+                    settled = age_s >= settle_s or (age_s < 0 and now_s >= began_s + settle_s)
                 applied = self._acknowledged(name)
             except SharedTierUnavailableError:
                 break
-            if (settled and expected <= applied) or waited_s >= wait_s:
+            remaining_s = began_s + wait_s - now_s
+            if (settled and expected <= applied) or remaining_s <= 0:
                 break
-            self._sleep(min(pause_s, wait_s - waited_s))
+            self._sleep(min(pause_s, remaining_s))
             pause_s = min(_LONGEST_PAUSE_S, pause_s * _PAUSE_GROWTH)
         return sorted(applied), sorted(expected - applied)
 

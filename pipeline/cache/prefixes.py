@@ -10,6 +10,9 @@ from typing import Any, Final
 
 from pipeline.cache.errors import UncacheableFunctionError
 
+_SCALARS: Final = (str, int, bool)
+_ITSELF: Final = object
+_NOTHING: Final = type(None)
 _LOCAL_MARKS: Final = ("<locals>", "<lambda>")
 
 
@@ -22,7 +25,8 @@ def name_of(function: object) -> str:
 
 
 class Claimant:
-    """A function as it was decorated. Keeps nothing alive: what a dead one closed over cannot be compared any more."""
+    """A function as it was decorated. Keeps alive neither it nor what it closed over, where Python can do without: two of whose
+    objects one is gone are not the same."""
 
     def __init__(self, function: Callable[..., object], namespace: dict[str, Any], *, shared: bool) -> None:
         """`namespace`: the globals of the module that decorates, for a callable that has none of its own."""
@@ -33,6 +37,8 @@ class Claimant:
         if isinstance(function, types.MethodType):
             self._owner, target = _weak(function.__self__), function.__func__
         self._target = _weak(target)
+        self._code = target.__code__ if isinstance(target, types.FunctionType) else None
+        self._cells = _cells_of(target) if isinstance(target, types.FunctionType) else ()
         own = _globals_of(function)
         namespace = namespace if own is None else own
         self._module = str(namespace.get("__name__"))
@@ -48,12 +54,21 @@ class Claimant:
                 return True
             if self._is_typed_in and self.name == other.name and not any(mark in self.name for mark in _LOCAL_MARKS):
                 return True
-        mine, theirs = self._target(), other._target()
-        if mine is None or theirs is None or (self._owner is None) != (other._owner is None):
+        if (self._owner is None) != (other._owner is None):
             return False
         if self._owner is not None and other._owner is not None and self._owner() is not other._owner():
             return False
-        return mine is theirs or _is_alike(mine, theirs)
+        return self._target() is other._target() or self._is_alike(other)
+
+    def _is_alike(self, other: Claimant) -> bool:
+        """Whether they do the same by the same code, as a local function does that is defined at each call of the one around it.
+        Their defaults may differ: they are arguments."""
+        return (
+            self._code is not None
+            and self._code == other._code
+            and self._module == other._module
+            and all(_is_one(mine(), theirs()) for mine, theirs in zip(self._cells, other._cells, strict=True))
+        )
 
 
 class Prefixes:
@@ -104,17 +119,20 @@ def _globals_of(function: Any) -> dict[str, Any] | None:
             return None
 
 
-def _is_alike(mine: Any, theirs: Any) -> bool:
-    """Whether they do the same by the same code, as a local function does that is defined at each call of the one around it.
-    Their defaults may differ: they are arguments."""
-    if not (isinstance(mine, types.FunctionType) and isinstance(theirs, types.FunctionType)):
-        return False
-    if mine.__code__ != theirs.__code__ or mine.__globals__ is not theirs.__globals__:
-        return False
-    try:
-        return all(
-            own.cell_contents is other.cell_contents
-            for own, other in zip(mine.__closure__ or (), theirs.__closure__ or (), strict=True)
-        )
-    except ValueError:  # an empty cell: what is defined later cannot be compared
-        return False
+def _cells_of(function: types.FunctionType) -> tuple[Callable[[], Any], ...]:
+    """What the function closes over. A name that is not bound yet is like no other; its own stands for itself."""
+    found = []
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            content = cell.cell_contents
+        except ValueError:
+            content = object()
+        found.append(_weak(_ITSELF if name == function.__name__ else _NOTHING if content is None else content))
+    return tuple(found)
+
+
+def _is_one(mine: object, theirs: object) -> bool:
+    """Whether they are one object, or one scalar; what is gone is None, and no other."""
+    if type(mine) in _SCALARS:
+        return type(mine) is type(theirs) and mine == theirs
+    return mine is theirs and mine is not None

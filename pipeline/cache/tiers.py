@@ -21,7 +21,7 @@ from pipeline.cache.stats import Counters
 
 class Found(msgspec.Struct, frozen=True):
     """A value and where it came from: `l1`, `l2`, `joined` (another caller's computation, waited for), `stale` (past its time to
-    live) or `no` (computed). `degraded`: it could not be confirmed with Redis."""
+    live) or `no` (computed). `degraded`: it could not be confirmed with Redis, or not be kept there."""
 
     value: Any
     source: str
@@ -61,7 +61,10 @@ class Tiers:
 
     def get(self, key: str, default: Any = MISS, type: Any = Any) -> Any:
         """The value, or `default`. `type`: Any for JSON, or a frozen struct that comes back as such. Raises InvalidPatternError
-        for a key that is no text."""
+        for a key that is no text.
+
+        It cannot say where the value came from, nor whether Redis could be asked: `lookup` tells both (`Found.degraded`).
+        """
         # As `lookup`, with nothing called or made on the way that need not be: this is the hottest path of all.
         try:
             slot = self._slots.get(key)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigurationError
-from pipeline.settings import discover_settings
+from pipeline.settings import discover_settings, load_settings
 from workers.discovery import find_stack
 from workers.stack import Stack, StackInfo, StackOptions
 
@@ -61,6 +61,17 @@ def test_results_are_not_looked_for_at_a_stack_whose_broker_is_not_used(project:
     """A broker of the user's own comes with its own results: half of each would wait for ever."""
     own = {"PERSONA_STACK_DIR": str(project / ".persona"), "PERSONA_BROKER_URL": "redis://queue.example:6379/0"}
     assert discover_settings(own).result_backend_url == "redis://queue.example:6379/1"
+
+
+@pytest.mark.parametrize("variable", ["PERSONA_BROKER_URL", "PERSONA_CACHE_URL"])
+def test_who_names_another_server_has_nothing_of_the_stack(variable: str, project: Path) -> None:
+    """It is of another fleet: with one's broker and the other's cache it would share answers with neither."""
+    where = {"PERSONA_STACK_DIR": str(project / ".persona")}
+    other = {variable: "redis://other.example:6379/0"}
+    assert discover_settings(where | other) == load_settings(where | other)
+    info = find_stack(environ=where)
+    assert info is not None
+    assert discover_settings({**where, variable: info.environment[variable]}).cache_namespace == "mine"
 
 
 def test_files_without_a_living_owner_are_no_stack(project: Path, tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ IN_VAIN: dict[str, tuple[object, dict[str, Any]]] = {
     "it fails": (KeyError("the model is down"), {}),
     "there is nothing, which is not kept": (None, {"negative_ttl": 0}),
     "no value that can be kept": (object(), {}),
-    "kept for too short a time to be found": ("brief", {"ttl": 0.01}),
     "kept for too short a time to do": ("brief", {"ttl": 3.0, "least_s": 5.0}),
     "a value that will not do": ("bad", {"accept": lambda value: value != "bad"}),
 }
@@ -84,6 +83,15 @@ def test_who_waited_in_vain_computes_at_once(
     assert outcomes <= {KeyError, UncacheableValueError, value if isinstance(value, str | None) else None}
 
 
+@pytest.mark.parametrize(("ttl", "told"), [(0.01, True), (0.15, True), (60, False)])
+def test_what_ends_before_anybody_looks_was_in_vain(
+    here: TwoTierCache, client: redis.Redis, namespace: str, ttl: float, told: bool
+) -> None:
+    """Who waits looks ten times a second: what he cannot count on finding is as good as nothing, but for one."""
+    assert here.fetch("k", lambda: "brief", ttl=ttl) == Found("brief", "no")
+    assert (client.get(KeySpace(namespace).lease("k")) is not None) is told
+
+
 def test_who_comes_after_a_failure_shares_as_ever(make: MakeCache, pool: ThreadPoolExecutor) -> None:
     """A model that has just failed is asked by one at a time: those who come then have waited for nothing yet."""
     cache, others = make(), [make() for _ in range(4)]
@@ -116,6 +124,23 @@ def test_what_was_invalidated_meanwhile_is_computed_anew_by_one(make: MakeCache,
     new.go_on.set()
     assert {each.result(BOUND_S).value for each in waiting} == {"new"}
     assert new.calls == 1
+
+
+def test_a_lease_tells_what_its_owner_knew_when_he_began(
+    make: MakeCache, pool: ThreadPoolExecutor, client: redis.Redis, namespace: str
+) -> None:
+    """Not before: else who knows of an invalidation that was made in between would not wait for him."""
+    here, there = make(), make()
+    here.refresh()
+    done = there.invalidate("k")
+    slow = Slow()
+    first = pool.submit(here.fetch, "k", slow, least_s=5.0)
+    assert slow.begun.wait(BOUND_S)
+    assert held(client, KeySpace(namespace).lease("k")).seq >= done.seq
+    second = pool.submit(there.fetch, "k", lambda: pytest.fail("a second computation"))
+    until(lambda: "k" in there._flight._flights)
+    slow.go_on.set()
+    assert [each.result(BOUND_S).value for each in (first, second)] == ["computed"] * 2
 
 
 def test_a_thread_that_is_stopped_sends_nobody_off(make: MakeCache, pool: ThreadPoolExecutor) -> None:

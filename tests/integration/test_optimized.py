@@ -13,13 +13,14 @@ import redis
 from faults import Clock
 
 from pipeline import keys
-from pipeline.cache import LocalCache, RedisCache, TwoTierCache
+from pipeline.cache import InvalidPatternError, LocalCache, RedisCache, TwoTierCache
 from pipeline.errors import InvalidRequestError, TransientModelError
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
 from pipeline.optimized import OptimizedPipeline, build_cache
 from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import Catalog, load_catalog
 from pipeline.prompts import Prompt
+from pipeline.responders import CutShort
 from pipeline.settings import load_settings
 
 BOUND_S = 1.0
@@ -37,13 +38,14 @@ class CountingResponder:
         self.prompts: list[Prompt] = []
         self.failure: Exception | None = None
         self.before_answer: Callable[[], None] = lambda: None
+        self.ending: type[str] = str
 
     def respond(self, prompt: Prompt) -> str:
         self.prompts.append(prompt)
         self.before_answer()
         if self.failure is not None:
             raise self.failure
-        return json.dumps([self.fingerprint, msgspec.to_builtins(prompt)])
+        return self.ending(json.dumps([self.fingerprint, msgspec.to_builtins(prompt)]))
 
 
 @pytest.fixture
@@ -186,6 +188,108 @@ def test_an_invalidation_of_one_user_is_none_of_another(here: OptimizedPipeline,
     missed = [each for each in USERS if here.process("hello", KEY, {"user_id": each}).cached == "no"]
     assert missed == [user]
     assert here.process("hello", KEY).cached == "l1"
+
+
+RAW_IDS = [
+    *("auth0|5f7c", "김민수", "José", "a b", "org/42", "tenant:7", "50%", "O'Neil", "a*", "a?", "[ab]", "a\\", "a\\*", "*", "**"),
+    *(
+        "%61",
+        "a%3Ab",
+        "=",
+        "=" + "0" * 32,
+        "1",
+        "user:a",
+        "a@b.c",
+        "+1",
+        "~",
+        "#",
+        "{a}",
+        "a,b",
+        "é",
+        "e\u0301",
+        "𝄞" * 128,
+        "x" * 128,
+    ),
+]
+OTHERS = ["a", "ab", "A", "u", "김", "김민", "Jose", "b", "x" * 127, "0"]
+
+
+@pytest.mark.parametrize("user", RAW_IDS, ids=lambda user: user[:12])
+def test_a_user_is_forgotten_by_the_id_that_the_request_had(
+    here: OptimizedPipeline, there: OptimizedPipeline, clock: Clock, user: str
+) -> None:
+    """In both tiers, whatever stands in the id; and nobody else is."""
+    users = [user, *(each for each in OTHERS if each != user)]
+    for each in users:
+        here.process("hello", KEY, {"user_id": each})
+        there.process("hello", KEY, {"user_id": each})
+    assert there.invalidate_user(user).durable
+    clock.tick(BOUND_S)
+    for pipeline in (here, there):
+        missed = [each for each in users if pipeline.process("hello", KEY, {"user_id": each}).cached == "no"]
+        assert missed == ([user] if pipeline is here else [])
+
+
+@pytest.mark.parametrize("user", RAW_IDS, ids=lambda user: user[:12])
+def test_a_raw_id_in_a_pattern_means_that_user_or_is_refused(here: OptimizedPipeline, user: str) -> None:
+    """It says `durable` only if it does something; what is written as another's key means that one."""
+    here.process("hello", KEY, {"user_id": user})
+    if user in ("1", "a@b.c", "+1", "~", "x" * 128, "*"):
+        here.invalidate(f"user:{user}")
+        assert here.process("hello", KEY, {"user_id": user}).cached == "no"
+    elif user in ("a%3Ab", "=" + "0" * 32):
+        here.invalidate(f"user:{user}")  # the key of another
+        assert here.process("hello", KEY, {"user_id": user}).cached == "l1"
+    else:
+        for call in (here.invalidate, here.invalidate_cache_pattern):
+            with pytest.raises(InvalidPatternError, match=r"invalidate_user\(id\)"):
+                call(f"user:{user}")
+        assert here.process("hello", KEY, {"user_id": user}).cached == "l1"
+
+
+@pytest.mark.parametrize("user", ["", " a", "a\n", "x" * 129, 7, None, b"a", "\ud800"], ids=lambda user: repr(user)[:9])
+def test_an_id_that_no_request_can_name_is_refused(here: OptimizedPipeline, user: Any) -> None:
+    """Nothing could depend on it."""
+    with pytest.raises(InvalidRequestError, match="user_id"):
+        here.invalidate_user("good", user)
+
+
+@pytest.mark.parametrize("name", ["Lua", "lua", "LUA", " Lua "])
+def test_a_persona_is_forgotten_by_its_name(here: OptimizedPipeline, name: str) -> None:
+    """As answers show it: its info and answers, and what was made of them; no other's."""
+    for key in (KEY, OTHER_KEY):
+        here.process("hello", key)
+    here.invalidate_persona(name)
+    assert [here.process("hello", key).cached for key in (KEY, OTHER_KEY)] == ["no", "l1"]
+    with pytest.raises(InvalidRequestError, match="Elro"):
+        here.invalidate_persona("nova")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "nearest"),
+    [("persona:Lua:*", "persona:lua:*"), ("Lua", "persona:lua:*"), ("weather:*", None), ("user:ann", None)],
+)
+def test_a_pattern_that_can_match_no_key_is_logged(
+    here: OptimizedPipeline, caplog: pytest.LogCaptureFixture, pattern: str, nearest: str | None
+) -> None:
+    """With the nearest that can, unless it may be of the program's own."""
+    here.invalidate(pattern)
+    assert [nearest in record.getMessage() for record in caplog.records if nearest] == ([True] if nearest else [])
+    assert bool(caplog.records) == bool(nearest)
+
+
+def test_an_answer_that_the_model_did_not_end_is_given_and_not_kept(
+    here: OptimizedPipeline, there: OptimizedPipeline, responder: CountingResponder
+) -> None:
+    """A filter took the rest: the next one to ask may be luckier. Nothing of it is in either tier."""
+    responder.ending = CutShort
+    for pipeline in (here, there, here):
+        response = pipeline.process("hello", KEY)
+        assert (response.cached, type(response.content)) == ("no", str)
+        assert pipeline.process("hello", KEY, use_cache=False).cached == "no"
+    assert len(responder.prompts) == 6
+    responder.ending = str
+    assert [here.process("hello", KEY).cached, there.process("hello", KEY).cached] == ["no", "l2"]
 
 
 @pytest.mark.parametrize("user", ["가" * 128, "𝄞" * 128, "a" * 128, "%" * 128], ids=["hangul", "clefs", "ascii", "percent"])

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import redis
+from kombu import Producer
 from servers import ValkeyServer, free_port
 
 from pipeline.cache import Invalidation
@@ -128,12 +129,29 @@ def test_a_broker_that_takes_nothing_holds_up_no_invalidation(kind: Any, scheme:
             assert client_of_cache.zcard(KeySpace(DEFAULT_NAMESPACE).records) == 2 * THREADS
 
 
+def test_a_step_that_nothing_ends_holds_up_no_invalidation_either(broker: ValkeyServer) -> None:
+    """A name server that is silent for half a minute, say: the first ones wait a moment, all others next to none."""
+    settings, released = settings_of(broker.url), threading.Event()
+    with closing(make_app(settings)) as app, closing(Outbox(app)) as outbox:
+        announce = Announcer(app, settings, outbox)
+        until(lambda: announce(Invalidation(("first",), "e", 1, durable=True), None), "it is connected")
+        try:
+            assert not outbox.post(lambda _: released.wait(BOUND_S), wait_s=0.0, useful_s=BOUND_S)
+            began_s = time.monotonic()
+            for number in range(THREADS):
+                assert not announce(Invalidation((f"k:{number}",), "e", 2, durable=True), None)
+            assert time.monotonic() - began_s < THREADS * 0.25 / 2
+        finally:
+            released.set()
+        until(lambda: announce(Invalidation(("again",), "e", 3, durable=True), None), "notices are sent again")
+
+
 def test_when_the_broker_is_back_notices_are_sent_again(broker: ValkeyServer, listener: Listener) -> None:
     """What is too old to tell anybody anything is not sent late; what no log has is. Then all is as before."""
     settings = settings_of(broker.url)
     with closing(make_app(settings)) as app, closing(Outbox(app)) as outbox:
         announce = Announcer(app, settings, outbox)
-        assert announce(Invalidation(("first",), "e", 1, durable=True), None)
+        until(lambda: announce(Invalidation(("first",), "e", 1, durable=True), None), "it is connected")
         broker.freeze()
         assert not announce(Invalidation(("stuck",), "e", 2, durable=True), None)
         for number in range(5):
@@ -152,14 +170,22 @@ def test_when_the_broker_is_back_notices_are_sent_again(broker: ValkeyServer, li
 
 def test_a_broker_that_was_restarted_costs_no_notice(broker: ValkeyServer) -> None:
     """The connection that it has closed is found out by the next message, which goes by a new one."""
-    settings = settings_of(broker.url)
-    with closing(make_app(settings)) as app, closing(Outbox(app)) as outbox:
-        announce = Announcer(app, settings, outbox)
-        assert announce(Invalidation(("first",), "e", 1, durable=True), None)
-        for seq in range(2, 5):
+    with closing(make_app(settings_of(broker.url))) as app, closing(Outbox(app)) as outbox:
+        assert outbox.post(lambda producer: producer.publish("hello", routing_key="there"), wait_s=BOUND_S, useful_s=BOUND_S)
+        for _ in range(3):
             broker.kill()
             broker.start()
-            assert announce(Invalidation(("again",), "e", seq, durable=True), None)
+            assert outbox.post(lambda producer: producer.publish("hello", routing_key="there"), wait_s=BOUND_S, useful_s=BOUND_S)
+        used: list[Producer] = []
+
+        def break_once(producer: Producer) -> None:
+            used.append(producer)
+            if len(used) == 1:
+                raise ConnectionResetError
+            producer.publish("hello", routing_key="there")
+
+        assert outbox.post(break_once, wait_s=BOUND_S, useful_s=BOUND_S)
+        assert used[0] is not used[1]
 
 
 def test_notices_go_out_in_their_order_and_all_before_the_end(broker: ValkeyServer, listener: Listener) -> None:
@@ -227,7 +253,7 @@ def run(program: str, broker: ValkeyServer, cache: ValkeyServer, **more: str) ->
         env=environ,
         capture_output=True,
         text=True,
-        timeout=BOUND_S,
+        timeout=60,
         check=False,
     )
 
@@ -261,7 +287,9 @@ FORKED = """
     from workers.broadcast import Announcer
     from workers.factory import make_app
     from workers.outbox import Outbox
+    import workers.broadcast
 
+    workers.broadcast.WAIT_S = 15.0  # on a busy machine, too, each learns that it was sent
     settings = get_settings()
     app = make_app(settings)
     announce = Announcer(app, settings, Outbox(app))
@@ -295,7 +323,7 @@ def test_a_forked_child_has_an_outbox_of_its_own(broker: ValkeyServer, listener:
 
 
 SIGNALLED = """
-    import signal, sys
+    import itertools, signal, sys
     from pipeline.settings import get_settings
     from workers.client import PersonaClient
 
@@ -309,9 +337,11 @@ SIGNALLED = """
             global handled
             handled += 1
             announce(Invalidation((f"handler {handled}",), "e", handled, durable=True), None)
+            signal.setitimer(signal.ITIMER_REAL, next(pauses_s))
 
+        pauses_s = itertools.cycle(number / 10_000 for number in range(1, 40))  # what it interrupts goes on for a while
         signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
         for number in range(300):
             announce(Invalidation((str(number),), "e", number, durable=True), None)
         signal.setitimer(signal.ITIMER_REAL, 0)

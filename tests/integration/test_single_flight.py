@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from broken_off import broken_off_at
 from faults import Clock
 from slow import BOUND_S, Slow, until
 
@@ -120,6 +121,24 @@ def test_a_thread_that_is_stopped_leaves_the_computation_to_another(here: TwoTie
     with pytest.raises(KeyboardInterrupt):
         stopped.result(BOUND_S)
     assert waiting.result(BOUND_S).value == "mine"
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["with L2", "L1 only"])
+def test_who_is_stopped_at_any_step_holds_up_nobody(make: MakeCache, pool: ThreadPoolExecutor, shared: bool) -> None:
+    """A signal may raise before he computes, while he takes leave, or when he tells the others. It costs them a lease at most."""
+    for step in range(1, 300):
+        cache = make(wait_s=600, lease_s=0.1) if shared else TwoTierCache(wait_s=600)
+        stopped = broken_off_at(
+            step,
+            lambda: cache.fetch(f"k:{step}", lambda: "value"),  # noqa: B023 - called in this very round
+            *("cache/flight.py", "cache/waits.py", "cache/leases.py"),
+        )
+        assert not cache._flight._flights
+        assert pool.submit(cache.fetch, f"k:{step}", lambda: "value").result(BOUND_S).value == "value"
+        if not stopped:
+            assert step > 20
+            return
+    pytest.fail("it has no end")
 
 
 def test_the_death_of_the_owner_costs_one_lease(make: MakeCache, client: redis.Redis, namespace: str) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
 from faults import Clock, fill, once, shared, source
 
-from pipeline.cache import MISS, AsOf, TwoTierCache, UncacheableValueError
+from pipeline.cache import MISS, AsOf, Grace, TwoTierCache, UncacheableValueError
 
 BOUND_S = 1.0
 MakeCache = Callable[..., TwoTierCache]
@@ -25,6 +29,12 @@ class Loose(msgspec.Struct):
     """One that a caller could change: it is decoded anew for each."""
 
     name: str
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
 
 
 # -- set
@@ -135,6 +145,105 @@ def test_a_value_of_another_type_counts_as_a_miss_only(here: TwoTierCache) -> No
     assert here.get("k", type=Colour) is MISS
     after = here.l1.get_stats()
     assert (after["hits"] - before["hits"], after["misses"] - before["misses"]) == (0, 1)
+
+
+class One(msgspec.Struct, frozen=True):
+    a: int
+
+
+class Two(msgspec.Struct, frozen=True):
+    a: int
+    b: int = 7
+
+
+VIEWS: list[tuple[bytes, Any, Any]] = [
+    (b'{"a":1,"b":2}', One, {"a": 1, "b": 2}),
+    (b'{"a":1}', Two, {"a": 1}),
+    (b'{"a":1,"b":2}', One, Two(1, 2)),
+    (b'{"a":1}', Two, One(1)),
+    (b"3", float, 3),
+    (b"1152921504606846977", float, 2**60 + 1),
+    (b"0.10000000000000000000001", Any, Decimal("0.10000000000000000000001")),
+    (b"[1,2]", tuple[int, ...], [1, 2]),
+    (b'["a","b","a"]', frozenset[str], ["a", "b", "a"]),
+    (b'"\\u00e9"', str, "é"),
+]
+
+
+@pytest.mark.parametrize(("payload", "first", "second"), VIEWS, ids=lambda value: str(value)[:24])
+def test_a_type_never_sees_what_another_has_left_of_the_value(
+    here: TwoTierCache, there: TwoTierCache, payload: bytes, first: Any, second: Any
+) -> None:
+    """L1 keeps an entry under the type that it was first asked for; another one sees what L2 shows it."""
+    kind = Any if isinstance(second, dict | list) else type(second)
+    shared(here).raw().set(shared(here).keys.entry("k"), entry(here.as_of(), payload), ex=60)
+    expected = there.lookup("k", type=kind)
+    assert expected is not MISS
+    assert repr(expected.value) == repr(second)
+    assert here.get("k", type=first) is not MISS
+    for look in (lambda: here.get("k", type=kind), lambda: here.lookup("k", type=kind), lambda: here.peek("k", type=kind)):
+        seen = look()
+        seen = getattr(seen, "value", seen)
+        assert (type(seen), repr(seen)) == (type(second), repr(second))
+
+
+def test_who_waits_never_sees_what_the_type_of_another_has_left(
+    here: TwoTierCache, there: TwoTierCache, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a value that the first one found after all, while the second one waited for him."""
+    leases = here._flight._leases
+    assert leases is not None
+    take, boarded, go_on = leases.take, threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> Any:
+        boarded.set()
+        assert go_on.wait(5)
+        return take(*arguments)
+
+    monkeypatch.setattr(leases, "take", slowly)
+    seeking = pool.submit(here.fetch, "k", lambda: One(9), type=One)
+    assert boarded.wait(5)
+    waiting = pool.submit(here.fetch, "k", lambda: {"a": 8})
+    deadline_s = time.monotonic() + 5
+    while here.get_stats()["l1"]["misses"] < 2:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.002)
+    there.get_or_compute("k", lambda: {"a": 1, "b": 2})
+    go_on.set()
+    assert seeking.result(5).value == One(1)
+    assert waiting.result(5).value == {"a": 1, "b": 2}
+
+
+# -- time to live
+
+
+@pytest.mark.parametrize(
+    "ttl",
+    [0, -1, True, "60", float("nan"), timedelta(0), timedelta(days=-1), 10**5000, timedelta(days=365)],
+    ids=["0", "-1", "True", "text", "nan", "no time", "past", "endless", "year"],
+)
+def test_a_duration_that_is_none_is_refused_by_its_name(here: TwoTierCache, ttl: Any) -> None:
+    """Before anything is computed."""
+    for name, options in {
+        "ttl": {"ttl": ttl},
+        "negative_ttl": {"negative_ttl": ttl if ttl else -1},
+        "grace": {"grace": Grace(s=ttl if ttl else -1)},
+    }.items():
+        with pytest.raises(ValueError, match=rf"^{name}: "):
+            here.fetch("k", lambda: pytest.fail("computed"), **options)
+
+
+def test_a_duration_may_be_a_timedelta_everywhere(here: TwoTierCache) -> None:
+    """The time to live, that of nothing, and the grace."""
+    minute = timedelta(minutes=1)
+    here.fetch("value", lambda: 1, ttl=minute, grace=Grace(s=2 * minute))
+    here.get_or_compute("none", lambda: None, ttl=minute, negative_ttl=timedelta(seconds=5))
+    here.set("set", 1, ttl=timedelta(hours=1))
+    left_s = here.left_s(["value", "none", "set"])
+    assert left_s is not None
+    assert [round(left) for left in left_s.values()] == [60, 5, 3600]
+    left_ms: Any = shared(here).raw().pttl(shared(here).keys.entry("value"))
+    assert 170_000 < left_ms <= 180_000
 
 
 # -- what Redis may hold

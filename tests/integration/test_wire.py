@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
 import sys
 import threading
 import time
@@ -18,7 +20,7 @@ from supervised import eventually
 from pipeline.cache.address import Address
 from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.link import ReplyError, encode
+from pipeline.cache.link import Link, ReplyError, encode
 from pipeline.cache.wire import Wire
 
 TIMEOUT_S = 0.25
@@ -183,3 +185,183 @@ def test_a_connection_asks_behind_its_breaker(server: ValkeyServer) -> None:
         eventually(healed, "the server is asked again")
         connection.close()
         assert connection.ask(get("a"), ("GET",)) == [b"of a"]
+
+
+# -- so many connections and no more
+
+
+def test_threads_share_the_connections_that_there_may_be(server: ValkeyServer) -> None:
+    """A limit of this process's own is no outage: who finds none free waits for one."""
+    url = f"{server.url}?max_connections=2&client_name={NAME}"
+    with closing(RedisConnection(url, timeout_s=10.0)) as connection:
+        wrong: list[Any] = []
+        most: list[int] = []
+
+        def work(number: int) -> None:
+            try:
+                for turn in range(100):
+                    words = (f"of-thread-{number}", f"{number}-{turn}")
+                    connection.call(lambda client, words=words: client.set(*words))
+                    got = connection.call(lambda client, words=words: client.get(words[0]))
+                    if got != words[1].encode():
+                        wrong.append(got)
+            except Exception as error:  # noqa: BLE001 - any at all fails the test, in the main thread
+                wrong.append(error)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            most.append(connections(server))
+            threads[-1].join(0.05)
+        assert wrong == []
+        assert max(most) <= 2
+        assert connection.breaker.opened_count == 0
+        assert connection.refused is None
+
+
+def test_who_waits_too_long_for_a_connection_misses_and_the_server_is_not_blamed(server: ValkeyServer) -> None:
+    """The only connection is in use for longer than the time-out."""
+    with closing(RedisConnection(f"{server.url}?max_connections=1", timeout_s=TIMEOUT_S)) as connection:
+        assert connection.call(lambda client: client.ping()) == b"PONG"
+        waiting = threading.Thread(target=lambda: connection.call(lambda client: client.blpop(["nobody's"], 4 * TIMEOUT_S)))
+        waiting.start()
+        with server.client() as control:
+            eventually(lambda: any("blpop" in each["cmd"] for each in control.client_list()), "it waits")
+        with pytest.raises(SharedTierUnavailableError, match="in use"):
+            connection.call(lambda client: client.ping())
+        assert connection.breaker.closed
+        waiting.join(10)
+        assert connection.call(lambda client: client.ping()) == b"PONG"
+
+
+def test_a_place_that_was_lost_is_not_missing_for_ever(server: ValkeyServer) -> None:
+    """An exchange that is broken off at any step gives its place back, though nobody gives it."""
+    url = f"{server.url}?max_connections=1"
+    with closing(Wire(Address.parse(url), timeout_s=2.0)) as wire:
+        for step in range(1, 200):
+            went_on = not broken_off_at(step, lambda: ask(wire, get("a")), "cache/wire.py")
+            assert ask(wire, get("b")) is not ask(wire, get("a"))
+            if went_on:
+                assert step > 10
+                return
+    pytest.fail("the exchange has no end")
+
+
+# -- how many connections there were
+
+
+def test_connections_are_counted_before_anything_is_read_from_them(server: ValkeyServer) -> None:
+    """Who has seen the count knows whether what he knows may be of another server."""
+    with closing(RedisConnection(server.url, timeout_s=2.0)) as connection:
+        assert connection.made == 0
+        seen = [connection.call(lambda client: (client.ping(), connection.made))[1] for _ in range(3)]
+        assert seen == [1, 1, 1]
+        connection.renounce()
+        assert connection.call(lambda client: (client.ping(), connection.made))[1] == 2
+        server.stop()
+        server.start()
+        assert connection.call(lambda client: (client.ping(), connection.made))[1] == 3
+
+
+def test_a_wait_on_purpose_is_not_cut_short_by_the_time_out(server: ValkeyServer) -> None:
+    """A command that blocks has the time-out after its own time, and the next command has its own again."""
+    with closing(RedisConnection(server.url, timeout_s=0.2)) as connection:
+        assert connection.call(lambda client: client.blpop(["nobody's"], 0.5)) is None
+        assert connection.breaker.closed
+        server.freeze()
+        try:
+            began_s = time.monotonic()
+            with pytest.raises(SharedTierUnavailableError, match="TimeoutError"):
+                connection.call(lambda client: client.ping())
+            assert time.monotonic() - began_s < 0.6
+        finally:
+            server.thaw()
+
+
+# -- what is no reply of a server
+
+
+class Impostor:
+    """Listens and answers each connection's first bytes with these."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self._answers = answers
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                peer, _ = self._listener.accept()
+                with peer, contextlib.suppress(OSError):
+                    peer.recv(65_536)
+                    peer.sendall(b"+OK\r\n")  # to the name that it is told
+                    for answer in self._answers:
+                        peer.recv(65_536)
+                        peer.sendall(answer)
+                    peer.recv(65_536)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(10)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"$5\r\nhelloXX",
+        b"$-x\r\n",
+        b"$99999999999999\r\n",
+        b"*99999999999999\r\n",
+        b"*1\r\n" * 50,
+        b":1\r\n",
+        b"*1\r\n$1\r\nx\r\n",
+        b"+OK\r\n+OK\r\n",
+        b"%1\r\n+a\r\n+b\r\n",
+        b"\x00" * 100_000,
+        b"",
+    ],
+    ids=repr,
+)
+def test_what_is_no_reply_to_the_command_is_none(answer: bytes) -> None:
+    """Another program, or replies that are mixed up: a miss, and no error of another kind."""
+    impostor = Impostor(answer[:70_000])
+    try:
+        with (
+            closing(RedisConnection(impostor.url, timeout_s=0.3, retry_pause_s=0)) as connection,
+            pytest.raises(SharedTierUnavailableError),
+        ):
+            connection.call(lambda client: client.get("a"))
+    finally:
+        impostor.close()
+
+
+def test_a_reply_that_comes_in_pieces_is_whole() -> None:
+    """At every place where a network may cut it."""
+    whole = b"*3\r\n$5\r\nhello\r\n*2\r\n:12\r\n$-1\r\n$0\r\n\r\n"
+
+    class Pieces:
+        """A front that sends the reply in two, the second when the first was read."""
+
+        def __init__(self, cut: int) -> None:
+            self.pieces = [whole[:cut], whole[cut:]]
+
+        def sendall(self, _: bytes) -> None:
+            """Taken."""
+
+        def recv(self, _: int) -> bytes:
+            return self.pieces.pop(0)
+
+        def close(self) -> None:
+            """Closed."""
+
+    for cut in range(1, len(whole)):
+        link = Link.__new__(Link)
+        pieces: Any = Pieces(cut)
+        link._socket, link._send, link._recv = pieces, pieces.sendall, pieces.recv
+        assert link.exchange(b"x", 1) == [[b"hello", [12, None], b""]], cut

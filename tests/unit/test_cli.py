@@ -118,6 +118,8 @@ def test_version_is_that_of_the_package(environ: dict[str, str]) -> None:
         (("invalidate",), "usage", "PATTERN"),
         (("invalidate", "a[b"), "invalid_pattern", "pattern"),
         (("invalidate", "ok", ""), "invalid_pattern", "pattern"),
+        (("invalidate", "user:김민수"), "invalid_pattern", "pattern"),
+        (("invalidate", "--user", ""), "invalid_request", "user_id"),
         (("up", "--concurrency", "0"), "usage", "--concurrency"),
         (("up", "--flower-port", "70000"), "usage", "--flower-port"),
         (("up", "--broker-port", "7000", "--cache-port", "7000"), "usage", "--cache-port"),

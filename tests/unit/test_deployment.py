@@ -298,6 +298,8 @@ def test_the_image_has_the_entry_points_of_the_package() -> None:
     found = ConfigParser()
     found.read_string(text)
     assert {name: dict(found[name]) for name in found.sections()} == project["entry-points"]
+    for name in ("name", "version"):
+        assert f"\n{name.capitalize()}: {project[name]}\n" in DOCKERFILE
 
 
 WITHOUT = """

@@ -16,7 +16,7 @@ from pipeline.models import Message
 from pipeline.prompts import Prompt
 from pipeline.responders import ChatResponder, PromptResponder, Responder, responder_from
 from pipeline.responders.connection import Answer, log_type_of
-from pipeline.responders.failures import Failure, failure_of, judge, retry_after_s
+from pipeline.responders.failures import CutShort, Failure, failure_of, judge, retry_after_s
 from pipeline.settings import load_settings
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -183,6 +183,30 @@ def test_advice_names_the_variable_to_check() -> None:
     used_up = {"choices": [{"message": {"content": ""}, "finish_reason": "length"}]}
     assert "PERSONA_LLM_MAX_TOKENS" in failure(used_up).advice
     assert "withheld" in failure(completion(content=None, refusal="no")).what
+
+
+@pytest.mark.parametrize("reason", [None, "", "stop", "length", "STOP", "eos_token", "tool_calls"])
+def test_an_answer_that_the_model_ended_is_whole(reason: str | None) -> None:
+    """Or as long as it may be."""
+    body = {"choices": [{"message": {"content": " text "}, "finish_reason": reason}]}
+    assert type(judge(answer(body), "some-model")) is str
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "CONTENT_FILTER", "safety", "recitation", "unheard_of"])
+def test_an_answer_that_something_else_ended_is_cut_short(reason: str) -> None:
+    """It is given, and says that it is not to be kept; so does one beside a refusal."""
+    body = {"choices": [{"message": {"content": " text "}, "finish_reason": reason}]}
+    for each in (body, completion(content=" text ", refusal="no")):
+        judged = judge(answer(each), "some-model")
+        assert isinstance(judged, CutShort)
+        assert judged == "text"
+
+
+@pytest.mark.parametrize("reason", ["error", "abort", "timeout"])
+def test_an_answer_that_a_fault_ended_is_none(reason: str) -> None:
+    """Another try may bring the whole."""
+    for text in ("", "half a"):
+        assert failure({"choices": [{"message": {"content": text}, "finish_reason": reason}]}).transient
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 500])

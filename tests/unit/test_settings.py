@@ -6,6 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import ConfigurationError
+from pipeline.keys import LONGEST_TTL_S
+from pipeline.optimized import build_cache
 from pipeline.settings import load_settings, without_password
 
 SECRET = "s3cr3t"
@@ -30,6 +32,21 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     assert settings.l1_max_ttl_s == 60.0
     assert settings.strict is False
     assert (settings.result_ttl_s, settings.stale_grace_s, settings.lease_s) == (3600, 300.0, 5.0)
+
+
+@pytest.mark.parametrize("max_ttl_s", ["86400", "7200", "2678400"])
+def test_an_entry_may_live_for_a_day_where_the_log_remembers_it(max_ttl_s: str) -> None:
+    """The cache takes what the settings allow, and no more."""
+    cache = build_cache(load_settings({"PERSONA_MAX_TTL_S": max_ttl_s}))
+    assert cache.get_or_compute("k", lambda: 1, ttl=float(max_ttl_s)) == 1
+    with pytest.raises(ValueError, match=r"^ttl: .*max_ttl_s"):
+        cache.set("k", 1, ttl=float(max_ttl_s) + 1)
+
+
+def test_the_log_remembers_what_the_pipeline_keeps_longest() -> None:
+    """An hour, and as long a grace: less is refused."""
+    assert load_settings({}).max_ttl_s == LONGEST_TTL_S
+    assert refusal(PERSONA_MAX_TTL_S=str(LONGEST_TTL_S - 1)).startswith("PERSONA_MAX_TTL_S: ")
 
 
 def test_a_variable_sets_its_field_in_its_type() -> None:

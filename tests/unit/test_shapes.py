@@ -153,7 +153,7 @@ def test_a_pattern_that_a_users_key_can_match_is_taken(pattern: str) -> None:
     [
         *("auth0|5f7c", "김민수", "José", "a b", "org/42", "tenant:7", "50%", "O'Neil", "a,b", "a\nb", "#1", "a&b", '"a"', "<a>"),
         *("{a}", "a;b", "$a", "(a)", "!", "", "%61", "%7c", "%FF", "%0A", "=", "a=b", "x" * 129),
-        *("a*", "a?", "[ab]", "a\\*", "a\\", "x:*", "**", "*x"),
+        *("a*", "a?", "[ab]", "a\\*", "a\\", "x:*", "**", "*x", "[", "𝄞" * 128),
     ],
 )
 def test_a_raw_id_within_user_is_refused_with_the_way_to_write_it(written: str) -> None:

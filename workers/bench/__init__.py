@@ -122,10 +122,18 @@ def _outage(progress: Progress, quick: bool) -> Figures:
     return measure_outage(progress, quick=quick)
 
 
+def _bounds(progress: Progress, quick: bool) -> Figures:
+    """What one caller may cost all others: many globs, a long log, an eviction, invalidations in an outage, a frozen broker."""
+    from workers.bench.bounds import measure_bounds
+
+    return measure_bounds(progress, quick=quick)
+
+
 # A further benchmark: a function here that imports its module when it is called. `persona bench` runs them in this order.
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "seed": _seed,
     "coherence": _coherence,
+    "bounds": _bounds,
     "queue": _queue,
     "scale": _scale,
     "tiers": _tiers,

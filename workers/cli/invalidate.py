@@ -93,5 +93,5 @@ def invalidate(
         if made.silent:
             screen.out.print(f"no word within {wait_s:g} s from {', '.join(made.silent)}", markup=False, soft_wrap=True)
         if not made.announced:
-            screen.out.print("no notice was sent, as the broker takes none: the nodes learn of it from the log", soft_wrap=True)
+            screen.out.print("not announced, as the broker takes no message: the nodes learn of it from the log", soft_wrap=True)
         screen.out.print(f"durable: yes · {shown_ms(time_ms)}", style="dim")
