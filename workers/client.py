@@ -182,13 +182,8 @@ class PersonaClient:
     def invalidate(self, *patterns: str, wait_s: float = 0.0) -> Invalidation:
         """Make every cached entry that matches, or was computed from a match, a miss in every process.
 
-<<<<<<< HEAD
-        With `wait_s` the result tells which nodes have applied it within that time. See OptimizedPipeline.invalidate. Raises
-        InvalidPatternError.
-=======
         With `wait_s` the result tells which nodes have applied it within that time. A broker that takes no message costs a
-        quarter of a second: then it is not `announced`. See TwoTierCache.invalidate. Raises InvalidPatternError.
->>>>>>> refs/heads/workers
+        quarter of a second: then it is not `announced`. See OptimizedPipeline.invalidate. Raises InvalidPatternError.
         """
         return self.pipeline.invalidate(*patterns, wait_s=wait_s)
 

@@ -173,13 +173,8 @@ class Coherence:
         self._learn_own(patterns, tail, asked_at_s)
         if invalidation_id is None or self._registry is None:
             return done
-<<<<<<< HEAD
         applied, silent = self._registry.wait(invalidation_id, wait_s, settle_s=self.bound_s)
-        return done._replace(applied=tuple(applied), silent=tuple(silent))
-=======
-        applied, silent = self._registry.wait(invalidation_id, expected, wait_s)
         return done._replace(applied=tuple(applied), silent=tuple(silent), announced=done.announced or bool(applied))
->>>>>>> refs/heads/workers
 
     def _learn_own(self, patterns: tuple[str, ...], tail: Tail, asked_at_s: float) -> None:
         """Know what was appended here, by asking the log only where others have appended since it was last asked."""
