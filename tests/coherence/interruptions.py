@@ -22,6 +22,15 @@ class StoppedError(BaseException):
 BROKEN_OFF: Final = (BrokenOffError, StoppedError)
 
 
+def is_broken_off(error: BaseException | None) -> bool:
+    """Whether it is one of these, or what the standard library made of one that met it in the middle of something."""
+    while error is not None:
+        if isinstance(error, BROKEN_OFF):
+            return True
+        error = error.__context__
+    return False
+
+
 class Interruptions:
     """Those of one worker, in whose thread it must be made. With `pause_s` 0 there are none.
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from coherence.faults import DEMOTION, GENTLE, HARSH, NETWORK, SUCCESSION
 from coherence.workload import Shape
 
-_READS: Final = {"look": 40, "read_routing": 20, "read_info": 20, "leaves": 4, "respond": 1}
+_READS: Final = {"look": 40, "read_routing": 20, "read_info": 20, "leaves": 0, "respond": 1}
 
 PROFILES: Final[Mapping[str, Mapping[str, Any]]] = {
     # Seven processes, a log that two of them trim to 24 records, all that may happen to a server.
@@ -23,13 +23,14 @@ PROFILES: Final[Mapping[str, Mapping[str, Any]]] = {
         "bound_s": 0.02,
         "shapes": {
             "far": Shape("lone", 4, far=True, weights=_READS | {"invalidate": 0, "set": 0, "ahead": 0, "another": 0}),
-            "near": Shape("lone", 1, pause_s=0.06, weights={"change": 60, "respond": 5}),
+            "near": Shape("lone", 1, pauses_s=(0.06,), weights={"change": 60, "respond": 5}),
         },
     },
     # Thousands of records between two looks at the log; threads that change places all the time, some of them seldom awake.
     "pages": {
         "faults": {"outlast": 1},
-        "pause_s": 0.3,
+        "pause_s": 0.35,
+        "bound_s": 0.2,
         "freezes": frozenset({"busy"}),
         "switch_s": 1e-5,
         "flood": 1000,
@@ -37,13 +38,12 @@ PROFILES: Final[Mapping[str, Mapping[str, Any]]] = {
         "shapes": {
             "busy": Shape(
                 "lone",
-                8,
+                14,
                 l1_size=200,
-                pause_s=0.01,
-                spread=1.9,
+                pauses_s=(0.004, 0.004, *[1.0] * 12),
                 weights={"look": 20, "leaves": 20, "invalidate": 0, "flood": 0, "change": 0, "set": 0, "delete": 0, "respond": 3},
             ),
-            "near": Shape("lone", 1, pause_s=0.1, weights={"flood": 60, "invalidate": 0, "change": 0}),
+            "near": Shape("lone", 1, pauses_s=(0.1,), weights={"flood": 60, "invalidate": 0, "change": 0}),
         },
     },
     # Servers that acknowledged what their successors lack.
@@ -65,7 +65,7 @@ PROFILES: Final[Mapping[str, Mapping[str, Any]]] = {
                 "lone",
                 3,
                 loose=True,
-                weights={"ahead": 40, "another": 20, "respond": 1, "look": 2, "invalidate": 0, "leaves": 0, "forget_leaves": 0},
+                weights={"ahead": 40, "another": 20, "respond": 1, "look": 2, "invalidate": 0, "leaves": 0, "refresh": 0},
             ),
             "near": Shape("lone", 1, weights={"change": 60, "respond": 1}),
         },
@@ -78,7 +78,7 @@ PROFILES: Final[Mapping[str, Mapping[str, Any]]] = {
         "long_log": True,
         "switch_s": 1e-4,
         "shapes": {
-            "near": Shape("lone", 3, l1_size=400, pause_s=0.0005, weights={"leaves": 40, "forget_leaves": 100, "respond": 5})
+            "near": Shape("lone", 3, l1_size=400, pauses_s=(0.0005,), weights={"leaves": 40, "forget_leaves": 100, "respond": 5})
         },
     },
     # Whatever the cache does is broken off anywhere.

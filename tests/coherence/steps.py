@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from coherence.desk import Desk
 from coherence.history import Ended, Made, Read, now_ns
-from coherence.interruptions import BROKEN_OFF, Interruptions
+from coherence.interruptions import Interruptions, is_broken_off
 from coherence.mutants import STAGE_MUTANT
 from coherence.universe import (
     CACHED,
@@ -47,10 +47,9 @@ WEIGHTS: Final = {
     "set": 2,
     "delete": 1,
     "change": 2,
-    "forget_leaves": 1,
     "refresh": 1,
 }
-"""How often each step is taken; `flood` and `chain` besides, where the settings say so."""
+"""How often each step is taken; `flood` and `chain` besides, where the settings say so, and `forget_leaves`."""
 
 
 class Worker:
@@ -63,7 +62,7 @@ class Worker:
         self._cache = desk.cache
         self._source = desk.source
         self._loose = settings.loose
-        self._pause_s = settings.pause_s * settings.spread**number
+        self._pause_s = settings.pauses_s[number % len(settings.pauses_s)]
         self._stage_mutant = settings.mutant == STAGE_MUTANT
         self._rng = random.Random(seed)
         self._seen: dict[str, str] = {}
@@ -83,7 +82,9 @@ class Worker:
         while self._steps < steps or time.monotonic() - began_s < seconds:
             try:
                 self._rng.choices(kinds, chances)[0]()
-            except BROKEN_OFF:
+            except BaseException as error:
+                if not is_broken_off(error):
+                    raise
                 self._broken_off += 1
             self._steps += 1
             time.sleep(self._rng.choice(_SLEEPS) * self._pause_s)
@@ -143,7 +144,7 @@ class Worker:
 
     def _leaves(self) -> None:
         """Many in one go; and what is missing is computed by whoever misses it, for nothing."""
-        for key in self._scan(self._cache.lookup, self._rng.choice((10, 40))):
+        for key in self._scan(self._cache.lookup, self._rng.choice((5, 30))):
             self._fetch(key, pauses_s=(0.0,), single_flight=False)
 
     def _forget_leaves(self) -> None:

@@ -37,8 +37,7 @@ class Shape:
     l1_size: int = 100
     far: bool = False
     loose: bool = False
-    pause_s: float = 0.004
-    spread: float = 1.0
+    pauses_s: tuple[float, ...] = (0.004,)
     weights: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -172,8 +171,7 @@ class Workload:
                 flood=self.flood,
                 break_off_s=self.break_off_s,
                 chains=self.chains,
-                pause_s=shape.pause_s,
-                spread=shape.spread,
+                pauses_s=shape.pauses_s,
                 weights=dict(self.weights) | dict(shape.weights),
                 mutant=self.mutant,
             )
