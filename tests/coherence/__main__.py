@@ -11,8 +11,6 @@ from pathlib import Path
 from coherence.mutants import MUTANTS
 from coherence.workload import Workload
 
-_WORKERS = 7
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -20,8 +18,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
     parser.add_argument("--mutant", choices=sorted(MUTANTS), default="", help="what to take out of the cache")
     parser.add_argument("--keep", type=Path, help="a directory for the history")
+    parser.add_argument("--set", type=json.loads, default={})
     given = parser.parse_args()
-    report = Workload(seed=given.seed, steps=-(-given.steps // _WORKERS), mutant=given.mutant).run(given.keep)
+    report = Workload(seed=given.seed, steps=given.steps, mutant=given.mutant, **given.set).run(given.keep)
     sys.stdout.write(json.dumps({"seed": given.seed, **report.figures()}, indent=2) + "\n")
     for violation in report.violations[:20]:
         sys.stderr.write(f"{violation.rule}: {violation.what}\n  {violation.read}\n")

@@ -13,6 +13,10 @@ What is judged is when a read *began*: a process that is frozen after the cache 
 cache can tell. An invalidation that was not durable is promised to its own process and to the nodes that applied it, so only
 the rules `process` and `node` know it. A value that a read computed is judged by when the operation around it began where its
 inputs came through the cache: each of them is a read of its own in the history, and judged there.
+
+A server that acknowledged and lost it (a failover to a replica that lagged, a restart from an old snapshot) excuses nothing: the
+log that follows is another one, by which all older entries are void. With `lost_excused` the invalidations that were acknowledged
+by the old server and may be lost are not held against reads that ended after it did; those acknowledged later always are.
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ class Report:
     violations: list[Violation] = field(default_factory=list)
     steps: int = 0
     misses: int = 0
+    broken_off: int = 0
     reads: Counter[str] = field(default_factory=Counter)
     written: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
@@ -57,12 +62,22 @@ class Report:
             "broken_rules": sorted(self.rules),
             "reads": dict(self.reads),
             "misses": self.misses,
+            "broken_off": self.broken_off,
             "written": dict(self.written),
             "applied": self.applied,
             "faults": dict(sorted(self.faults.items())),
             "stale_in_bound": self.stale_in_bound,
             "stalest_s": round(self.stalest_s, 4),
         }
+
+    def add(self, other: Report) -> None:
+        """Take in what another history has shown."""
+        self.violations += other.violations
+        for name in ("steps", "misses", "broken_off", "applied", "stale_in_bound"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("reads", "written", "faults"):
+            getattr(self, name).update(getattr(other, name))
+        self.stalest_s = max(self.stalest_s, other.stalest_s)
 
 
 class Acknowledged:
@@ -102,12 +117,15 @@ class Acknowledged:
 class _Sorted:
     """A history by what its records are for."""
 
-    def __init__(self, history: Iterable[Record], report: Report) -> None:
-        self.everywhere = Acknowledged()
+    def __init__(self, history: Iterable[Record], report: Report, *, lost_excused: bool) -> None:
+        self._kept: list[Acknowledged] = [Acknowledged()]
+        self._ends_ns: list[int] = []
         self.by_process: defaultdict[int, Acknowledged] = defaultdict(Acknowledged)
         self.by_node: defaultdict[str, Acknowledged] = defaultdict(Acknowledged)
         self.made: dict[str, Made] = {}
         self.reads: list[Read] = []
+        writings: list[Written] = []
+        losses: list[tuple[int, int]] = []
         for record in history:
             match record:
                 case Made():
@@ -116,44 +134,66 @@ class _Sorted:
                     self.reads.append(record)
                     report.reads[record.source] += 1
                 case Written():
-                    self._note_written(record, report)
+                    report.written["durable" if record.durable else "not durable"] += 1
+                    self.by_process[record.pid].note(record.versions, record.ended_ns)
+                    if record.durable:
+                        writings.append(record)
                 case Applied():
                     report.applied += 1
                     self.by_node[record.node].note(record.versions, record.ended_ns)
                 case Fault():
                     report.faults[record.name] += 1
+                    if lost_excused and record.lost_from_ns:
+                        losses.append((record.at_ns, record.lost_from_ns))
                 case Ended():
                     report.steps += record.steps
                     report.misses += record.misses
+                    report.broken_off += record.broken_off
+        self._note_durable(writings, sorted(losses))
 
-    def _note_written(self, record: Written, report: Report) -> None:
-        report.written["durable" if record.durable else "not durable"] += 1
-        self.by_process[record.pid].note(record.versions, record.ended_ns)
-        if record.durable:
-            self.everywhere.note(record.versions, record.ended_ns)
+    def _note_durable(self, writings: list[Written], losses: list[tuple[int, int]]) -> None:
+        """What counts after each of the losses: all but what may be lost by then."""
+        self._ends_ns = [at_ns for at_ns, _ in losses]
+        self._kept += [Acknowledged() for _ in losses]
+        for written in writings:
+            lost = False
+            for number, kept in enumerate(self._kept):
+                if number:
+                    at_ns, from_ns = losses[number - 1]
+                    lost = lost or (written.ended_ns >= from_ns and written.began_ns <= at_ns)
+                if not lost:
+                    kept.note(written.versions, written.ended_ns)
+
+    def everywhere(self, read: Read) -> Acknowledged:
+        """What is held against this read."""
+        return self._kept[bisect_left(self._ends_ns, read.ended_ns)]
 
 
-def check(history: Iterable[Record], bound_s: float) -> Report:
+def check(history: Iterable[Record], bound_s: float, *, lost_excused: bool = False) -> Report:
     """Judge every read of a history, in any order. `bound_s`: the staleness bound that its caches were given."""
     report = Report()
-    known = _Sorted(history, report)
+    known = _Sorted(history, report, lost_excused=lost_excused)
     bound_ns = bound_s * 1e9
     for read in known.reads:
+        everywhere = known.everywhere(read)
+        unconfirmed = read.degraded and not read.strict
         _judge_value(report, read, known.made.get(read.made))
-        if read.degraded and read.source == "l1":
+        if read.degraded and read.strict and read.source == "l1":
             report.violations.append(Violation("strict", read, "served from L1 without being confirmed"))
         for key in read.versions:
             through_cache = read.source == "no" and key not in read.direct
             began_ns = read.operation_ns if through_cache else read.began_ns
-            if read.source == "l1" or through_cache:
-                _judge(report, "bound", read, key, known.everywhere.newest(key, began_ns - bound_ns))
+            if unconfirmed:
+                pass
+            elif read.source == "l1" or through_cache:
+                _judge(report, "bound", read, key, everywhere.newest(key, began_ns - bound_ns))
             else:
-                _judge(report, "l2", read, key, known.everywhere.newest(key, began_ns))
+                _judge(report, "l2", read, key, everywhere.newest(key, began_ns))
             _judge(report, "process", read, key, known.by_process[read.pid].newest(key, began_ns))
             if read.node:
                 _judge(report, "node", read, key, known.by_node[read.node].newest(key, began_ns))
-        if read.source == "l1":
-            _count_staleness(report, read, known.everywhere)
+        if read.source == "l1" and not unconfirmed:
+            _count_staleness(report, read, everywhere)
     return report
 
 

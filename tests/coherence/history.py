@@ -26,7 +26,8 @@ class Read(msgspec.Struct, frozen=True, tag="read", kw_only=True):
     """A value that was served. `source`: l1, l2, joined (another's computation, waited for), or no (computed by this very read).
 
     `direct`: whose versions a computation took from the source of truth itself; those of the others came through the cache,
-    within an operation that began at `operation_ns`.
+    within an operation that began at `operation_ns`. `degraded`: the server was out of reach meanwhile, or so the cache says;
+    where it is not `strict`, what it serves is then promised to nobody but the process and its node.
     """
 
     pid: int
@@ -40,6 +41,7 @@ class Read(msgspec.Struct, frozen=True, tag="read", kw_only=True):
     operation_ns: int
     direct: tuple[str, ...] = ()
     degraded: bool = False
+    strict: bool = True
 
 
 class Written(msgspec.Struct, frozen=True, tag="written", kw_only=True):
@@ -65,16 +67,21 @@ class Applied(msgspec.Struct, frozen=True, tag="applied"):
 
 
 class Fault(msgspec.Struct, frozen=True, tag="fault"):
+    """`lost_from_ns`: another server, or its older self, answers from `at_ns` on, and may lack what was acknowledged since then."""
+
     name: str
     at_ns: int
+    lost_from_ns: int = 0
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
-    """A thread of a process has come to its end after that many steps, `misses` of which found nothing to serve."""
+    """A thread of a process has come to its end after that many steps, `misses` of which found nothing to serve, and
+    `broken_off` of which ended by an exception that a signal raised in the middle of the cache's work."""
 
     pid: int
     steps: int
     misses: int
+    broken_off: int = 0
 
 
 Record = Made | Read | Written | Applied | Fault | Ended
@@ -109,8 +116,9 @@ class Journal:
 
 
 def read_history(directory: Path) -> Iterable[Record]:
-    """All records of a run, each process's in its own order."""
+    """All records of a run, each process's in its own order; so far, if it still goes on."""
     records: list[Record] = []
     for path in sorted(directory.glob("*.jsonl")):
-        records += _decode_lines(path.read_bytes())
+        lines = path.read_bytes()
+        records += _decode_lines(lines[: lines.rfind(b"\n") + 1])  # of a line that is being written, nothing
     return records

@@ -3,17 +3,20 @@ the process that it is called in."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
-import threading
+import time
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, Final
 
-from pipeline.cache import AsOf, TwoTierCache
+from pipeline.cache import AsOf, TwoTierCache, scripts
 from pipeline.cache.coherence import NO_WORDS
 from pipeline.cache.flight import SingleFlight
 from pipeline.cache.follower import NodeFollower
 from pipeline.cache.log import RedisInvalidationLog
+from pipeline.cache.scripts import Script
 from pipeline.cache.tail import Page, Tail
 from pipeline.cache.tiers import Tiers
 from pipeline.cache.view import InvalidationView
@@ -44,16 +47,35 @@ def as_of_after_the_computation() -> None:
 
 def joined_unjudged() -> None:
     """Whoever computes the key is joined, whatever was invalidated since he began."""
-    board: Callable[..., Any] = SingleFlight._board
+    init: Callable[..., None] = SingleFlight.__init__
 
-    def blind(flights: SingleFlight, key: str, *given: Any) -> Any:
-        with flights._lock:
-            flight = flights._flights.get(key)
-        if flight is not None and flight.thread != threading.get_ident():
-            return flight, False
-        return board(flights, key, *given)
+    class Blind:
+        def __init__(self, seeing: Any) -> None:
+            self._seeing = seeing
 
-    _replace(SingleFlight, "_board", blind)
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._seeing, name)
+
+        @property
+        def view(self) -> Any:
+            return Blind(self._seeing.view)
+
+        def valid(self, *_: Any) -> bool:
+            return True
+
+    def blindly(flights: SingleFlight, coherence: Any, *given: Any, **named: Any) -> None:
+        init(flights, Blind(coherence), *given, **named)
+
+    _replace(SingleFlight, "__init__", blindly)
+
+
+def joined_unasked() -> None:
+    """Whoever computes the key is joined, if nothing that this process knows is against it; who asks has not read the log."""
+
+    def unasked(flights: SingleFlight, flight: Any, deps: tuple[str, ...], _: float) -> bool:
+        return flights._coherence.view.valid(flight.as_of, flight.key, flight.deps + deps)
+
+    _replace(SingleFlight, "_joinable", unasked)
 
 
 def skipped_record() -> None:
@@ -70,7 +92,7 @@ def skipped_record() -> None:
             follow(follower, notice, tail)
         else:
             after = tail._replace(seq=notice.seq)
-            follower._bus.publish(Page(after, bytes(after), tail.seq, [], restart=False))
+            follower._bus.publish(Page(after, tail.seq, [], restart=False))
 
     _replace(RedisInvalidationLog, "read_since", leaky)
     _replace(NodeFollower, "_follow", deaf)
@@ -87,7 +109,7 @@ def bus_never_followed() -> None:
 
     def ignore(cache: TwoTierCache) -> None:
         known = cache._coherence
-        known.words, known.version, known.stamp = NO_WORDS, 0, 0
+        known.words, known.version = NO_WORDS, 0
 
     _after_init(ignore)
 
@@ -117,9 +139,80 @@ def floor_ignored() -> None:
 def pending_ignored() -> None:
     """What could not be appended is not remembered."""
     _replace(InvalidationView, "pend", lambda *_: None)
+    _replace(InvalidationView, "hear", lambda *_: None)
 
 
-def _replace(owner: type, name: str, part: object) -> None:
+def log_begun_in_two_steps() -> None:
+    """Who finds no log asks to begin one, and takes what has begun by then for one without records."""
+    read_since = RedisInvalidationLog.read_since
+
+    def two_steps(log: RedisInvalidationLog, known: Tail | None) -> Page:
+        found = log._connection.call(lambda client: client.get(log._keys[0]))
+        page = read_since(log, known if found else None)
+        return page if found else Page(page.tail._replace(floor=0), 0, [], restart=True)
+
+    _replace(RedisInvalidationLog, "read_since", two_steps)
+
+
+def confirmed_before_it_is_known() -> None:
+    """The lease is granted first, and then what it vouches for is taken in."""
+    apply = InvalidationView.apply
+
+    def early(view: InvalidationView, page: Page, asked_at_s: float) -> bool:
+        view.confirmed_at_s = max(view.confirmed_at_s, asked_at_s)
+        return apply(view, page, asked_at_s)
+
+    _replace(InvalidationView, "apply", early)
+
+
+def history_ignored() -> None:
+    """A log that lost its newest records goes on, with the numbers that these had."""
+    script: Callable[[str], Script] = scripts._script
+    check = "if string.sub(epoch, 1, #history) ~= history then"
+
+    def unbound(name: str) -> Script:
+        whole = script(name)
+        if name not in scripts._OF_THE_LOG:
+            return whole
+        if check not in whole.source:
+            raise AssertionError(f"{name} does not look at the history: the mutant takes out nothing")
+        source = whole.source.replace(check, "if false then")
+        return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+    _replace(scripts, "_script", unbound)
+
+
+def judged_in_two_steps() -> None:
+    """What is known from the log is looked at first, and then what is pending; who appends it changes the one, then the other.
+
+    Between two such steps a thread stands still for microseconds, and a run would take minutes to meet one there: here it
+    stands still for longer, as it may on a machine that has other things to do.
+    """
+
+    def by_records(view: InvalidationView, as_of: AsOf, key: str, deps: tuple[str, ...]) -> bool:
+        tail, _, records, *_ = view._state
+        if as_of.epoch != tail.epoch or not tail.floor <= as_of.seq <= tail.seq:
+            return False
+        return not records.mean_any(key, deps, as_of.seq)
+
+    def by_what_is_pending(view: InvalidationView, as_of: AsOf, key: str, deps: tuple[str, ...]) -> bool:
+        if view._state.pending is not None:
+            time.sleep(0.001)
+        pending = view._state.pending
+        return pending is None or not pending.mean_any(key, deps, as_of.generation)
+
+    def torn(view: InvalidationView, *given: Any) -> bool:
+        return by_records(view, *given) and by_what_is_pending(view, *given)
+
+    _replace(InvalidationView, "valid", torn)
+
+
+def deps_of_deps_ignored() -> None:
+    """An entry depends on what it names, and not on what that was computed from."""
+    _replace(Tiers, "_with_theirs", lambda _, deps: deps)
+
+
+def _replace(owner: type | ModuleType, name: str, part: object) -> None:
     """Fails when there is no such part any more: then the mutant must be thought over."""
     if name not in vars(owner):
         raise AssertionError(f"{owner.__name__} has no {name}: the mutant takes out nothing")
@@ -149,5 +242,11 @@ MUTANTS: Final[dict[str, Callable[[], None]]] = {
         epoch_ignored,
         floor_ignored,
         pending_ignored,
+        log_begun_in_two_steps,
+        confirmed_before_it_is_known,
+        history_ignored,
+        judged_in_two_steps,
+        joined_unasked,
+        deps_of_deps_ignored,
     )
 } | {STAGE_MUTANT: lambda: None}

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 from coherence.history import Applied, Journal, now_ns
-from coherence.settings import ProcessSettings
+from coherence.settings import NAMESPACE, ProcessSettings
 
 from pipeline.cache import Invalidation
 from pipeline.cache.bus import NodeBus
@@ -104,7 +104,7 @@ class Main:
 
     def __init__(self, settings: ProcessSettings, bus: NodeBus, journal: Journal) -> None:
         connection = RedisConnection(settings.redis_url, retry_pause_s=0.1)
-        keys = KeySpace(settings.namespace)
+        keys = KeySpace(NAMESPACE)
         log = RedisInvalidationLog(connection, keys, retention_s=RETENTION_S, max_records=settings.max_records)
         self._name = settings.name
         self._follower = NodeFollower(settings.name, bus, log, NodeRegistry(connection, keys))

@@ -1,32 +1,85 @@
-"""One program of a workload, told on stdin what to be. Run as `python -m coherence.process`."""
+"""The programs of a workload, told on stdin what to be. Run as `python -m coherence.process`.
+
+They are forked from one process that has imported what they need, and made nothing yet: it is done once, and not by each.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import random
+import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
+from coherence.desk import Desk
 from coherence.history import Journal
-from coherence.mutants import MUTANTS, STAGE_MUTANT
+from coherence.mutants import MUTANTS
 from coherence.node import Main
 from coherence.settings import ProcessSettings, decode_settings, report_ready
 from coherence.source import Source
-from coherence.steps import Desk, Worker
+from coherence.steps import Worker
 
+from pipeline.cache import scripts
 from pipeline.cache.bus import NodeBus
+from workers.stack.launch import PR_SET_PDEATHSIG
 
 _LIVES = 2
 """How many children follow each other in a slot of a prefork pool, as with `max-tasks-per-child`."""
 
 
 def main() -> None:
+    # What imports something when it is first used must not be broken off in the middle of that.
+    for name in ("append", "beat", "read", "claim", "exchange", "sweep", "probe"):
+        scripts._script(name)
+    told = decode_settings(sys.stdin.buffer.read())
+    programs = {_fork(lambda settings=settings: _become(settings)): settings.name for settings in told}
+    while programs:
+        pid, status = os.wait()
+        if status:
+            sys.exit(f"{programs[pid]} ended with status {status}")
+        del programs[pid]
+
+
+def _fork(act: Callable[[], None]) -> int:
+    """A process that ends with this one, if not before, when it has done that."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            _end_with(parent)
+            act()
+            status = 0
+        except SystemExit as end:
+            sys.stderr.write(f"{end}\n")
+        except BaseException:  # what is forked never returns into its parent's code
+            sys.excepthook(*sys.exc_info())
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return pid
+
+
+def _end_with(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def _become(settings: ProcessSettings) -> None:
     threading.excepthook = _end_program
-    settings = decode_settings(sys.stdin.buffer.read())
+    if settings.switch_s:
+        sys.setswitchinterval(settings.switch_s)
     if settings.mutant:
         MUTANTS[settings.mutant]()
     source = Source(settings.directory / "versions")
-    {"lone": run_lone, "prefork": run_prefork, "threads": run_threads}[settings.kind](settings, source)
+    run = {"lone": run_lone, "prefork": run_prefork, "threads": run_threads, "newcomer": run_newcomer}[settings.kind]
+    run(settings, source)
+    (settings.pids / str(os.getpid())).unlink(missing_ok=True)
 
 
 def wait_for_go(settings: ProcessSettings) -> None:
@@ -34,23 +87,34 @@ def wait_for_go(settings: ProcessSettings) -> None:
         time.sleep(0.005)
 
 
-def _desk(settings: ProcessSettings, source: Source, bus: NodeBus | None) -> Desk:
-    return Desk(settings, source, bus, stage_mutant=settings.mutant == STAGE_MUTANT)
-
-
 def run_lone(settings: ProcessSettings, source: Source) -> None:
     """A program that is no worker: an L1 of its own, and nobody who tells it anything."""
-    desk = _desk(settings, source, None)
+    desk = Desk(settings, source, None)
     report_ready(settings, os.getpid())
     wait_for_go(settings)
     _work(desk, settings)
+
+
+def run_newcomer(settings: ProcessSettings, source: Source) -> None:
+    """A program that comes and goes: it begins with nothing, and is the first whom another server sees."""
+    rng = random.Random(settings.seed)
+    wait_for_go(settings)
+    while settings.go.exists():
+        if not settings.call.exists():
+            time.sleep(0.005)
+            continue
+        desk = Desk(settings, source, None, url=settings.call.read_text())
+        worker = Worker(desk, rng.getrandbits(30))
+        worker.run(rng.randint(1, 3), 0.0)
+        desk.cache.close()
+        settings.call.unlink()
 
 
 def run_threads(settings: ProcessSettings, source: Source) -> None:
     """A worker with a pool of threads: consumer and timer are two more of them."""
     bus = NodeBus()
     main = Main(settings, bus, Journal(settings.directory, settings.name))
-    desk = _desk(settings, source, bus)
+    desk = Desk(settings, source, bus)
     report_ready(settings, os.getpid())
     wait_for_go(settings)
     over = threading.Event()
@@ -76,20 +140,15 @@ def run_prefork(settings: ProcessSettings, source: Source) -> None:
     bus = NodeBus()
     main = Main(settings, bus, Journal(settings.directory, settings.name))
 
+    def live(slot: int, life: int) -> None:
+        desk = Desk(settings, source, bus)
+        desk.cache.refresh()
+        report_ready(settings, os.getpid())
+        wait_for_go(settings)
+        Worker(desk, settings.seed + 100 * slot + life).run(settings.steps // _LIVES, settings.seconds / _LIVES)
+
     def fork(slot: int, life: int) -> int:
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                desk = _desk(settings, source, bus)
-                desk.cache.refresh()
-                report_ready(settings, os.getpid())
-                wait_for_go(settings)
-                Worker(desk, settings.seed + 100 * slot + life).run(settings.steps // _LIVES, settings.seconds / _LIVES)
-                status = 0
-            finally:
-                os._exit(status)
-        return pid
+        return _fork(lambda: live(slot, life))
 
     children = {fork(slot, 0): (slot, 0) for slot in range(settings.workers)}
     report_ready(settings, os.getpid())
@@ -107,8 +166,10 @@ def run_prefork(settings: ProcessSettings, source: Source) -> None:
 
 
 def _work(desk: Desk, settings: ProcessSettings) -> None:
-    workers = [Worker(desk, settings.seed + number) for number in range(settings.workers)]
-    threads = [threading.Thread(target=worker.run, args=(settings.steps, settings.seconds)) for worker in workers]
+    def work(number: int) -> None:
+        Worker(desk, settings.seed + number, number).run(settings.steps, settings.seconds)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(settings.workers)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
+NAMESPACE: Final = "coherence"
+
 
 class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """One program of a workload. `kind`: `lone` (no bus), `prefork` (a main process with children) or `threads` (one process
-    that is all at once). `workers`: children, or threads. `nodes`: the sockets of every node's main process."""
+    """One program of a workload. `kind`: `lone` (no bus), `prefork` (a main process with children), `threads` (one process
+    that is all at once) or `newcomer` (which makes its cache anew whenever it is called). `workers`: children, or threads.
+    `nodes`: the sockets of every node's main process.
+
+    `loose`: L1 serves unconfirmed while the server is away. `switch_s`: after how long a thread has to let another one go on.
+    `flood`: how many patterns a single invalidation may have. `break_off_s`: how long a worker goes on, on average, until an
+    exception breaks off what it has the cache do; 0 is for ever. `chains`: it reads what depends on something through another.
+    `retry_s`: how soon it asks again a server that was out of reach. `pauses_s`: between two steps, at most, of each worker in turn.
+    """
 
     name: str
     kind: str
@@ -17,19 +27,31 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     directory: Path
     redis_url: str
-    namespace: str
     nodes: dict[str, Path]
     steps: int
     seconds: float
     bound_s: float
     max_records: int
     l1_size: int
+    loose: bool = False
+    switch_s: float = 0.0
+    flood: int = 0
+    break_off_s: float = 0.0
+    chains: bool = False
+    retry_s: float = 0.05
+    pauses_s: tuple[float, ...] = (0.004,)
+    weights: dict[str, int] = {}
     mutant: str = ""
 
     @property
     def go(self) -> Path:
         """Exists when all may begin."""
         return self.directory / "go"
+
+    @property
+    def call(self) -> Path:
+        """Exists while the newcomer has something to do: to be the first at the server whose address it holds."""
+        return self.directory / "call"
 
     @property
     def pids(self) -> Path:
@@ -41,9 +63,9 @@ def report_ready(settings: ProcessSettings, pid: int) -> None:
     (settings.pids / str(pid)).write_text(settings.name)
 
 
-def encode_settings(settings: ProcessSettings) -> str:
+def encode_settings(settings: list[ProcessSettings]) -> str:
     return msgspec.json.encode(settings, enc_hook=str).decode()
 
 
-def decode_settings(told: bytes) -> ProcessSettings:
-    return msgspec.json.decode(told, type=ProcessSettings, dec_hook=lambda kind, value: kind(value))
+def decode_settings(told: bytes) -> list[ProcessSettings]:
+    return msgspec.json.decode(told, type=list[ProcessSettings], dec_hook=lambda kind, value: kind(value))

@@ -2,121 +2,94 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from coherence.history import Ended, Journal, Made, Read, Written, now_ns
-from coherence.node import RETENTION_S, Announcer
-from coherence.settings import ProcessSettings
-from coherence.source import Source
-from coherence.universe import CACHED, INFOS, ITEMS, PERSONAS, RESONANCES, ROUTINGS, VARIANTS, any_pattern, meant_by
+from coherence.desk import Desk
+from coherence.history import Ended, Made, Read, now_ns
+from coherence.interruptions import Interruptions, is_broken_off
+from coherence.mutants import STAGE_MUTANT
+from coherence.universe import (
+    CACHED,
+    CHAINS,
+    INFOS,
+    ITEMS,
+    LEAVES,
+    PERSONAS,
+    RESONANCES,
+    ROUTINGS,
+    VARIANTS,
+    any_pattern,
+    meant_by,
+    padding,
+)
 
-from pipeline.cache import MISS, AsOf, Found, Invalidation, LocalCache, RedisCache, TwoTierCache
-from pipeline.cache.breaker import CircuitBreaker
-from pipeline.cache.bus import NodeBus
-from pipeline.cache.log import RedisInvalidationLog
+from pipeline.cache import MISS, AsOf, Found, Invalidation
 
 TTL_S: Final = 300.0
 _PAUSES_S: Final = (0.0, 0.0, 0.0, 0.001, 0.005, 0.03)
+_SLEEPS: Final = (0.0, 0.25, 0.5, 1.0)
 
-
-class Desk:
-    """What the threads of one process share: its cache, its journal, its way to the nodes. Made after the fork."""
-
-    def __init__(self, settings: ProcessSettings, source: Source, bus: NodeBus | None, *, stage_mutant: bool = False) -> None:
-        self.settings = settings
-        self.source = source
-        self.node = settings.name if bus is not None else ""
-        self.journal = Journal(settings.directory, f"{settings.name}-{os.getpid()}")
-        self.stage_mutant = stage_mutant
-        self._announcer = Announcer(settings.nodes)
-        self._writing = threading.local()
-        self._ids = itertools.count()
-        l2 = RedisCache(url=settings.redis_url, namespace=settings.namespace)
-        l2.connection.breaker = CircuitBreaker(pause_s=0.1)  # so that a fault of the server is over soon
-        self.cache = TwoTierCache(
-            LocalCache(settings.l1_size),
-            l2,
-            staleness_bound_s=settings.bound_s,
-            strict=True,  # else L1 is served without a bound while the server is away, as is promised
-            max_ttl_s=RETENTION_S,
-            bus=bus,
-            announce=self._announce,
-        )
-        self.cache._coherence.log = RedisInvalidationLog(
-            l2.connection, l2.keys, retention_s=RETENTION_S, max_records=settings.max_records
-        )
-
-    def new_id(self) -> str:
-        return f"{os.getpid()}-{next(self._ids)}"
-
-    def write(
-        self, patterns: tuple[str, ...], keys: tuple[str, ...], act: Callable[[dict[str, int]], Invalidation | None]
-    ) -> None:
-        """Change the source, then tell the cache by `act`, and write down what it acknowledged."""
-        written = self.new_id()
-        versions = self.source.bump(keys)
-        self._writing.current = (written, versions)
-        self._writing.durable = False
-        began_ns = now_ns()
-        done = act(versions)
-        ended_ns = now_ns()
-        durable = done.durable if done is not None else self._writing.durable
-        self.journal.note(
-            Written(
-                id=written,
-                pid=os.getpid(),
-                patterns=patterns,
-                versions=versions,
-                began_ns=began_ns,
-                ended_ns=ended_ns,
-                durable=durable,
-            )
-        )
-
-    def _announce(self, invalidation: Invalidation, _: str | None) -> None:
-        written, versions = self._writing.current
-        self._writing.durable = invalidation.durable
-        self._announcer.tell(invalidation, written, versions)
+WEIGHTS: Final = {
+    "respond": 30,
+    "read_routing": 8,
+    "read_info": 8,
+    "read_item": 8,
+    "look": 14,
+    "get": 8,
+    "leaves": 1,
+    "ahead": 3,
+    "another": 3,
+    "invalidate": 6,
+    "set": 2,
+    "delete": 1,
+    "change": 2,
+    "refresh": 1,
+}
+"""How often each step is taken; `flood` and `chain` besides, where the settings say so, and `forget_leaves`."""
 
 
 class Worker:
     """One thread's steps."""
 
-    def __init__(self, desk: Desk, seed: int) -> None:
+    def __init__(self, desk: Desk, seed: int, number: int = 0) -> None:
+        """To be made in the thread that is to run it."""
+        settings = desk.settings
         self._desk = desk
         self._cache = desk.cache
         self._source = desk.source
+        self._loose = settings.loose
+        self._pause_s = settings.pauses_s[number % len(settings.pauses_s)]
+        self._stage_mutant = settings.mutant == STAGE_MUTANT
         self._rng = random.Random(seed)
+        self._seen: dict[str, str] = {}
+        self._interruptions = Interruptions(settings.break_off_s, self._rng)
+        self._do = self._interruptions.allowed
         self._steps = 0
         self._misses = 0
+        self._broken_off = 0
 
     def run(self, steps: int, seconds: float) -> None:
         """Take so many steps, and go on until so much time has passed."""
+        settings = self._desk.settings
         began_s = time.monotonic()
-        kinds: list[Callable[[], None]] = [
-            self._respond,
-            self._read_routing,
-            self._read_info,
-            self._read_item,
-            self._look,
-            self._get,
-            self._invalidate,
-            self._set,
-            self._delete,
-            self._refresh,
-        ]
-        weights = [30, 8, 8, 8, 14, 8, 6, 2, 1, 1]
+        weights: Mapping[str, int] = WEIGHTS | {"flood": 2 * bool(settings.flood), "chain": 6 * settings.chains} | settings.weights
+        kinds: list[Callable[[], None]] = [getattr(self, f"_{name}") for name in weights]
+        chances = list(weights.values())
         while self._steps < steps or time.monotonic() - began_s < seconds:
-            self._rng.choices(kinds, weights)[0]()
+            try:
+                self._rng.choices(kinds, chances)[0]()
+            except BaseException as error:
+                if not is_broken_off(error):
+                    raise
+                self._broken_off += 1
             self._steps += 1
-            time.sleep(self._rng.choice((0.0, 0.001, 0.002, 0.004)))
-        self._desk.journal.note(Ended(os.getpid(), self._steps, self._misses))
+            time.sleep(self._rng.choice(_SLEEPS) * self._pause_s)
+        self._interruptions.end()
+        self._desk.journal.note(Ended(os.getpid(), self._steps, self._misses, self._broken_off))
         self._desk.journal.flush()
 
     # -- reading
@@ -128,7 +101,7 @@ class Worker:
         template = f"prompt:{persona}:{resonance}"
         users = (f"user:{persona}",) if variant == "d1" else ()
         operation_ns = now_ns()
-        as_of = self._cache.as_of()
+        as_of = self._do(self._cache.as_of)
         routed = self._fetch(routing, as_of=as_of, operation_ns=operation_ns)
 
         def inputs() -> dict[str, int]:
@@ -141,7 +114,7 @@ class Worker:
         self._fetch(
             key,
             deps=(routing, template, info, *users),
-            as_of=None if self._desk.stage_mutant else as_of,
+            as_of=None if self._stage_mutant else as_of,
             operation_ns=operation_ns,
             inputs=inputs,
             own=users,
@@ -158,22 +131,64 @@ class Worker:
 
     def _look(self) -> None:
         key = self._rng.choice(CACHED)
-        began_ns = now_ns()
-        found = self._cache.lookup(key)
-        if found is MISS:
-            self._misses += 1
-        else:
-            self._served(key, found, began_ns, began_ns, ())
+        began_ns, trouble = now_ns(), self._desk.trouble()
+        found = self._do(lambda: self._cache.lookup(key))
+        self._found(key, found, began_ns, trouble)
 
     def _get(self) -> None:
         """The fast path, which does not say where the value came from: judged as what L1 may serve."""
         key = self._rng.choice(CACHED)
-        began_ns = now_ns()
-        value = self._cache.get(key)
-        if value is MISS:
-            self._misses += 1
-        else:
-            self._served(key, Found(value, "l1"), began_ns, began_ns, ())
+        began_ns, trouble = now_ns(), self._desk.trouble()
+        value = self._do(lambda: self._cache.get(key))
+        self._found(key, MISS if value is MISS else Found(value, "l1"), began_ns, trouble)
+
+    def _leaves(self) -> None:
+        """Many in one go; and what is missing is computed by whoever misses it, for nothing."""
+        for key in self._scan(self._cache.lookup, self._rng.choice((5, 30))):
+            self._fetch(key, pauses_s=(0.0,), single_flight=False)
+
+    def _forget_leaves(self) -> None:
+        """All that there are, made a miss at once; and then a look at what is left here."""
+        for key in self._scan(self._cache.peek, len(LEAVES)):
+            self._fetch(key, pauses_s=(0.0,), single_flight=False)
+        self._invalidate_these(["leaf:*"], ["leaf:*"])
+        self._scan(self._cache.peek, len(LEAVES))
+
+    def _scan(self, look: Callable[[str], Any], count: int) -> list[str]:
+        """So many leaves, beginning anywhere; those that are missing."""
+        first = self._rng.randrange(len(LEAVES))
+        missing = []
+        for key in (LEAVES + LEAVES)[first : first + count]:
+            began_ns, trouble = now_ns(), self._desk.trouble()
+            found = self._do(lambda key=key: look(key))
+            self._found(key, found, began_ns, trouble)
+            if found is MISS:
+                missing.append(key)
+        return missing
+
+    def _ahead(self) -> None:
+        """What must be good for so long that L2 never has it, or always: the former without a look at L2 before it is computed."""
+        self._fetch(self._rng.choice(ROUTINGS), least_s=self._rng.choice((TTL_S, TTL_S, 1.0)))
+
+    def _another(self) -> None:
+        """A value that it has seen last will not do."""
+        key = self._rng.choice(ROUTINGS)
+        seen = self._seen.get(key)
+        self._seen[key] = self._fetch(key, accept=lambda value: value["made"] != seen)["made"]
+
+    def _chain(self) -> None:
+        """What is computed from what is computed from what is invalidated; each of them names its own input alone."""
+        c = self._rng.choice([key for key in CHAINS if key.endswith("c")])
+        b, a = c[:-1] + "b", c[:-1] + "a"
+        operation_ns = now_ns()
+
+        def of_a() -> dict[str, int]:
+            return dict(self._fetch(a, operation_ns=operation_ns)["versions"])
+
+        def of_b() -> dict[str, int]:
+            return dict(self._fetch(b, deps=(a,), operation_ns=operation_ns, inputs=of_a)["versions"])
+
+        self._fetch(c, deps=(b,), operation_ns=operation_ns, inputs=of_b)
 
     def _fetch(
         self,
@@ -184,25 +199,39 @@ class Worker:
         operation_ns: int | None = None,
         inputs: Callable[[], dict[str, int]] = dict,
         own: tuple[str, ...] = (),
+        pauses_s: tuple[float, ...] = _PAUSES_S,
+        **options: Any,
     ) -> dict[str, Any]:
         """The value of `key`, computed if need be from its own version at the source, those of `own`, and `inputs`."""
         direct = (key, *own)
-        began_ns = now_ns()
+        shielded = self._interruptions.shielded
+        began_ns, trouble = now_ns(), self._desk.trouble()
 
         def compute() -> dict[str, Any]:
-            made, compute_began_ns = self._desk.new_id(), now_ns()
-            versions = {name: self._source.version(name) for name in direct}
-            versions = _oldest(versions, inputs())
-            time.sleep(self._rng.choice(_PAUSES_S))
-            self._desk.journal.note(Made(made, key, versions, compute_began_ns))
+            with shielded():
+                made, compute_began_ns = self._desk.new_id(), now_ns()
+                versions = {name: self._source.version(name) for name in direct}
+                versions = _oldest(versions, inputs())
+            time.sleep(self._rng.choice(pauses_s))
+            with shielded():
+                self._desk.journal.note(Made(made, key, versions, compute_began_ns))
             return {"made": made, "versions": versions}
 
-        found = self._cache.fetch(key, compute, ttl=TTL_S, deps=deps, as_of=as_of)
-        self._served(key, found, began_ns, operation_ns or began_ns, direct)
+        found = self._do(lambda: self._cache.fetch(key, compute, ttl=TTL_S, deps=deps, as_of=as_of, **options))
+        self._served(key, found, began_ns, operation_ns or began_ns, direct, trouble)
         value: dict[str, Any] = found.value
         return value
 
-    def _served(self, key: str, found: Found, began_ns: int, operation_ns: int, direct: tuple[str, ...]) -> None:
+    def _found(self, key: str, found: Any, began_ns: int, trouble: tuple[bool, int]) -> None:
+        if found is MISS:
+            self._misses += 1
+        else:
+            self._served(key, found, began_ns, began_ns, (), trouble)
+
+    def _served(
+        self, key: str, found: Found, began_ns: int, operation_ns: int, direct: tuple[str, ...], trouble: tuple[bool, int]
+    ) -> None:
+        unconfirmed = self._loose and (trouble[0] or trouble != self._desk.trouble())
         self._desk.journal.note(
             Read(
                 pid=os.getpid(),
@@ -215,21 +244,44 @@ class Worker:
                 ended_ns=now_ns(),
                 operation_ns=operation_ns,
                 direct=direct if found.source == "no" else (),
-                degraded=found.degraded,
+                degraded=found.degraded or unconfirmed,
+                strict=not self._loose,
             )
         )
 
     # -- writing
 
     def _invalidate(self) -> None:
-        patterns = tuple(any_pattern(self._rng) for _ in range(self._rng.choice((1, 1, 1, 2, 3))))
-        keys = tuple(dict.fromkeys(key for pattern in patterns for key in meant_by(pattern)))
+        patterns = [any_pattern(self._rng) for _ in range(self._rng.choice((1, 1, 1, 2, 3)))]
+        self._invalidate_these(patterns, patterns)
+
+    def _change(self) -> None:
+        """Something that it has just read, or computed."""
+        keys = self._rng.sample(ROUTINGS + INFOS, self._rng.choice((1, 3)))
+        for key in keys:
+            self._fetch(key, pauses_s=(0.0,))
+        self._invalidate_these(keys, keys)
+
+    def _flood(self) -> None:
+        """So many patterns at once that it takes a while to take them in. Those that mean something are anywhere among them."""
+        patterns = padding(self._rng, self._rng.randint(self._desk.settings.flood // 4, self._desk.settings.flood))
+        meaning = [any_pattern(self._rng) for _ in range(3)]
+        for pattern in meaning:
+            patterns.insert(self._rng.choice((0, len(patterns), self._rng.randrange(len(patterns)))), pattern)
+        self._invalidate_these(patterns, meaning)
+
+    def _invalidate_these(self, patterns: list[str], meaning: list[str]) -> None:
+        keys = tuple(dict.fromkeys(key for pattern in meaning for key in meant_by(pattern)))
+
+        def act(_: dict[str, int]) -> Invalidation:
+            return self._do(lambda: self._cache.invalidate(*patterns))
+
         if set(ITEMS).isdisjoint(keys):
-            self._desk.write(patterns, keys, lambda _: self._cache.invalidate(*patterns))
+            self._desk.write(tuple(meaning), keys, act)
             return
         with self._source.writing_items() as mine:
             if mine:
-                self._desk.write(patterns, keys, lambda _: self._cache.invalidate(*patterns))
+                self._desk.write(tuple(meaning), keys, act)
 
     def _set(self) -> None:
         key = self._rng.choice(ITEMS)
@@ -237,7 +289,7 @@ class Worker:
         def act(versions: dict[str, int]) -> Invalidation:
             made = self._desk.new_id()
             self._desk.journal.note(Made(made, key, versions, now_ns()))
-            return self._cache.set(key, {"made": made, "versions": versions}, TTL_S)
+            return self._do(lambda: self._cache.set(key, {"made": made, "versions": versions}, TTL_S))
 
         with self._source.writing_items() as mine:
             if mine:
@@ -247,14 +299,14 @@ class Worker:
         key = self._rng.choice(ITEMS)
 
         def act(_: dict[str, int]) -> None:
-            self._cache.delete(key)
+            self._do(lambda: self._cache.delete(key))
 
         with self._source.writing_items() as mine:
             if mine:
                 self._desk.write((key,), (key,), act)
 
     def _refresh(self) -> None:
-        self._cache.refresh()
+        self._do(self._cache.refresh)
 
 
 def _oldest(*parts: dict[str, int]) -> dict[str, int]:

@@ -1,0 +1,86 @@
+"""What the threads of one process of a workload share."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from coherence.history import Journal, Written, now_ns
+from coherence.node import RETENTION_S, Announcer
+from coherence.settings import NAMESPACE, ProcessSettings
+from coherence.source import Source
+
+from pipeline.cache import Invalidation, LocalCache, RedisCache, TwoTierCache
+from pipeline.cache.breaker import CircuitBreaker
+from pipeline.cache.bus import NodeBus
+from pipeline.cache.log import RedisInvalidationLog
+
+_numbers: Final = itertools.count()
+
+
+class Desk:
+    """Its cache, its journal, its way to the nodes. Made after the fork."""
+
+    def __init__(self, settings: ProcessSettings, source: Source, bus: NodeBus | None, *, url: str = "") -> None:
+        """`url`: of the server, if not the one in the settings."""
+        self.settings = settings
+        self.source = source
+        self.node = settings.name if bus is not None else ""
+        self.journal = Journal(settings.directory, f"{settings.name}-{os.getpid()}")
+        self._announcer = Announcer(settings.nodes)
+        self._writing = threading.local()
+        l2 = RedisCache(url=url or settings.redis_url, namespace=NAMESPACE)
+        l2.connection.breaker = CircuitBreaker(pause_s=settings.retry_s)  # so that a fault of the server is soon over
+        self.breaker = l2.connection.breaker
+        self.cache = TwoTierCache(
+            LocalCache(settings.l1_size),
+            l2,
+            staleness_bound_s=settings.bound_s,
+            strict=not settings.loose,  # else L1 is served without a bound while the server is away, as is promised
+            max_ttl_s=RETENTION_S,
+            bus=bus,
+            announce=self._announce,
+        )
+        self.cache._coherence.log = RedisInvalidationLog(
+            l2.connection, l2.keys, retention_s=RETENTION_S, max_records=settings.max_records
+        )
+
+    def new_id(self) -> str:
+        return f"{os.getpid()}-{next(_numbers)}"
+
+    def write(
+        self, patterns: tuple[str, ...], keys: tuple[str, ...], act: Callable[[dict[str, int]], Invalidation | None]
+    ) -> None:
+        """Change the source, then tell the cache by `act`, and write down what it acknowledged; nothing if it is broken off."""
+        written = self.new_id()
+        versions = self.source.bump(keys)
+        self._writing.current = (written, versions)
+        self._writing.durable = False
+        began_ns = now_ns()
+        done = act(versions)
+        ended_ns = now_ns()
+        durable = done.durable if done is not None else self._writing.durable
+        self.journal.note(
+            Written(
+                id=written,
+                pid=os.getpid(),
+                patterns=patterns,
+                versions=versions,
+                began_ns=began_ns,
+                ended_ns=ended_ns,
+                durable=durable,
+            )
+        )
+
+    def trouble(self) -> tuple[bool, int]:
+        """Whether the server is out of reach, and how often it was found so: unequal at two moments, it was in between."""
+        return not self.breaker.closed, self.breaker.opened_count
+
+    def _announce(self, invalidation: Invalidation, _: str | None) -> bool:
+        written, versions = self._writing.current
+        self._writing.durable = invalidation.durable
+        self._announcer.tell(invalidation, written, versions)
+        return True
