@@ -264,7 +264,8 @@ class Worker:
 
     def _flood(self) -> None:
         """So many patterns at once that it takes a while to take them in. Those that mean something are anywhere among them."""
-        patterns = padding(self._rng, self._rng.randint(self._desk.settings.flood // 4, self._desk.settings.flood))
+        most = max(1, self._desk.settings.flood)
+        patterns = padding(self._rng, self._rng.randint(max(1, most // 4), most))
         meaning = [any_pattern(self._rng) for _ in range(3)]
         for pattern in meaning:
             patterns.insert(self._rng.choice((0, len(patterns), self._rng.randrange(len(patterns)))), pattern)
