@@ -67,7 +67,7 @@ class Applied(msgspec.Struct, frozen=True, tag="applied"):
 
 
 class Fault(msgspec.Struct, frozen=True, tag="fault"):
-    """`lost_from_ns`: another server, or its older self, answers from `at_ns` on, and may lack what was acknowledged since then."""
+    """`lost_from_ns`: another server, or its older self, answers from `at_ns` on, and may lack what was acknowledged since."""
 
     name: str
     at_ns: int

@@ -1,4 +1,5 @@
-"""Exceptions that break off what the cache does for a worker, wherever it is: as a task's time limit does, or a killed greenlet."""
+"""Exceptions that break off what the cache does for a worker, wherever it is: as a task's time limit does, or a killed
+greenlet."""
 
 from __future__ import annotations
 

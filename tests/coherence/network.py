@@ -145,7 +145,7 @@ class _Line(asyncio.Protocol):
         else:
             self._there.put(piece)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - asyncio names it
         self.break_off()
 
     def came_back(self, piece: bytes) -> None:
@@ -167,5 +167,5 @@ class _FarEnd(asyncio.Protocol):
     def data_received(self, piece: bytes) -> None:
         self._line.came_back(piece)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - asyncio names it
         self._line.break_off()

@@ -55,7 +55,7 @@ def _fork(act: Callable[[], None]) -> int:
             status = 0
         except SystemExit as end:
             sys.stderr.write(f"{end}\n")
-        except BaseException:  # what is forked never returns into its parent's code
+        except BaseException:  # noqa: BLE001 - what is forked never returns into its parent's code
             sys.excepthook(*sys.exc_info())
         finally:
             sys.stderr.flush()

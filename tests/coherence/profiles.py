@@ -30,17 +30,17 @@ PROFILES: Final[Mapping[str, Mapping[str, Any]]] = {
     "pages": {
         "faults": {"outlast": 1},
         "pause_s": 0.35,
-        "bound_s": 0.2,
+        "bound_s": 0.1,
         "freezes": frozenset({"busy"}),
         "switch_s": 1e-5,
-        "flood": 1000,
+        "flood": 3000,
         "long_log": True,
         "shapes": {
             "busy": Shape(
                 "lone",
-                14,
+                24,
                 l1_size=200,
-                pauses_s=(0.004, 0.004, *[1.0] * 12),
+                pauses_s=(0.05, *[0.2] * 23),
                 weights={"look": 20, "leaves": 20, "invalidate": 0, "flood": 0, "change": 0, "set": 0, "delete": 0, "respond": 3},
             ),
             "near": Shape("lone", 1, pauses_s=(0.1,), weights={"flood": 60, "invalidate": 0, "change": 0}),

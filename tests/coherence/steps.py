@@ -76,7 +76,9 @@ class Worker:
         """Take so many steps, and go on until so much time has passed."""
         settings = self._desk.settings
         began_s = time.monotonic()
-        weights: Mapping[str, int] = WEIGHTS | {"flood": 2 * bool(settings.flood), "chain": 6 * settings.chains} | settings.weights
+        weights: Mapping[str, int] = (
+            WEIGHTS | {"flood": 2 * bool(settings.flood), "chain": 6 * settings.chains} | settings.weights
+        )
         kinds: list[Callable[[], None]] = [getattr(self, f"_{name}") for name in weights]
         chances = list(weights.values())
         while self._steps < steps or time.monotonic() - began_s < seconds:
@@ -167,7 +169,7 @@ class Worker:
         return missing
 
     def _ahead(self) -> None:
-        """What must be good for so long that L2 never has it, or always: the former without a look at L2 before it is computed."""
+        """What must be good for so long that L2 never has it, or always: the former without a look at L2 before computing."""
         self._fetch(self._rng.choice(ROUTINGS), least_s=self._rng.choice((TTL_S, TTL_S, 1.0)))
 
     def _another(self) -> None:

@@ -6,11 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from coherence.faults import GENTLE
 from coherence.mutants import MUTANTS, STAGE_MUTANT
+from coherence.profiles import PROFILES
 from coherence.workload import Workload
 
-ROUNDS = 6
-ROUND_S = 2.5
+ROUNDS = 8
+ROUND_S = 12.0
+"""At most: a round ends when it has shown the mutant."""
 
 
 def test_no_promise_is_broken_whatever_goes_wrong() -> None:
@@ -31,20 +34,39 @@ def test_no_promise_is_broken_whatever_goes_wrong() -> None:
     assert len(report.faults) >= 5, figures
 
 
-# What each is seen by, and what brings it out: a bound that is short, or long, or a log that is left as
-# it is, so that nothing else heals it.
+@pytest.mark.parametrize("profile", sorted(set(PROFILES) - {"loopback"}))
+def test_no_promise_is_broken_where_the_windows_are_wide(profile: str) -> None:
+    """A network, failovers to servers that lack what was acknowledged, long pages, threads that change places all the time, calls
+    that are broken off: in each profile what its kind of hole would need. A failover excuses nothing."""
+    report = Workload(seed=7, seconds=3.0, **PROFILES[profile]).run()
+    told = [f"{violation.rule}: {violation.what}\n{violation.read}" for violation in report.violations[:5]]
+    assert not told, "\n".join([json.dumps(report.figures(), indent=1), *told])
+    assert report.faults.total() > 2
+    assert report.reads.total() > 100
+
+
+_GENTLE = {"faults": GENTLE}
+
+# What each is seen by, one rule or another, and what brings it out: a bound that is short, or long, a log that is left as it
+# is, so that nothing else heals it, or the profile that is made for its kind.
 EXPECTED: dict[str, tuple[set[str], dict[str, Any]]] = {
-    "no_lease": ({"bound"}, {"gentle": True, "bound_s": 0.1}),
+    "no_lease": ({"bound"}, _GENTLE | {"bound_s": 0.1}),
     "no_validation": ({"l2"}, {}),
     "as_of_after_the_computation": ({"l2"}, {}),
-    "joined_unjudged": ({"l2"}, {"gentle": True}),
-    STAGE_MUTANT: ({"l2"}, {"gentle": True, "bound_s": 1.0}),
-    "skipped_record": ({"l2"}, {"gentle": True}),
-    "deps_ignored": ({"l2"}, {"gentle": True}),
-    "bus_never_followed": ({"node"}, {"gentle": True}),
+    "joined_unjudged": ({"l2"}, _GENTLE),
+    STAGE_MUTANT: ({"l2"}, _GENTLE | {"bound_s": 1.0}),
+    "skipped_record": ({"l2"}, _GENTLE),
+    "deps_ignored": ({"l2"}, _GENTLE),
+    "bus_never_followed": ({"node"}, _GENTLE),
     "epoch_ignored": ({"l2"}, {}),
     "floor_ignored": ({"l2"}, {}),
     "pending_ignored": ({"process", "node"}, {}),
+    "log_begun_in_two_steps": ({"l2", "bound"}, dict(PROFILES["beginnings"])),
+    "confirmed_before_it_is_known": ({"bound"}, dict(PROFILES["pages"])),
+    "history_ignored": ({"l2", "bound", "process", "node"}, dict(PROFILES["succession"])),
+    "judged_in_two_steps": ({"process"}, dict(PROFILES["refusals"])),
+    "joined_unasked": ({"l2"}, dict(PROFILES["joins"])),
+    "deps_of_deps_ignored": ({"l2"}, dict(PROFILES["chains"])),
 }
 
 
@@ -53,8 +75,8 @@ def test_a_protocol_with_a_part_taken_out_is_seen_to_break_its_promise(mutant: s
     """A checker that never objects proves nothing. Most mutants break in the first round; chance has several."""
     rules, options = EXPECTED[mutant]
     for seed in range(ROUNDS):
-        report = Workload(seed=seed, seconds=ROUND_S, mutant=mutant, **options).run()
+        report = Workload(seed=seed, seconds=ROUND_S, mutant=mutant, **options).run(until=frozenset(rules))
         assert "value" not in report.rules, "the workload itself is wrong"
-        if rules <= report.rules:
+        if rules & report.rules:
             return
     pytest.fail(f"{ROUNDS} rounds did not show {mutant}")

@@ -97,7 +97,7 @@ class Workload:
 
     @property
     def _freezable(self) -> int:
-        """How many processes there are, each with a file in `pids`: a node's main process and its children, and one of the others."""
+        """How many processes there are, each with a file in `pids`: a node's main process and its children, one of the others."""
         counts = {"prefork": 1, "threads": 1, "lone": 1, "newcomer": 0}
         return sum(counts[shape.kind] + shape.workers * (shape.kind == "prefork") for shape in self.shapes.values())
 
@@ -129,7 +129,7 @@ class Workload:
             )
             look_at_s = time.monotonic() + _LOOK_EVERY_S
             try:
-                while len(list((directory / "pids").iterdir())):
+                while list((directory / "pids").iterdir()):
                     faults.turn()
                     _raise_for_ended(processes)
                     if until and time.monotonic() >= look_at_s:
@@ -149,7 +149,9 @@ class Workload:
     def _programs(self, servers: Succession, network: Network, directory: Path) -> list[ProcessSettings]:
         near = servers.server.url
         far = near.replace(f":{servers.port}/", f":{network.way(self.latency_s)}/")
-        nodes = {name: directory / f"{name}.socket" for name, shape in self.shapes.items() if shape.kind in ("prefork", "threads")}
+        nodes = {
+            name: directory / f"{name}.socket" for name, shape in self.shapes.items() if shape.kind in ("prefork", "threads")
+        }
         workers = sum(shape.workers for shape in self.shapes.values() if shape.kind != "newcomer")
         return [
             ProcessSettings(
