@@ -167,19 +167,12 @@ def confirmed_before_it_is_known() -> None:
 
 def history_ignored() -> None:
     """A log that lost its newest records goes on, with the numbers that these had."""
-    script: Callable[[str], Script] = scripts._script
-    check = "if string.sub(epoch, 1, #history) ~= history then"
+    _rewrite(scripts._OF_THE_LOG, "if string.sub(epoch, 1, #history) ~= history then", "if false then")
 
-    def unbound(name: str) -> Script:
-        whole = script(name)
-        if name not in scripts._OF_THE_LOG:
-            return whole
-        if check not in whole.source:
-            raise AssertionError(f"{name} does not look at the history: the mutant takes out nothing")
-        source = whole.source.replace(check, "if false then")
-        return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
-    _replace(scripts, "_script", unbound)
+def replica_believed() -> None:
+    """A master that was demoted says what is new in the log."""
+    _rewrite(frozenset({"read"}), "redis.call('GETEX', KEYS[1])", "redis.call('GET', KEYS[1])")
 
 
 def judged_in_two_steps() -> None:
@@ -219,6 +212,22 @@ def _replace(owner: type | ModuleType, name: str, part: object) -> None:
     setattr(owner, name, part)
 
 
+def _rewrite(names: frozenset[str], part: str, other: str) -> None:
+    """These scripts with another part in place of that one."""
+    script: Callable[[str], Script] = scripts._script
+
+    def rewritten(name: str) -> Script:
+        whole = script(name)
+        if name not in names:
+            return whole
+        if part not in whole.source:
+            raise AssertionError(f"{name} has no such part: the mutant takes out nothing")
+        source = whole.source.replace(part, other)
+        return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+    _replace(scripts, "_script", rewritten)
+
+
 def _after_init(change: Callable[[TwoTierCache], None]) -> None:
     init = TwoTierCache.__init__
 
@@ -248,5 +257,6 @@ MUTANTS: Final[dict[str, Callable[[], None]]] = {
         judged_in_two_steps,
         joined_unasked,
         deps_of_deps_ignored,
+        replica_believed,
     )
 } | {STAGE_MUTANT: lambda: None}

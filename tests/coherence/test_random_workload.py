@@ -66,6 +66,7 @@ EXPECTED: dict[str, tuple[set[str], dict[str, Any]]] = {
     "history_ignored": ({"l2", "bound", "process", "node"}, dict(PROFILES["succession"])),
     "judged_in_two_steps": ({"process"}, dict(PROFILES["refusals"])),
     "joined_unasked": ({"l2"}, dict(PROFILES["joins"])),
+    "replica_believed": ({"node", "bound"}, dict(PROFILES["demotion"])),
     "deps_of_deps_ignored": ({"l2"}, dict(PROFILES["chains"])),
 }
 

@@ -13,7 +13,12 @@ from servers import ValkeyServer
 from slow import until
 
 from pipeline.cache import MISS, LocalCache, RedisCache, TwoTierCache
+from pipeline.cache.bus import NodeBus
+from pipeline.cache.connection import RedisConnection
+from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.follower import NodeFollower
 from pipeline.cache.keys import KeySpace
+from pipeline.cache.log import RedisInvalidationLog
 from pipeline.cache.nodes import NodeRegistry
 
 NAMESPACE = "succession"
@@ -175,6 +180,47 @@ def test_a_demoted_master_is_not_taken_for_an_outage(master: ValkeyServer) -> No
     until(lambda: cache.invalidate("other").durable)
     assert cache.get_or_compute("k", lambda: "new") == "new"
     cache.close()
+
+
+def test_a_demoted_master_answers_nothing_that_is_asked_of_the_log(master: ValkeyServer) -> None:
+    """Also what would change nothing: "nothing is new" would renew a lease."""
+    connection = RedisConnection(master.url, timeout_s=5.0, retry_pause_s=0)
+    log, nodes = RedisInvalidationLog(connection, KEYS, retention_s=600), NodeRegistry(connection, KEYS)
+    known = log.append(["a"])
+    asked: dict[str, Callable[[], object]] = {
+        "append": lambda: log.append(["b"]),
+        "read on": lambda: log.read_since(known),
+        "read all": lambda: log.read_since(None),
+        "beat": lambda: nodes.beat("a-node"),
+    }
+    for ask in asked.values():
+        ask()
+    with master.client() as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", 1)
+    for ask in asked.values():
+        with pytest.raises(SharedTierUnavailableError, match="READONLY"):
+            ask()
+    connection.close()
+
+
+def test_a_node_that_is_still_with_a_demoted_master_minds_what_it_hears_of_the_next_one(master: ValkeyServer) -> None:
+    """The notice is of a log that the node has not come to; the one that it is with must not say that nothing is new."""
+    bus = NodeBus()
+    connection = RedisConnection(master.url, timeout_s=5.0, retry_pause_s=0)
+    log = RedisInvalidationLog(connection, KEYS, retention_s=600)
+    follower = NodeFollower("a-node", bus, log, NodeRegistry(connection, KEYS))
+    child = TwoTierCache(
+        LocalCache(), RedisCache(url=master.url, namespace=NAMESPACE, timeout_s=5.0), staleness_bound_s=60.0, bus=bus
+    )
+    follower.beat()
+    child.get_or_compute("k", lambda: "old")
+    assert child.get("k") == "old"
+    with master.client() as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", 1)
+    assert follower.receive("another-history", 1, ["k"]) is not None
+    assert child.get("k") is MISS
+    child.close()
+    connection.close()
 
 
 def test_a_server_that_goes_on_keeps_its_log(master: ValkeyServer, make: Callable[[], TwoTierCache]) -> None:

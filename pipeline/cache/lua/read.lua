@@ -9,7 +9,8 @@
 -- which they are all there are. The records are a JSON array of texts, pattern and seq in turn, by rising seqs ('' for none): as one
 -- text a reader takes thousands of them in at a fraction of the cost of as many replies.
 local known = tonumber(ARGV[2])
-local epoch, seq, floor = standing(redis.call('GET', KEYS[1]))
+-- GETEX changes nothing, and a replica refuses it: a master that was demoted must not say that nothing is new.
+local epoch, seq, floor = standing(redis.call('GETEX', KEYS[1]))
 -- A caller who knows more than the log is proof that its newest records are lost, whoever put an older tail there.
 if not epoch or (ARGV[1] == epoch and known > seq) then
   local tail = text(begun(ARGV[3]), 0, 0)
