@@ -394,7 +394,11 @@ def test_a_pipeline_counts_each_request_once_by_its_outcome(
 
 
 def test_figures_that_are_turned_off_stay_in_the_process(
-    redis_url: str, namespace: str, reader: RedisConnection, keys: FigureKeys
+    redis_url: str,
+    namespace: str,
+    reader: RedisConnection,
+    keys: FigureKeys,
+    reporting_threads: Callable[[], list[threading.Thread]],
 ) -> None:
     """PERSONA_FIGURES=false: nothing is sent, nothing runs, and the process still knows its own."""
     settings = settings_of(redis_url, namespace, PERSONA_FIGURES="false")
@@ -410,12 +414,15 @@ def test_figures_that_are_turned_off_stay_in_the_process(
 # -- the thread
 
 
-def reporting_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "figures"]
+@pytest.fixture
+def reporting_threads() -> Callable[[], list[threading.Thread]]:
+    """Those that this test has started: a program's own pipeline, which another test has made, may go on reporting."""
+    foreign = set(threading.enumerate())
+    return lambda: [thread for thread in threading.enumerate() if thread.name == "figures" and thread not in foreign]
 
 
 def test_the_first_record_starts_the_reporting_and_close_ends_it(
-    redis_url: str, keys: FigureKeys, reader: RedisConnection
+    redis_url: str, keys: FigureKeys, reader: RedisConnection, reporting_threads: Callable[[], list[threading.Thread]]
 ) -> None:
     """Nothing runs before there is something to tell, nothing after; a later record begins anew."""
     reporter = Reporter(lambda: RedisConnection(redis_url), keys, node="n", role="worker")
@@ -438,7 +445,7 @@ def test_close_reports_what_is_left(redis_url: str, keys: FigureKeys, reader: Re
     assert read_figures(reader, keys).requests.l1 == 12
 
 
-def test_without_a_server_it_counts_for_itself(keys: FigureKeys) -> None:
+def test_without_a_server_it_counts_for_itself(keys: FigureKeys, reporting_threads: Callable[[], list[threading.Thread]]) -> None:
     """No thread, no error."""
     reporter = Reporter(None, keys, node="n", role="worker")
     record(reporter, l1=5000)
