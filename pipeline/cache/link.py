@@ -92,7 +92,7 @@ class Link:
         self._at = 0
         if not self._buffer:
             raise LostConnectionError("the server closed the connection")
-        replies = [self._reply(0) for _ in range(count)]
+        replies = self._several(count, 0)
         if self._at != len(self._buffer):
             raise GarbledReplyError("there is more than was asked for")
         self._buffer = b""
@@ -149,29 +149,30 @@ class Link:
             count = _number(line)
             if count > _MAX_COUNT:
                 raise GarbledReplyError("an array of an impossible size")
-            return None if count < 0 else self._array(count, depth)
+            return None if count < 0 else self._several(count, depth + 1)
         raise GarbledReplyError("no reply of this protocol")
 
-    def _array(self, count: int, depth: int) -> list[Any]:
-        items: list[Any] = []
-        while len(items) < count:
-            # As `_reply`, of what long arrays are made of: texts that have come already.
-            buffer, at, size = self._buffer, self._at, 0
-            find, append = buffer.find, items.append
-            for _ in range(count - len(items)):
-                end = find(b"\r\n", at)
-                if end < 0 or buffer[at] != _STRING:
-                    break
-                size = _number(buffer[at + 1 : end])
-                stop = end + 2 + size
-                if size < 0 or buffer[stop : stop + 2] != b"\r\n":
-                    break
-                append(buffer[end + 2 : stop])
-                at = stop + 2
+    def _several(self, count: int, depth: int) -> list[Any]:
+        replies: list[Any] = []
+        while len(replies) < count:
+            # As `_reply`, of what most replies are: texts that have come already.
+            buffer, at = self._buffer, self._at
+            find = buffer.find
+            try:
+                while len(replies) < count and buffer[at] == _STRING:
+                    end = find(b"\r\n", at)
+                    start = end + 2
+                    stop = start + int(buffer[at + 1 : end])
+                    if end < 0 or stop < start or buffer[stop : stop + 2] != b"\r\n":
+                        break
+                    replies.append(buffer[start:stop])
+                    at = stop + 2
+            except (IndexError, ValueError):
+                pass  # it has not come yet, or is no number: `_reply` sees which
             self._at = at
-            if len(items) < count:
-                append(self._reply(depth + 1))
-        return items
+            if len(replies) < count:
+                replies.append(self._reply(depth))
+        return replies
 
     def _read_on(self, needed: int = 0) -> bytes:
         """The new buffer: what was not used yet and, after it, as much as to have `needed`, at any rate something."""
