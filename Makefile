@@ -34,7 +34,7 @@ test: lint ## everything that CI runs; the slowest tests are waits, so that two 
 	@$(PYTEST) --numprocesses=2 --dist=loadfile
 
 test-browser: $(VENV)/.installed ## Flower's page in a real Chromium, which must be installed (apt-get install chromium)
-	@$(BIN)/python -c 'from workers.bench.browser import Browser; Browser().close()'
+	@$(BIN)/python -c 'from benchmarks.kit.browser import Browser; Browser().close()'
 	@$(PYTEST) tests/acceptance/test_fleet_page.py
 
 check-coherence: $(VENV)/.installed ## the long random run of the coherence checker, some minutes
@@ -48,7 +48,7 @@ $(VENV)/.peers: $(VENV)/.installed requirements/bench.lock requirements/peers.lo
 	@touch $@
 
 bench: $(VENV)/.peers ## every benchmark, beside its peers; renews docs/benchmarks.md
-	@$(BIN)/persona bench --out docs
+	@$(BIN)/python -m benchmarks --out docs
 
 COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --upgrade --no-annotate --no-header --no-emit-index-url
 lock: $(VENV)/.installed ## make the lock files anew, at today's versions

@@ -1,4 +1,4 @@
-"""`persona bench`: it measures on a fleet of its own, leaves nothing behind, and a wrong answer is no figure."""
+"""`python -m benchmarks`: it measures on a fleet of its own, leaves nothing behind, and a wrong answer is no figure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 from supervised import alive, eventually
 
-from workers.bench import BENCHMARKS, BenchmarkFailedError, Figures, Progress
-from workers.bench.board import Board
-from workers.bench.reach import Moment, reach_figures
-from workers.cli import main
+from benchmarks.command import main as measure
+from benchmarks.kit.board import Board
+from benchmarks.kit.contract import Benchmark, Figures, Progress
+from benchmarks.kit.errors import BenchmarkFailedError
+from benchmarks.kit.reach import Moment, reach_figures
+from benchmarks.registry import all_benchmarks
 
-COMMAND = [sys.executable, "-m", "workers.cli", "bench"]
+COMMAND = [sys.executable, "-m", "benchmarks"]
 COHERENCE_FIGURES = {
     *("children", "reached", "p50_ms", "p99_ms", "max_ms"),
     *("stock_reached", "stock_p50_ms"),
@@ -86,19 +88,19 @@ def test_a_benchmark_that_finds_a_wrong_answer_exits_1_and_shows_its_figures(
 ) -> None:
     """A fast wrong one fails; the others still run, and the document says what was wrong."""
 
-    def wrong(progress: Progress, quick: bool) -> Figures:
+    def wrong(progress: Progress, *, quick: bool) -> Figures:
         raise BenchmarkFailedError(["a child served what was stale"], {"p99_ms": 0.1})
 
-    def right(progress: Progress, quick: bool) -> Figures:
+    def right(progress: Progress, *, quick: bool) -> Figures:
         return {"p99_ms": 2.0 if quick else 3.0}
 
-    for name in list(BENCHMARKS):
-        monkeypatch.delitem(BENCHMARKS, name)
-    monkeypatch.setitem(BENCHMARKS, "wrong", wrong)
-    monkeypatch.setitem(BENCHMARKS, "right", right)
+    for name in list(all_benchmarks()):
+        monkeypatch.delitem(all_benchmarks(), name)
+    monkeypatch.setitem(all_benchmarks(), "wrong", Benchmark("wrong", "", 1, wrong))
+    monkeypatch.setitem(all_benchmarks(), "right", Benchmark("right", "", 2, right))
 
     def run(*arguments: str) -> tuple[int, Any]:
-        code = main(["bench", *arguments, "--json"])
+        code = measure([*arguments, "--json"])
         return code, json.loads(capfdbinary.readouterr().out)
 
     code, document = run("wrong")
@@ -107,17 +109,17 @@ def test_a_benchmark_that_finds_a_wrong_answer_exits_1_and_shows_its_figures(
     code, document = run()
     assert code == 1
     assert [each["bench"] for each in document["benches"]] == ["wrong", "right"]
-    monkeypatch.delitem(BENCHMARKS, "wrong")
+    monkeypatch.delitem(all_benchmarks(), "wrong")
     code, documents = run("--quick")
     assert (code, [each["figures"] for each in documents]) == (0, [{"p99_ms": 2.0}])
 
 
 def test_an_unknown_benchmark_is_refused_with_the_names_that_there_are(capfd: pytest.CaptureFixture[str]) -> None:
     """Bad usage, told before anything is started."""
-    assert main(["bench", "speed"]) == 2
+    assert measure(["speed"]) == 2
     said = capfd.readouterr().err
     assert "'speed'" in said
-    assert all(name in said for name in BENCHMARKS)
+    assert all(name in said for name in all_benchmarks())
 
 
 class TestFiguresOfReach:

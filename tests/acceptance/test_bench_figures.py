@@ -18,19 +18,20 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
+from benchmarks.kit.drain import Drain
+from benchmarks.kit.errors import BenchmarkFailedError
+from benchmarks.kit.fleet import Fleet
+from benchmarks.kit.model_server import ModelServer, expected_answer
+from benchmarks.kit.requests import spread_over
+from benchmarks.measures.queued import QUICK_PEERS
+from benchmarks.measures.seed import SeedRuns
+from benchmarks.peers import PEERS, installed
 from pipeline.models import PersonaRequest
 from pipeline.optimized import OptimizedPipeline
 from pipeline.settings import load_settings
-from workers.bench import BenchmarkFailedError
-from workers.bench.drain import Drain
-from workers.bench.fleet import Fleet
-from workers.bench.model_server import ModelServer, expected_answer
-from workers.bench.peers import PEERS, installed
-from workers.bench.queued import QUICK_PEERS
-from workers.bench.seed import SeedRuns, spread_over
 from workers.factory import make_app
 
-COMMAND = [sys.executable, "-m", "workers.cli", "bench"]
+COMMAND = [sys.executable, "-m", "benchmarks"]
 SEED_FIGURES = {"repeat50_saved_pct", "patterns10_saved_pct", "dashboard20_saved_pct", "simultaneous10_ms", "l1_1000_mb"}
 
 
@@ -93,7 +94,7 @@ def test_scale_has_a_figure_for_each_number_of_processes_and_the_slopes() -> Non
 
 def test_every_peer_has_its_module_and_one_that_is_missing_is_left_out_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     """Never a crash."""
-    folder = Path(sys.modules["workers.bench.peers"].__file__ or "").parent
+    folder = Path(sys.modules["benchmarks.peers"].__file__ or "").parent
     assert {path.name.removesuffix("_peer.py") for path in folder.glob("*_peer.py")} == set(PEERS)
     monkeypatch.setitem(PEERS, "celery", PEERS["celery"]._replace(module="no_such_module"))
     assert not installed("celery")

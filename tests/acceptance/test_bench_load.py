@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from workers.bench import VIEWS
-from workers.bench.dashboard import dashboard_figures
-from workers.bench.load import Happened, check_right
-from workers.bench.outage import Times, outage_figures
-from workers.bench.stampede import KEYS, QUICK, Wave, judge
+from benchmarks.kit.load import Happened, check_right
+from benchmarks.measures.dashboard import dashboard_figures
+from benchmarks.measures.outage import Times, outage_figures
+from benchmarks.measures.stampede import KEYS, QUICK, Wave, judge
+from benchmarks.registry import all_benchmarks
 
-COMMAND = [sys.executable, "-m", "workers.cli", "bench"]
+COMMAND = [sys.executable, "-m", "benchmarks"]
 LEASE_S = 5.0
 
 
@@ -24,7 +24,8 @@ def figures_of(name: str) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     figures: dict[str, Any] = json.loads(done.stdout)["figures"]
     assert all(isinstance(number, int | float) for number in figures.values())
-    assert name not in VIEWS or VIEWS[name](figures).tables
+    view = all_benchmarks()[name].view
+    assert view is None or view(figures).tables
     return figures
 
 

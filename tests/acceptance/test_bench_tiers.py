@@ -1,4 +1,4 @@
-"""`persona bench tiers hit_ratio pipeline`: their figures are there, and were measured on right answers. No time is judged."""
+"""The benchmarks `tiers`, `hit_ratio` and `pipeline`: their figures are there, measured on right answers. No time is judged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIGURES = {
 
 def test_the_tiers_and_the_pipeline_are_measured_beside_what_is_installed() -> None:
     """What is not is named in a note. L1 keeps more of what is popular than an LRU could, and never more than is possible."""
-    command = [sys.executable, "-m", "workers.cli", "bench", *FIGURES, "--quick", "--json"]
+    command = [sys.executable, "-m", "benchmarks", *FIGURES, "--quick", "--json"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr
     documents = {document["bench"]: document for document in json.loads(done.stdout)}

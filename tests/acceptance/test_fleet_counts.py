@@ -15,13 +15,13 @@ import pytest
 from endpoints import Fault
 from fleet import Fleet, until
 
+from benchmarks.command import main as measure
 from pipeline.cache.connection import RedisConnection
 from pipeline.errors import ModelError
 from pipeline.figures import FigureKeys, FleetFigures, read_figures
 from pipeline.figures.tally import REQUESTS
 from pipeline.models import PersonaRequest
 from pipeline.settings import load_settings
-from workers.cli import main
 from workers.cli.fleet_view import _process
 from workers.client import PersonaClient
 
@@ -244,7 +244,7 @@ def test_a_node_that_stops_tells_what_it_counted_last(counted_fleet: Fleet, read
 
 def test_the_benchmark_of_counting_finds_what_it_asked_counted(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     """It fails when the fleet's figures differ from what it asked, or when a node that must not count does. No time is judged."""
-    assert main(["bench", "overhead", "--quick", "--json"]) == 0
+    assert measure(["overhead", "--quick", "--json"]) == 0
     figures = json.loads(capfdbinary.readouterr().out)["figures"]
     assert {"throughput_ratio", "counted_per_s", "uncounted_per_s", "count_ns"} <= set(figures)
     assert figures["throughput_ratio"] > 0

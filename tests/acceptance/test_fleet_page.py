@@ -13,9 +13,9 @@ from fleet import Fleet, until
 from monitor import FlowerServer
 from servers import ValkeyServer
 
+from benchmarks.kit.browser import HOW_TO_INSTALL, Browser, find_chromium
 from pipeline.cache.connection import RedisConnection
 from pipeline.figures import FigureKeys, Reporter
-from workers.bench.browser import HOW_TO_INSTALL, Browser, find_chromium
 
 COUNTS = {"l1": 1200, "l2": 300, "joined": 40, "stale": 5, "no": 155, "failed": 7}
 EVIL = '<img src=x onerror="document.title=1">'

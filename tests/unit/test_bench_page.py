@@ -1,4 +1,4 @@
-"""What a run of `persona bench` leaves behind: records, plots and a page; and the arithmetic of its comparisons."""
+"""What a run of `python -m benchmarks` leaves behind: records, plots and a page; and the arithmetic of its comparisons."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from workers.bench import BENCHMARKS, VIEWS, Figures, Measured, run_benchmark
-from workers.bench.compare import quantile, ratio_of_medians, scaling, slope
-from workers.bench.page import Report, page_of
-from workers.bench.plots import draw
-from workers.bench.queued_view import view_queue
-from workers.bench.scale import slopes
-from workers.bench.scale_view import view_scale
-from workers.bench.seed_view import view_seed
-from workers.bench.view import BarPlot, Curve, CurvePlot, Table, View, shown, shown_number, shown_ratio
-from workers.cli import main
+from benchmarks.command import main as measure
+from benchmarks.kit.compare import quantile, ratio_of_medians, scaling, slope
+from benchmarks.kit.contract import Benchmark, Figures, Measured
+from benchmarks.measures.scale import slopes
+from benchmarks.page import Report, page_of
+from benchmarks.registry import all_benchmarks, run_benchmark
+from benchmarks.views.plots import draw
+from benchmarks.views.queued_view import view_queue
+from benchmarks.views.scale_view import view_scale
+from benchmarks.views.seed_view import view_seed
+from benchmarks.views.view import BarPlot, Curve, CurvePlot, Table, View, shown, shown_number, shown_ratio
 
 MACHINE = {"cores": 2, "cpu": "a processor", "system": "Linux", "date": "2026-01-02", "load_1m": 0.5}
 CURVES = CurvePlot("growth", "Growth", "processes", "tasks a second", (Curve("hits", ((1, 10), (4, 40))),), log_x=True)
@@ -35,12 +36,10 @@ def document(bench: str, figures: Figures, **more: Any) -> dict[str, Any]:
 def benches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two benchmarks of the test's own, the first with a view."""
 
-    def first(_progress: Any, _quick: bool) -> Figures:
-        """How fast the first is."""
+    def first(_progress: Any, *, quick: bool) -> Figures:
         return {"p50_ms": 2.0}
 
-    def second(_progress: Any, _quick: bool) -> Measured:
-        """How fast the second is."""
+    def second(_progress: Any, *, quick: bool) -> Measured:
         return Measured({"rate_per_s": 512.0}, ("a peer is not installed and left out",))
 
     def view(figures: Mapping[str, float]) -> View:
@@ -48,11 +47,10 @@ def benches(monkeypatch: pytest.MonkeyPatch) -> None:
             "So it was measured.", (Table(("what", "ms"), (("a hit | a miss", *shown(figures, "p50_ms")),)),), (CURVES, BARS)
         )
 
-    for name in list(BENCHMARKS):
-        monkeypatch.delitem(BENCHMARKS, name)
-    monkeypatch.setitem(BENCHMARKS, "first", first)
-    monkeypatch.setitem(BENCHMARKS, "second", second)
-    monkeypatch.setitem(VIEWS, "first", view)
+    for name in list(all_benchmarks()):
+        monkeypatch.delitem(all_benchmarks(), name)
+    monkeypatch.setitem(all_benchmarks(), "first", Benchmark("first", "How fast the first is.", 1, first, view))
+    monkeypatch.setitem(all_benchmarks(), "second", Benchmark("second", "How fast the second is.", 2, second))
 
 
 @pytest.mark.usefixtures("benches")
@@ -70,7 +68,7 @@ class TestTheFolder:
         assert json.loads((tmp_path / "benchmarks" / "first.json").read_text(encoding="utf-8"))["figures"] == {"p50_ms": 2.0}
 
     def test_a_second_run_of_one_benchmark_keeps_the_others(self, tmp_path: Path) -> None:
-        """`persona bench NAME --out` makes the page anew from all records."""
+        """`python -m benchmarks NAME --out` makes the page anew from all records."""
         Report(tmp_path).record(document("first", {"p50_ms": 2.0}), quick=False)
         report = Report(tmp_path)
         report.record(document("second", {"rate_per_s": 512.0}), quick=False)
@@ -92,7 +90,7 @@ class TestTheFolder:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is an optional dependency."""
-        monkeypatch.setattr("workers.bench.page.plots_available", lambda: False)
+        monkeypatch.setattr("benchmarks.page.plots_available", lambda: False)
         report = Report(tmp_path)
         report.record(document("first", {"p50_ms": 2.0}), quick=False)
         (note,) = report.write_page()
@@ -149,7 +147,7 @@ class TestThePage:
 @pytest.mark.usefixtures("benches")
 def test_the_document_of_a_run_has_notes_only_if_there_are_any_and_never_the_name_of_the_machine() -> None:
     """Four keys are promised; the page may be published."""
-    first, second = run_benchmark("first", print), run_benchmark("second", print)
+    first, second = (run_benchmark(each, print) for each in all_benchmarks().values())
     assert set(first) == {"bench", "figures", "machine", "versions"}
     assert second["notes"] == ["a peer is not installed and left out"]
     assert second["figures"] == {"rate_per_s": 512.0}
@@ -161,14 +159,14 @@ def test_the_command_measures_those_that_are_named_and_writes_them_beside_what_i
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     """One name: a document. Several: a list, in the order asked for and each once."""
-    assert main(["bench", "second", "first", "second", "--json", "--quick", "--out", str(tmp_path)]) == 0
+    assert measure(["second", "first", "second", "--json", "--quick", "--out", str(tmp_path)]) == 0
     said = capfdbinary.readouterr()
     assert [each["bench"] for each in json.loads(said.out)] == ["second", "first"]
     assert b"written: " in said.err
     assert "## first (quick: not to be quoted)" in (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
-    assert main(["bench", "first", "--json"]) == 0
+    assert measure(["first", "--json"]) == 0
     assert json.loads(capfdbinary.readouterr().out)["bench"] == "first"
-    assert main(["bench", "first"]) == 0
+    assert measure(["first"]) == 0
     assert b"a hit | a miss" in capfdbinary.readouterr().out
 
 

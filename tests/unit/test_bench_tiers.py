@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.kit.errors import BenchmarkFailedError
+from benchmarks.kit.traces import TRACES, best_hits
+from benchmarks.measures.hit_ratio import Reader, read_through
+from benchmarks.measures.pipeline import _Cases
+from benchmarks.measures.tiers import ENTRIES, QUICK, _L1Bench
+from benchmarks.peers.caches_l1 import L1Peer, make_peers
+from benchmarks.views.hit_ratio_view import view_hit_ratio
+from benchmarks.views.tiers_view import view_tiers
 from pipeline.cache import LocalCache, TwoTierCache
 from pipeline.settings import load_settings
-from workers.bench import BenchmarkFailedError
-from workers.bench.hit_ratio import Reader, read_through
-from workers.bench.hit_ratio_view import view_hit_ratio
-from workers.bench.l1_peers import L1Peer, make_peers
-from workers.bench.pipeline import _Cases
-from workers.bench.tiers import ENTRIES, QUICK, _L1Bench
-from workers.bench.tiers_view import view_tiers
-from workers.bench.traces import TRACES, best_hits
 
 
 def every_way(trace: tuple[int, ...], size: int, kept: frozenset[int] = frozenset()) -> int:

@@ -254,7 +254,7 @@ def test_ctrl_c_is_exit_130_without_a_traceback(environ: dict[str, str]) -> None
 def test_ctrl_c_before_a_command_has_begun_is_no_traceback_either(monkeypatch: pytest.MonkeyPatch) -> None:
     """While modules are being imported, nobody but `main` takes it."""
 
-    def interrupted(_arguments: list[str]) -> int:
+    def interrupted(*_: object) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(workers.cli, "_run", interrupted)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,13 +29,15 @@ def modules(package: str) -> list[str]:
     return names
 
 
+@cache
 def source_of(module: str) -> ast.Module:
     path = ROOT.joinpath(*module.split("."))
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
 
 
-def imported(module: str) -> set[str]:
+@cache
+def imported(module: str) -> frozenset[str]:
     """Every module that this one imports, anywhere: at the top, in a function, for types only."""
     names: set[str] = set()
     for node in ast.walk(source_of(module)):
@@ -45,7 +48,7 @@ def imported(module: str) -> set[str]:
             assert node.module is not None
             # `from pipeline import keys` imports pipeline.keys.
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 def within(name: str, *packages: str) -> bool:
@@ -137,6 +140,16 @@ def test_the_modules_of_the_cache_have_no_cycle() -> None:
         assert leaves, f"a cycle among {sorted(graph)}"
         for leaf in leaves:
             del graph[leaf]
+
+
+SHIPPED = PIPELINE + WORKERS
+
+
+@pytest.mark.parametrize("module", SHIPPED)
+def test_nothing_that_is_shipped_imports_a_benchmark_or_a_test(module: str) -> None:
+    """They are not in the wheel."""
+    own = {path.stem for path in (ROOT / "tests").glob("*.py")} | {"tests", "benchmarks"}
+    assert {name for name in imported(module) if top(name) in own} == set()
 
 
 # -- names in Redis

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import typer
 
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code: 0, 1 (failed), 2 (bad usage), 128 + the number of the signal that ended it.
+    """The command `persona`; see `run`."""
+    return run("persona", _load, arguments)
+
+
+def run(name: str, load: Callable[[], typer.Typer], arguments: Sequence[str] | None = None) -> int:
+    """Run one command of a program; its exit code: 0, 1 (failed), 2 (bad usage), 128 + the number of the signal that ended it.
 
     Every error is a sentence on standard error, and under `--json` the document on standard output.
     """
@@ -19,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.unraisablehook = _unraisable
     _open_closed_streams()
     try:
-        code = _run(sys.argv[1:] if arguments is None else list(arguments))
+        code = _run(name, load, sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -33,15 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(arguments: list[str]) -> int:
-    from workers.cli.failures import CommandError, failure_of
+def _load() -> typer.Typer:
     from workers.cli.program import program
+
+    return program
+
+
+def _run(name: str, load: Callable[[], typer.Typer], arguments: list[str]) -> int:
+    from workers.cli.failures import CommandError, failure_of
     from workers.cli.screen import Screen
 
     # Until the command is parsed, and when it cannot be: what the user most likely means.
     screen = Screen(as_json="--json" in arguments)
     try:
-        code = _exit_code(program(arguments, prog_name="persona", standalone_mode=False, obj=screen))
+        code = _exit_code(load()(arguments, prog_name=name, standalone_mode=False, obj=screen))
     except SystemExit as ending:
         code = _exit_code(ending.code)
     except BrokenPipeError:

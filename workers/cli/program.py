@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from workers.cli import ask, bench, bulk, demo, env, invalidate, preload, stats, up
+from workers.cli import ask, bulk, demo, env, invalidate, preload, stats, up
 
 # A further command: a module of its own with `register`, and its name here. Help shows them in this order.
-COMMANDS = (up, env, demo, ask, bulk, invalidate, preload, stats, bench)
+COMMANDS = (up, env, demo, ask, bulk, invalidate, preload, stats)
 
 program = typer.Typer(
     name="persona",

@@ -1,0 +1,4 @@
+"""Benchmarks: what this project costs, beside its peers. Not in the wheel.
+
+Measures by the public faces of `workers` and `pipeline`; neither of them ever imports it.
+"""

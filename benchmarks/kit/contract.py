@@ -1,0 +1,33 @@
+"""What a benchmark is. One file in `benchmarks/measures/` with a `BENCHMARK` in it is all that a new one needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from benchmarks.views.view import View
+
+Figures = dict[str, float]
+Progress = Callable[[str], None]
+
+
+class Measured(NamedTuple):
+    """What a benchmark returns that has something to say beside its figures: what was left out, and why."""
+
+    figures: Figures
+    notes: tuple[str, ...] = ()
+
+
+class Benchmark(NamedTuple):
+    """A benchmark that the registry finds.
+
+    `measure(progress, quick=...)` tells its progress; `quick` makes it a test of itself. It returns flat figures with
+    units in their names. It ends all that it started, and raises BenchmarkFailedError when an answer was wrong. `place` orders
+    the page. Without a `view` the figures are shown as a list.
+    """
+
+    name: str
+    about: str
+    place: int
+    measure: Callable[..., Figures | Measured]
+    view: Callable[[Figures], View] | None = None

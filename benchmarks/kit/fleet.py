@@ -1,0 +1,161 @@
+"""A fleet to be measured: servers and nodes of its own, on loopback, as children of this process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from benchmarks.kit.errors import BenchmarkFailedError
+from pipeline.discovery import STACK_DIR
+from pipeline.settings import PREFIX, Settings, load_settings
+from workers.stack import Stack, StackOptions
+from workers.stack.plan import FOREIGN_PREFIXES
+from workers.stack.processes import ChildProcess
+from workers.stack.readiness import worker_is_ready
+
+Pool = Literal["prefork", "threads"]
+
+APP: Final = "benchmarks.kit.fleet_app"
+READY_TIMEOUT_S: Final = 60.0
+CACHE_MEMORY: Final = "1gb"  # a million small entries take some 160 MB: none may be evicted
+LOG_TAIL_LINES: Final = 15
+POLL_S: Final = 0.02
+
+
+class Fleet:
+    """`with Fleet(...) as fleet:` starts a broker, a cache's server and the nodes; on the way out all are ended.
+
+    The user's own settings do not count, nor does a stack that runs here. Between the two, stop signals raise as `Stack`
+    says. On Linux no process outlives this one, however it ends.
+    """
+
+    def __init__(
+        self,
+        progress: Callable[[str], None],
+        *,
+        nodes: int,
+        children: int,
+        pool: Pool = "prefork",
+        app: str = APP,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """`children`: processes or threads of a node's pool. `app`: what its nodes run. `environ`: further variables of the
+        nodes, such as a model's; `settings` has them, too."""
+        self.nodes, self.children_per_node = nodes, children
+        self._progress = progress
+        self._pool, self._app, self._extra = pool, app, dict(environ or {})
+        self._resources = ExitStack()
+        self._processes: dict[str, ChildProcess] = {}
+
+    @property
+    def children(self) -> int:
+        """Of all nodes together."""
+        return self.nodes * self.children_per_node
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._resources.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._resources.close()
+
+    def stop_nodes(self) -> None:
+        """End the nodes at once and keep the servers. May be called again."""
+        for process in self._processes.values():
+            process.kill()
+        self._processes.clear()
+
+    def await_(self, condition: Callable[[], bool], what: str, *, timeout_s: float) -> None:
+        """Poll until it holds. Raises BenchmarkFailedError when it does not in time, or when a node has ended."""
+        deadline_s = time.monotonic() + timeout_s
+        while not condition():
+            self.check()
+            if time.monotonic() > deadline_s:
+                raise BenchmarkFailedError([f"not within {timeout_s:g} s: {what}"])
+            time.sleep(POLL_S)
+
+    def check(self) -> None:
+        """Raise BenchmarkFailedError if a node has ended."""
+        for name, process in self._processes.items():
+            if process.exit_code is not None:
+                lines = process.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
+                raise BenchmarkFailedError([f"{name} ended with {process.exit_code}; the end of its log:", *lines])
+
+    def _start(self) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="persona-bench-"))
+        self._resources.callback(shutil.rmtree, folder, ignore_errors=True)
+        environ = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, *FOREIGN_PREFIXES))}
+        options = StackOptions(
+            services=("broker", "cache"), directory=folder / "stack", environ=environ, cache_memory=CACHE_MEMORY
+        )
+        stack = self._resources.enter_context(Stack(options, self._progress))
+        self._resources.callback(self.stop_nodes)
+        self.servers = {service.name: service.pid for service in stack.info.services}
+        self.environment = {**stack.info.environment, STACK_DIR: str(folder / "stack"), **self._extra}
+        self.settings: Settings = load_settings(
+            {name: value for name, value in self.environment.items() if name.startswith(PREFIX)}
+        )
+        self.folder = folder
+        self._memory = _memory_folder(folder, self._resources)
+        # What a killed node leaves in its directory for temporary files goes with ours.
+        self._of_nodes = {**environ, **self.environment, "TMPDIR": str(folder)}
+        planned, self.nodes = self.nodes, 0
+        if planned:
+            self.add_nodes(planned)
+
+    def add_nodes(self, count: int) -> None:
+        """Start so many more; return when they work. Raises BenchmarkFailedError if one does not."""
+        names = [f"bench{number}@{socket.gethostname()}" for number in range(self.nodes + 1, self.nodes + count + 1)]
+        for name in names:
+            self._start_node(name)
+        for name in names:
+            self.await_(
+                lambda: worker_is_ready(self.settings.broker_url, name),  # noqa: B023 - called before `name` changes
+                f"{name} answers",
+                timeout_s=READY_TIMEOUT_S,
+            )
+        self.nodes += count
+        self._progress(f"fleet: {self.nodes} nodes with {self.children_per_node} pool children each are ready")
+
+    def start(self, name: str, command: Sequence[str]) -> ChildProcess:
+        """A further program, with the nodes' variables. It ends with the fleet at the latest."""
+        process = ChildProcess(
+            command,
+            log=self.folder / f"{name}.log",
+            environ=self._of_nodes,
+            directory=self.folder,  # nothing that lies in the user's directory is imported
+        )
+        self._resources.callback(process.kill)
+        return process
+
+    def new_file(self, name: str) -> Path:
+        """A path for memory that processes share: where there is one, in a file system that has no disk to wait for."""
+        return self._memory / name
+
+    def _start_node(self, name: str) -> None:
+        command = [sys.executable, "-m", "celery", "-A", self._app, "worker", f"--pool={self._pool}"]
+        command += [f"--concurrency={self.children_per_node}", f"--hostname={name}"]
+        command += ["--without-gossip", "--without-mingle", "--loglevel=WARNING"]
+        self._processes[name] = self.start(name, command)
+
+
+def _memory_folder(folder: Path, resources: ExitStack) -> Path:
+    shared_memory = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it, with a name that nobody can guess
+    if not os.access(shared_memory, os.W_OK):
+        return folder
+    made = Path(tempfile.mkdtemp(prefix="persona-bench-", dir=shared_memory))
+    resources.callback(shutil.rmtree, made, ignore_errors=True)
+    return made

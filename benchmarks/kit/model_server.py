@@ -1,0 +1,255 @@
+"""A model's endpoint that takes a fixed time: OpenAI-compatible, deterministic, and it counts its calls.
+
+with ModelServer(delay_ms=95) as model:
+    settings = load_settings({**environ, **model.environment})
+    ...
+    assert model.calls == 10
+    assert response.content == expected_answer(request)
+
+It runs in a process of its own, so that it takes no turn of the interpreter from what is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import http.client
+import json
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from functools import lru_cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socketserver import TCPServer
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+from benchmarks.kit.errors import BenchmarkFailedError
+from pipeline.models import PersonaRequest, PersonaResponse
+from pipeline.persona_pipeline import PersonaPipeline
+from pipeline.personas import load_catalog
+from pipeline.prompts import Prompt
+from pipeline.responders import Responder
+from workers.stack.processes import ChildProcess
+
+MODEL_NAME: Final = "bench-model"
+ANSWER_CHARS: Final = 700  # some 150 words: what a model writes in 256 tokens, the default bound of an answer
+MAX_CONNECTIONS: Final = 512  # each costs a thread; beyond it the endpoint says so at once
+START_TIMEOUT_S: Final = 20.0
+QUESTION_TIMEOUT_S: Final = 5.0
+_TEXT: Final = (
+    "a small step that ends today tells more than plan for whole year first write down what you know then ask one person "
+    "who has done it and listen the rest can wait until morning when both of us look again with fresh eyes"
+)
+
+
+def answer_to(messages: Iterable[Mapping[str, Any]]) -> str:
+    """What the endpoint says to these messages: a digest over all of them, and ANSWER_CHARS characters of text that follow
+    from it. Equal prompts get equal answers, different ones different answers."""
+    digest = hashlib.blake2b(digest_size=16)
+    for message in messages:
+        digest.update(f"{message['role']}\0{message['content']}\0".encode())
+    words = random.Random(digest.digest()).choices(_TEXT.split(), k=ANSWER_CHARS)  # noqa: S311 - text, no secret
+    text = f"{digest.hexdigest()}: {' '.join(words)}"
+    return text[:ANSWER_CHARS].rstrip()
+
+
+def reference_responder() -> Responder:
+    """A responder that answers as the endpoint does, at once and without it."""
+    return _Reference()
+
+
+def expected_response(request: PersonaRequest) -> PersonaResponse:
+    """The right response to this request, computed without a cache, a queue or a server."""
+    return _reference_pipeline().process_request(request)
+
+
+def expected_answer(request: PersonaRequest) -> str:
+    """The content of the right response."""
+    return expected_response(request).content
+
+
+class ModelServer:
+    """Serves from `__enter__` to `__exit__` on 127.0.0.1, in a process that ends with this one. Any thread may read its
+    attributes meanwhile."""
+
+    name: Final = MODEL_NAME
+
+    def __init__(self, *, delay_ms: float) -> None:
+        """Each answer takes `delay_ms`, however many are asked for at once, and what the machine adds."""
+        if not 0 <= delay_ms <= 60_000:
+            raise ValueError(f"delay_ms: {delay_ms}; expected 0 to 60000")
+        self.delay_ms = delay_ms
+        self.url = ""
+
+    @property
+    def calls(self) -> int:
+        """How many completions it was asked for since it began. Asks the process."""
+        with closing(self._connect()) as connection:
+            connection.request("GET", "/calls")
+            return int(json.loads(connection.getresponse().read())["calls"])
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables under which a node or a client uses it."""
+        return {"PERSONA_LLM_URL": self.url, "PERSONA_LLM_MODEL": self.name, "PERSONA_LLM_API_KEY": "none"}
+
+    def __enter__(self) -> Self:
+        self._folder = Path(tempfile.mkdtemp(prefix="persona-bench-"))
+        self._process = ChildProcess(
+            [sys.executable, "-m", "benchmarks.kit.model_server", "--delay-ms", str(self.delay_ms)],
+            log=self._folder / "log",
+            directory=self._folder,  # nothing that lies in the user's directory is imported
+        )
+        try:
+            self.url = self._await_url()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._end()
+
+    def _await_url(self) -> str:
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while True:
+            ended = self._process.exit_code
+            said = self._process.log.read_text(encoding="utf-8", errors="replace")
+            for line in said.splitlines(keepends=True):
+                if line.startswith("http://") and line.endswith("\n"):
+                    return line.strip()
+            if ended is not None or time.monotonic() > deadline_s:
+                what = "did not answer in time" if ended is None else f"ended with {ended}"
+                raise BenchmarkFailedError([f"the model's endpoint {what}", *said.splitlines()[-5:]])
+            time.sleep(0.01)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        parts = urlsplit(self.url)
+        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=QUESTION_TIMEOUT_S)
+
+    def _end(self) -> None:
+        self._process.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class _Reference:
+    model = fingerprint = MODEL_NAME
+
+    def respond(self, prompt: Prompt) -> str:
+        turns = [{"role": turn.role, "content": turn.content} for turn in prompt.history]
+        return answer_to(
+            [{"role": "system", "content": prompt.system}, *turns, {"role": "user", "content": prompt.user}],
+        )
+
+
+@lru_cache(maxsize=1)
+def _reference_pipeline() -> PersonaPipeline:
+    return PersonaPipeline(load_catalog(), reference_responder())
+
+
+# -- the process
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, delay_ms: float) -> None:
+        self.delay_s = delay_ms / 1000
+        self.calls = 0
+        self.lock = threading.Lock()
+        self.free = threading.Semaphore(MAX_CONNECTIONS)
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def server_bind(self) -> None:
+        TCPServer.server_bind(self)  # HTTPServer's own asks the DNS for this machine's name
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self.free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            request.sendall(b"HTTP/1.1 503 too many connections\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):  # a client that went away
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's own signature
+        """Nothing: calls are counted."""
+
+    def do_GET(self) -> None:
+        if self.path == "/calls":
+            self._send(200, {"calls": self.server.calls})
+        else:
+            self._send(404, {"error": {"message": "no such path"}})
+
+    def do_POST(self) -> None:
+        due_s = time.monotonic() + self.server.delay_s
+        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path != "/v1/chat/completions":
+            self._send(404, {"error": {"message": "no such path"}})
+            return
+        with self.server.lock:
+            self.server.calls += 1
+            number = self.server.calls
+        try:
+            content = answer_to(json.loads(raw)["messages"])
+        except (ValueError, KeyError, TypeError) as error:
+            self._send(400, {"error": {"message": f"not a chat completion: {error}"}})
+            return
+        time.sleep(max(0.0, due_s - time.monotonic()))
+        message = {"role": "assistant", "content": content}
+        self._send(
+            200,
+            {
+                "id": f"chatcmpl-{number}",
+                "object": "chat.completion",
+                "created": 0,
+                "model": MODEL_NAME,
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+            },
+        )
+
+    def _send(self, status: int, body: object) -> None:
+        """Head and body in one piece: two writes could be two packets."""
+        content = json.dumps(body).encode()
+        head = f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        self.wfile.write(head.encode() + content)
+
+
+def main() -> None:
+    """Serve until TERM; the first line on standard output is the URL."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kit.model_server", description=__doc__)
+    parser.add_argument("--delay-ms", type=float, default=0.0)
+    server = _Server(parser.parse_args().delay_ms)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    sys.stdout.write(f"http://127.0.0.1:{server.server_address[1]}/v1\n")
+    sys.stdout.flush()
+    server.serve_forever(poll_interval=0.05)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Processes that read through a cache of their own and belong to no node: `python -m benchmarks.kit.readers BOARD --nap-s 0.005`.
+
+As many as the board has children. Each notes on the board which version of the source it was served, until the board says stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from benchmarks.kit.board import Board
+from benchmarks.kit.routes import PROBE_KEY, PROBE_TTL_S
+from workers.client import PersonaClient
+
+READS_A_NOTE: Final = 100  # without a nap, the note would cost as much as the read
+LONGEST_S: Final = 120.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kit.readers", description=__doc__)
+    parser.add_argument("board", type=Path)
+    parser.add_argument("--nap-s", type=float, required=True, help="between two reads; 0: as fast as it can")
+    options = parser.parse_args()
+    with closing(Board(options.board)) as board:
+        children = board.children
+    # Forked before anything connects: what is imported is shared, nothing else.
+    pids = []
+    for child in range(children):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                read(options.board, child, options.nap_s)
+                code = 0
+            finally:
+                os._exit(code)  # not back into what the parent has still to do
+        pids.append(pid)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    return max(map(abs, codes), default=0)
+
+
+def read(path: Path, child: int, nap_s: float) -> None:
+    """Until the board says stop, or for LONGEST_S: then nobody is left to say it."""
+    with closing(Board(path)) as board, PersonaClient() as client:
+        cache = client.cache
+
+        def compute() -> int:
+            return board.source
+
+        board.enter(child, os.getpid())
+        reads = 1 if nap_s else READS_A_NOTE
+        ends_s = time.monotonic() + LONGEST_S
+        while not board.stopped and time.monotonic() < ends_s:
+            asked_ns = time.monotonic_ns()
+            for _ in range(reads):
+                version = cache.get_or_compute(PROBE_KEY, compute, ttl=PROBE_TTL_S)
+            board.served(child, version, asked_ns, time.monotonic_ns())
+            if nap_s:
+                time.sleep(nap_s)
+        board.leave(child)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
