@@ -22,7 +22,7 @@ END
 # What a package would say of itself: how a program without a worker finds the way to the nodes.
 COPY --chmod=644 <<'END' /app/persona_worker.dist-info/entry_points.txt
 [persona.announcers]
-broker = workers.broadcast:announcer_of
+broker = workers.queue.broadcast:announcer_of
 END
 COPY --chmod=644 <<'END' /app/persona_worker.dist-info/METADATA
 Metadata-Version: 2.4

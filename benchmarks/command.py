@@ -13,8 +13,8 @@ from benchmarks.page import Report
 from benchmarks.registry import all_benchmarks, run_benchmark
 from benchmarks.views.view import Table, as_list
 from workers.cli import run
-from workers.cli.failures import BAD_USAGE, CommandError
-from workers.cli.screen import JsonFlag, Screen, begin
+from workers.cli.terminal.failures import BAD_USAGE, CommandError
+from workers.cli.terminal.screen import JsonFlag, Screen, begin
 
 QUICK_NOTE = "--quick tests the benchmark itself: its figures come from too few measurements to be quoted."
 

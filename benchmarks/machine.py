@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from workers.stack.valkey_server import server_command
+from workers.stack.servers.valkey_server import server_command
 
 _DISTRIBUTIONS: Final = {
     "persona_worker": "persona-worker",

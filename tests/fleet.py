@@ -31,7 +31,7 @@ from pipeline.discovery import STACK_DIR
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
 from pipeline.settings import load_settings
 from workers.client import PersonaClient
-from workers.events import FLUSH_S
+from workers.node.events import FLUSH_S
 from workers.stack.processes import ChildProcess
 
 Pool = Literal["prefork", "threads", "solo", "gevent"]

@@ -15,7 +15,7 @@ from typing import Self
 
 import pytest
 
-from workers.stack.valkey_server import HOST
+from workers.stack.servers.valkey_server import HOST
 
 START_TIMEOUT_S = 10.0
 

@@ -15,7 +15,7 @@ from typing import Self
 import redis
 
 from workers.stack.processes import ChildProcess
-from workers.stack.valkey_server import HOST, answers, server_command, server_config, server_url
+from workers.stack.servers.valkey_server import HOST, answers, server_command, server_config, server_url
 
 START_TIMEOUT_S = 10.0
 NO_STACK = "/no/stack/of/the/tests"

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from workers.discovery import find_stack
 from workers.stack import StackInfo
+from workers.stack.state import find_stack
 
 BOUND_S = 20.0
 

@@ -6,16 +6,17 @@ import logging
 
 from pipeline.settings import get_settings
 from workers.dashboard import serve_ours
-from workers.factory import make_app, not_obeyed
-from workers.logs import write_json
+from workers.node.logs import write_json
+from workers.queue.factory import make_app, not_obeyed
 
 settings = get_settings()
 for _name in not_obeyed(settings):
     logging.getLogger(__name__).warning("%s (also -b, --result-backend) is not used: PERSONA_ variables name the servers", _name)
 app = make_app(settings)
-app.conf.imports = ("workers.tasks", "workers.processes", "workers.node", "workers.poison")
-app.conf.worker_consumer = "workers.poison:GuardedConsumer"
-app.steps["consumer"].update(("workers.node:InvalidationStep", "workers.events:EventBatches"))
+# By name, so that they are imported when a worker begins and not when the app is made: each is a file of `workers/`.
+app.conf.imports = ("workers.tasks", "workers.node.processes", "workers.node.invalidation", "workers.node.poison")
+app.conf.worker_consumer = "workers.node.poison:GuardedConsumer"
+app.steps["consumer"].update(("workers.node.invalidation:InvalidationStep", "workers.node.events:EventBatches"))
 app.set_default()
 serve_ours()
 if settings.log == "json":

@@ -21,19 +21,28 @@ from pipeline.optimized import get_optimized_pipeline
 from pipeline.preload import maintain as maintained
 from pipeline.preload import report_of
 from workers.app import app
-from workers.dispatch import IN_FLIGHT_HEADER, PUBLISHED_HEADER, RENEWAL_HEADER
-from workers.preload import PRELOAD_TASK, RENEW_TASK, checked_budget, checked_round, preloader_of, takes_slot
+from workers.node.preload import checked_budget, checked_round, preloader_of, takes_slot
+from workers.queue.names import (
+    IN_FLIGHT_HEADER,
+    INVALIDATE_TASK,
+    MAINTAIN_TASK,
+    PRELOAD_TASK,
+    PROCESS_TASK,
+    PUBLISHED_HEADER,
+    RENEW_TASK,
+    RENEWAL_HEADER,
+)
 
 RETRY_PAUSE_S: Final = (2, 10)
 
 
-@app.task(name="cache.invalidate", ignore_result=False, throws=(InvalidPatternError, InvalidRequestError, ValueError))
+@app.task(name=INVALIDATE_TASK, ignore_result=False, throws=(InvalidPatternError, InvalidRequestError, ValueError))
 def invalidate(*patterns: str, users: Any = ()) -> dict[str, Any]:
     """Invalidate in every process, for a producer in any language: `send_task("cache.invalidate", args=["persona:lua:*"])`.
     `users`: ids as requests have them, whose answers are forgotten.
 
     Returns `{"patterns", "epoch", "seq", "durable"}`. Fails with InvalidPatternError or InvalidRequestError. The broadcast that
-    follows bears the same name, and goes to the nodes' main processes only (workers.node).
+    follows bears the same name, and goes to the nodes' main processes only (workers.node.invalidation).
     """
     if not isinstance(users, list | tuple):
         raise InvalidRequestError("users", "expected a list of ids")
@@ -64,7 +73,7 @@ def renew(round_id: Any) -> None:
     preloader_of(app, get_optimized_pipeline()).help(checked_round(round_id, ""))
 
 
-@app.task(name="cache.maintain", bind=True, throws=(ValueError,))
+@app.task(name=MAINTAIN_TASK, bind=True, throws=(ValueError,))
 def maintain(self: Task, every_s: Any = None) -> dict[str, Any]:
     """Remove bytes of what was invalidated, a little at a time, and let the hot set decay: see `pipeline.preload.maintain`."""
     pipeline = get_optimized_pipeline()
@@ -73,7 +82,7 @@ def maintain(self: Task, every_s: Any = None) -> dict[str, Any]:
 
 
 @app.task(
-    name="persona.process",
+    name=PROCESS_TASK,
     bind=True,
     max_retries=len(RETRY_PAUSE_S),
     default_retry_delay=1,  # after its pool child died: before the lease of that child has run out, so that nobody waits longer

@@ -23,7 +23,7 @@ from benchmarks.kit.reach import REACH_S, Moment, reach_figures
 from benchmarks.kit.routes import BUSY_TASK, PROBE_KEY, STOCK_EXCHANGE, STOCK_ROUTING_KEY, STOCK_TASK
 from benchmarks.measures.cost import measure_get, measure_invalidate
 from workers.client import PersonaClient
-from workers.factory import make_app
+from workers.queue.factory import make_app
 
 NODES: Final = 2
 CHILDREN_PER_NODE: Final = 3

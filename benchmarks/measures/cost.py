@@ -23,7 +23,7 @@ from pipeline.cache.local import COPY
 from pipeline.optimized import Equipment, build_cache
 from pipeline.settings import Settings
 from workers.client import PersonaClient
-from workers.node import build_follower
+from workers.node.invalidation import build_follower
 
 FEW: Final = 1_000
 MANY: Final = 1_000_000

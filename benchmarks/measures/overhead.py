@@ -32,8 +32,8 @@ from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import load_catalog
 from pipeline.responders import PromptResponder
 from pipeline.settings import Settings
-from workers.factory import make_app
-from workers.reach import bound_waits, close_results
+from workers.queue.factory import make_app
+from workers.queue.reach import bound_waits, close_results
 
 PROCESSES: Final = 2
 KINDS: Final = 20

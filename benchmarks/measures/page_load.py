@@ -28,14 +28,14 @@ from pipeline.errors import PipelineError
 from pipeline.figures.tally import REQUESTS
 from pipeline.models import PersonaRequest
 from workers.client import PersonaClient
-from workers.dispatch import TASK
-from workers.errors import WorkerError
-from workers.factory import make_app
+from workers.queue.errors import WorkerError
+from workers.queue.factory import make_app
+from workers.queue.names import PROCESS_TASK
 from workers.stack.plan import FLOWER_USER
-from workers.stack.ports import choose_ports
 from workers.stack.processes import ChildProcess
 from workers.stack.readiness import http_is_ready
-from workers.stack.valkey_server import HOST
+from workers.stack.servers.ports import choose_ports
+from workers.stack.servers.valkey_server import HOST
 
 RATE_PER_S: Final = 200
 RUN_S: Final = 60.0
@@ -92,7 +92,7 @@ class Load:
 
     def _ask_as_task(self, request: PersonaRequest) -> None:
         def answer() -> str:
-            result = self._app.send_task(TASK, args=[request.to_wire()]).get(timeout=ANSWER_TIMEOUT_S)
+            result = self._app.send_task(PROCESS_TASK, args=[request.to_wire()]).get(timeout=ANSWER_TIMEOUT_S)
             return str(result["cached"])
 
         self._count(answer)

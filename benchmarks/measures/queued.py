@@ -35,8 +35,8 @@ from benchmarks.views.queued_view import view_queue
 from pipeline.models import PersonaRequest
 from pipeline.settings import PREFIX
 from workers.client import QUEUE, PersonaClient
-from workers.factory import make_app
-from workers.reach import bound_waits, close_results
+from workers.queue.factory import make_app
+from workers.queue.reach import bound_waits, close_results
 from workers.stack.plan import FOREIGN_PREFIXES
 from workers.stack.processes import ChildProcess
 

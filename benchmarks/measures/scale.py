@@ -30,7 +30,7 @@ from benchmarks.kit.routes import PROBE_KEY, PROCESS_TASK
 from benchmarks.views.scale_view import view_scale
 from pipeline.settings import Settings
 from workers.client import PersonaClient
-from workers.factory import make_app
+from workers.queue.factory import make_app
 
 WORKERS: Final = (1, 2, 4, 8, 16)
 READERS: Final = (1, 4, 16, 64)

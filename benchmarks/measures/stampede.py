@@ -24,7 +24,7 @@ from benchmarks.kit.requests import RESONANCES
 from benchmarks.views.load_views import view_stampede
 from pipeline.models import PersonaRequest
 from workers.client import PersonaClient
-from workers.factory import make_app
+from workers.queue.factory import make_app
 
 NODES: Final = 2
 CHILDREN_PER_NODE: Final = 3

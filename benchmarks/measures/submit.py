@@ -26,7 +26,7 @@ from benchmarks.kit.routes import PROCESS_TASK
 from benchmarks.views.load_views import view_submit
 from pipeline.models import PersonaRequest, PersonaResponse, Source
 from workers.client import QUEUE, PersonaClient
-from workers.factory import make_app
+from workers.queue.factory import make_app
 
 CHILDREN: Final = 2
 KINDS: Final = 20

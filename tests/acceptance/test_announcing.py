@@ -16,8 +16,8 @@ from fleet import Fleet, captured_events, until
 from servers import NO_STACK
 
 from pipeline.settings import load_settings
-from workers.broadcast import TASK
 from workers.client import PersonaClient
+from workers.queue.broadcast import TASK
 
 PROGRAM = """
     import json, sys, time

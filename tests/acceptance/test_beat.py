@@ -19,7 +19,7 @@ import pytest
 from fleet import ROOT, Fleet, until
 
 from pipeline.settings import load_settings
-from workers.celery_settings import celery_settings
+from workers.queue.celery_settings import celery_settings
 from workers.stack.processes import ChildProcess
 
 CELERY = celery_settings(load_settings({}))

@@ -29,7 +29,7 @@ from benchmarks.peers import PEERS, installed
 from pipeline.models import PersonaRequest
 from pipeline.optimized import OptimizedPipeline
 from pipeline.settings import load_settings
-from workers.factory import make_app
+from workers.queue.factory import make_app
 
 COMMAND = [sys.executable, "-m", "benchmarks"]
 SEED_FIGURES = {"repeat50_saved_pct", "patterns10_saved_pct", "dashboard20_saved_pct", "simultaneous10_ms", "l1_1000_mb"}

@@ -21,8 +21,8 @@ from kombu.transport.redis import Channel
 from redbeat.schedulers import RedBeatConfig
 
 from pipeline.settings import load_settings
-from workers.celery_settings import celery_settings
-from workers.factory import make_app
+from workers.queue.celery_settings import celery_settings
+from workers.queue.factory import make_app
 
 CELERY = celery_settings(load_settings({}))
 

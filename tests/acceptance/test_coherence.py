@@ -18,7 +18,7 @@ from supervised import eventually
 from pipeline.cache.keys import KeySpace
 from pipeline.models import PersonaRequest
 from pipeline.settings import DEFAULT_NAMESPACE
-from workers.broadcast import ROUTING_KEY, TASK, exchange_of
+from workers.queue.broadcast import ROUTING_KEY, TASK, exchange_of
 
 EXCHANGE = exchange_of(DEFAULT_NAMESPACE)
 LONG_BOUND = {"PERSONA_STALENESS_BOUND_S": "60"}

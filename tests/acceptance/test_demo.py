@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from endpoints import ScriptedEndpoint
 
-from workers.stack.model import find_weights
+from workers.stack.servers.model import find_weights
 
 COMMAND = [sys.executable, "-m", "workers.cli"]
 MARK = "DEMO_TEST_MARK"  # every process that a command starts inherits it

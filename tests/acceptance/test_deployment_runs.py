@@ -19,7 +19,7 @@ from fleet import until
 from servers import free_port
 
 from workers.stack.processes import ChildProcess
-from workers.stack.valkey_server import server_command
+from workers.stack.servers.valkey_server import server_command
 
 SERVICES = compose()["services"]
 APP = ("worker", "beat", "flower")

@@ -17,9 +17,9 @@ from pipeline.errors import PermanentModelError, TransientModelError
 from pipeline.models import PersonaRequest
 from pipeline.settings import load_settings
 from workers.client import PersonaClient
-from workers.dispatch import MAINTENANCE_QUEUE
-from workers.errors import AnswerExpiredError, AnswerFailedError, AnswerTimeoutError
-from workers.ticket import Ticket
+from workers.client.ticket import Ticket
+from workers.queue.errors import AnswerExpiredError, AnswerFailedError, AnswerTimeoutError
+from workers.queue.names import MAINTENANCE_QUEUE
 
 KEY = "curious-flowing-learning"
 SHORT_L1 = {"PERSONA_L1_MAX_TTL_S": "0.05"}

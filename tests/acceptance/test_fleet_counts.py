@@ -22,7 +22,7 @@ from pipeline.figures import FigureKeys, FleetFigures, read_figures
 from pipeline.figures.tally import REQUESTS
 from pipeline.models import PersonaRequest
 from pipeline.settings import load_settings
-from workers.cli.fleet_view import _process
+from workers.cli.terminal.fleet_view import _process
 from workers.client import PersonaClient
 
 CANARY = "Kanarienvogel"

@@ -10,9 +10,9 @@ import pytest
 from fleet import API_KEY, Fleet, until
 from servers import free_port
 
-from workers.stack.model import MODEL_ID, find_weights
 from workers.stack.processes import ChildProcess
 from workers.stack.readiness import http_is_ready
+from workers.stack.servers.model import MODEL_ID, find_weights
 
 pytestmark = pytest.mark.model
 
@@ -25,7 +25,7 @@ def model_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     log = tmp_path_factory.mktemp("model") / "log"
     server = ChildProcess(
-        [sys.executable, "-m", "workers.stack.model_server", "--port", str(port)],
+        [sys.executable, "-m", "workers.stack.servers.model_server", "--port", str(port)],
         log=log,
         environ={"PERSONA_LLM_API_KEY": API_KEY, "PATH": ""},
         directory=Path(__file__).parents[2],

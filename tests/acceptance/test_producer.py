@@ -17,7 +17,7 @@ from pipeline.errors import InvalidRequestError, PermanentModelError
 from pipeline.models import PersonaRequest
 from pipeline.settings import load_settings
 from workers.client import PersonaClient, Progress
-from workers.errors import AnswerTimeoutError, QueueUnavailableError
+from workers.queue.errors import AnswerTimeoutError, QueueUnavailableError
 
 KEY = "curious-flowing-learning"
 PASSWORD = "correct-horse"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from workers.stack.valkey_server import HOST
+from workers.stack.servers.valkey_server import HOST
 
 CALL_TIMEOUT_S: Final = 10.0
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 from coherence.history import now_ns
 from servers import ValkeyServer, free_port
 
-from workers.stack.valkey_server import HOST
+from workers.stack.servers.valkey_server import HOST
 
 NOBODY: Final = 1
 """A port on which nobody listens."""

@@ -275,7 +275,7 @@ class Node:
         return child
 
     def hear(self, done: Invalidation) -> None:
-        """As `workers.broadcast` announces it."""
+        """As `workers.queue.broadcast` announces it."""
         epoch, seq = (done.epoch, done.seq) if done.durable else ("", 0)
         assert self.follower.receive(epoch, seq, list(done.patterns)) is not None
 

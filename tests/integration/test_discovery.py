@@ -14,8 +14,8 @@ import pytest
 
 from pipeline.errors import ConfigurationError
 from pipeline.settings import discover_settings, load_settings
-from workers.discovery import find_stack
 from workers.stack import Stack, StackInfo, StackOptions
+from workers.stack.state import find_stack
 
 
 @pytest.fixture(scope="module")

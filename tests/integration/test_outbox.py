@@ -24,11 +24,11 @@ from pipeline.cache import Invalidation
 from pipeline.cache.keys import KeySpace
 from pipeline.models import PersonaRequest
 from pipeline.settings import DEFAULT_NAMESPACE, Settings, load_settings
-from workers.broadcast import ROUTING_KEY, Announcer, exchange_of
 from workers.client import PersonaClient
-from workers.dispatch import refresher
-from workers.factory import make_app
-from workers.outbox import MOST, TRY_S, Outbox
+from workers.queue.broadcast import ROUTING_KEY, Announcer, exchange_of
+from workers.queue.dispatch import refresher
+from workers.queue.factory import make_app
+from workers.queue.outbox import MOST, TRY_S, Outbox
 
 BOUND_S = 20.0
 LONG_S = 1.2
@@ -207,7 +207,7 @@ def test_notices_go_out_in_their_order_and_all_before_the_end(broker: ValkeyServ
 
 
 def _announced(name: str) -> Any:
-    from workers.broadcast import Announced
+    from workers.queue.broadcast import Announced
 
     return Announced(name, time.time(), Invalidation((name,), "e", 1, durable=True))
 
@@ -262,9 +262,9 @@ AT_ONCE = """
     import os
     from pipeline.settings import get_settings
     from workers.client import PersonaClient
-    import workers.broadcast
+    import workers.queue.broadcast
 
-    workers.broadcast.WAIT_S = 0.0  # as if the broker were slow: nobody has waited until it was sent
+    workers.queue.broadcast.WAIT_S = 0.0  # as if the broker were slow: nobody has waited until it was sent
     client = PersonaClient(get_settings())
     for number in range(30):
         client.cache.invalidate(str(number))
@@ -284,12 +284,12 @@ FORKED = """
     import os, sys, threading, time
     from pipeline.settings import get_settings
     from pipeline.cache import Invalidation
-    from workers.broadcast import Announcer
-    from workers.factory import make_app
-    from workers.outbox import Outbox
-    import workers.broadcast
+    from workers.queue.broadcast import Announcer
+    from workers.queue.factory import make_app
+    from workers.queue.outbox import Outbox
+    import workers.queue.broadcast
 
-    workers.broadcast.WAIT_S = 15.0  # on a busy machine, too, each learns that it was sent
+    workers.queue.broadcast.WAIT_S = 15.0  # on a busy machine, too, each learns that it was sent
     settings = get_settings()
     app = make_app(settings)
     announce = Announcer(app, settings, Outbox(app))

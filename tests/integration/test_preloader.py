@@ -25,7 +25,7 @@ from pipeline.personas import load_catalog
 from pipeline.preload import AWAY, FAILURES, NO_SHARED_TIER, OUT_OF_TIME, ROUND_S, Preloader, maintain, report_of
 from pipeline.prompts import Prompt
 from pipeline.settings import load_settings
-from workers.preload import MAX_BUDGET, checked_budget, checked_round, takes_slot
+from workers.node.preload import MAX_BUDGET, checked_budget, checked_round, takes_slot
 
 KEY = "calm-flowing-planning"
 INTERVAL_S = 300.0

@@ -11,7 +11,7 @@ import pytest
 from broken_off import broken_off_at
 from servers import ValkeyServer
 
-from workers.redis_client import guard_redis_client
+from workers.queue.redis_client import guard_redis_client
 
 CLIENT = ("redis/client.py", "redis/connection.py", "redis/_parsers/hiredis.py")
 PACKING = """
@@ -19,7 +19,7 @@ PACKING = """
     from redis.connection import HiredisRespSerializer
 
     from pipeline.settings import load_settings
-    from workers.factory import make_app
+    from workers.queue.factory import make_app
 
     make_app(load_settings({}))
 

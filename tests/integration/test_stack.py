@@ -19,8 +19,8 @@ from supervised import BOUND_S, alive, eventually, found, published, supervisor
 
 from workers.stack import Stack, StackError, StackOptions, StackRunningError
 from workers.stack.folder import StackFolder
-from workers.stack.model import MODEL_ID, find_weights
 from workers.stack.plan import make_plan
+from workers.stack.servers.model import MODEL_ID, find_weights
 
 SERVERS = ("broker", "cache")
 

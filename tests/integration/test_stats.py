@@ -22,7 +22,7 @@ from supervised import eventually
 from pipeline.cache.connection import RedisConnection
 from pipeline.figures import FigureKeys, Reporter
 from workers.cli import main
-from workers.cli.fleet_view import columns
+from workers.cli.terminal.fleet_view import columns
 
 COMMAND = [sys.executable, "-m", "workers.cli", "stats"]
 PASSWORD = "canary-of-a-password"

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import sys
 
-from workers.stack.valkey_server import HOST
+from workers.stack.servers.valkey_server import HOST
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_s: float) -> None:

@@ -21,9 +21,9 @@ from pipeline.models import PersonaRequest, PersonaResponse
 from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import load_catalog
 from pipeline.responders import PromptResponder
-from workers.answers import SHOWN_FAILURES, AnswersError, AnswersFile, AnswersInUseError, Record, Tally
-from workers.bulk import MAX_LINE_BYTES, ask_all, count_lines, read_lines
-from workers.mapping import Answered, Progress
+from workers.client.answers import SHOWN_FAILURES, AnswersError, AnswersFile, AnswersInUseError, Record, Tally
+from workers.client.bulk import MAX_LINE_BYTES, ask_all, count_lines, read_lines
+from workers.client.mapping import Answered, Progress
 
 KEY = "calm-flowing-planning"
 PIPELINE = PersonaPipeline(load_catalog(), PromptResponder())
@@ -363,8 +363,8 @@ def test_a_killed_process_loses_nothing_that_it_wrote_down(files: Files) -> None
     program = """
     import os, signal, sys
     from pathlib import Path
-    from workers.answers import AnswersFile, Record
-    from workers.bulk import read_lines
+    from workers.client.answers import AnswersFile, Record
+    from workers.client.bulk import read_lines
     with AnswersFile(Path(sys.argv[2]), 3) as answers:
         for line in read_lines(Path(sys.argv[1]), 2):
             answers.keep(Record(line.number, line.digest, error="answer_failed", message="no"))

@@ -18,9 +18,9 @@ from servers import free_port
 
 import workers.cli
 from pipeline.models import INTENTS, PACES, TONES, PersonaRequest, PersonaResponse
-from workers.cli.figures import Sample, figures_of
-from workers.cli.scenario import Exchange, Recomputation, Traffic, examples_of, problems_of, to_ask_again
-from workers.cli.screen import printable, shown_ms
+from workers.cli.demo.scenario import Exchange, Recomputation, Traffic, examples_of, problems_of, to_ask_again
+from workers.cli.terminal.figures import Sample, figures_of
+from workers.cli.terminal.screen import printable, shown_ms
 
 COMMAND = [sys.executable, "-m", "workers.cli"]
 COMMANDS = ("up", "env", "demo", "ask", "bulk", "invalidate", "stats", "preload")

@@ -18,8 +18,8 @@ import pytest
 from deployment import FILLED, ROOT, SECRETS, MissingVariableError, compose, environment, interpolate, seconds
 
 from pipeline.settings import PREFIX, Settings, load_settings
-from workers.celery_settings import celery_settings
-from workers.factory import make_app
+from workers.queue.celery_settings import celery_settings
+from workers.queue.factory import make_app
 
 CELERY = celery_settings(load_settings({}))
 

@@ -11,7 +11,7 @@ import pytest
 from deployment import KUBERNETES, ROOT, compose, documents, manifests, seconds
 
 from pipeline.settings import PREFIX, Settings, load_settings
-from workers.celery_settings import celery_settings
+from workers.queue.celery_settings import celery_settings
 
 CELERY = celery_settings(load_settings({}))
 

@@ -15,7 +15,7 @@ import pytest
 from deployment import ROOT, compose, documents
 
 from pipeline.settings import load_settings
-from workers.celery_settings import celery_settings
+from workers.queue.celery_settings import celery_settings
 
 CELERY = celery_settings(load_settings({}))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.cli.figures import Sample, Tier, bar, figures_of, quantile
+from workers.cli.terminal.figures import Sample, Tier, bar, figures_of, quantile
 
 
 def test_the_figures_of_a_run_are_those_computed_by_hand() -> None:

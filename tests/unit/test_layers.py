@@ -107,8 +107,10 @@ def test_only_the_workers_import_celery() -> None:
     importers = {module for module in PIPELINE + WORKERS if {*map(top, imported(module))} & CELERY}
     assert importers
     assert {module for module in importers if not within(module, "workers")} == set()
-    assert {top(name) for name in imported("workers.celery_settings")} & CELERY <= {"kombu"}
-    assert {name for name in imported("celeryconfig") if top(name) != "pipeline"} == {"workers.celery_settings.celery_settings"}
+    assert {top(name) for name in imported("workers.queue.celery_settings")} & CELERY <= {"kombu"}
+    assert {name for name in imported("celeryconfig") if top(name) != "pipeline"} == {
+        "workers.queue.celery_settings.celery_settings"
+    }
 
 
 def test_only_two_tier_knows_both_tiers_and_the_log() -> None:

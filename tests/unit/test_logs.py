@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from workers.logs import JsonFormatter
+from workers.node.logs import JsonFormatter
 
 
-def line_of(message: Any, *arguments: Any, name: str = "workers.node", **options: Any) -> dict[str, Any]:
+def line_of(message: Any, *arguments: Any, name: str = "workers.node.invalidation", **options: Any) -> dict[str, Any]:
     """What the formatter makes of a call of a logger."""
     records: list[logging.LogRecord] = []
     logger = logging.getLogger(name)
@@ -33,7 +33,7 @@ def line_of(message: Any, *arguments: Any, name: str = "workers.node", **options
 def test_a_line_says_when_how_grave_who_and_what() -> None:
     """The time is in UTC, whatever the host's zone."""
     line = line_of("cache.notice_dropped: %s\nsecond line", "malformed", extra={"patterns": 3})
-    assert (line["level"], line["logger"], line["patterns"]) == ("WARNING", "workers.node", 3)
+    assert (line["level"], line["logger"], line["patterns"]) == ("WARNING", "workers.node.invalidation", 3)
     assert line["message"] == "cache.notice_dropped: malformed\nsecond line"
     assert line["time"].endswith("Z")
     assert datetime.fromisoformat(line["time"]).utcoffset().total_seconds() == 0  # type: ignore[union-attr]
@@ -77,7 +77,7 @@ def test_whatever_a_call_adds_there_is_a_line(value: object) -> None:
 def test_what_a_call_adds_takes_no_fields_place() -> None:
     """A search by level or logger stays true."""
     line = line_of("it happened", extra={"time": "yesterday", "level": "none", "logger": "mine"})
-    assert (line["level"], line["logger"]) == ("WARNING", "workers.node")
+    assert (line["level"], line["logger"]) == ("WARNING", "workers.node.invalidation")
     assert line["time"] != "yesterday"
 
 

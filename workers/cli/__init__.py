@@ -49,8 +49,8 @@ def _load() -> typer.Typer:
 
 
 def _run(name: str, load: Callable[[], typer.Typer], arguments: list[str]) -> int:
-    from workers.cli.failures import CommandError, failure_of
-    from workers.cli.screen import Screen
+    from workers.cli.terminal.failures import CommandError, failure_of
+    from workers.cli.terminal.screen import Screen
 
     # Until the command is parsed, and when it cannot be: what the user most likely means.
     screen = Screen(as_json="--json" in arguments)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli.failures import BAD_USAGE, CommandError
-from workers.cli.screen import JsonFlag, Screen, begin, printable, shown_ms
+from workers.cli.terminal.failures import BAD_USAGE, CommandError
+from workers.cli.terminal.screen import JsonFlag, Screen, begin, printable, shown_ms
 
 if TYPE_CHECKING:
     from pipeline.models import PersonaResponse

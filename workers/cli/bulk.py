@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from workers.cli.failures import BAD_USAGE, CommandError
-from workers.cli.screen import JsonFlag, Screen, begin
+from workers.cli.terminal.failures import BAD_USAGE, CommandError
+from workers.cli.terminal.screen import JsonFlag, Screen, begin
 
 if TYPE_CHECKING:
-    from workers.answers import AnswersFile, Tally
     from workers.client import Progress
+    from workers.client.answers import AnswersFile, Tally
 
 SHOWN_FAILURES: Final = 20
 ADVANCE_EVERY_S: Final = 0.1
@@ -54,8 +54,8 @@ def bulk(
     """
     screen = begin(context, as_json)
     source, target = _checked(requests, output)
-    from workers.answers import AnswersError, AnswersFile, AnswersInUseError
-    from workers.bulk import count_lines
+    from workers.client.answers import AnswersError, AnswersFile, AnswersInUseError
+    from workers.client.bulk import count_lines
 
     began_s = time.monotonic()
     lines = count_lines(source)
@@ -76,9 +76,9 @@ def bulk(
 def _run(
     screen: Screen, source: Path, answers: AnswersFile, lines: int, concurrency: int, timeout_s: float, retry_failed: bool
 ) -> tuple[dict[str, Any], Tally]:
-    from workers.bulk import ask_all, read_lines
-    from workers.cli.advance import shown_progress
+    from workers.cli.terminal.advance import shown_progress
     from workers.client import BULK_QUEUE, PersonaClient
+    from workers.client.bulk import ask_all, read_lines
 
     with PersonaClient() as client, _told_if_it_ends_early(screen, answers):
         with shown_progress(screen, lines, bar=not screen.as_json) as advance:

@@ -7,8 +7,8 @@ import sys
 
 import typer
 
-from workers.cli.failures import CommandError
-from workers.cli.screen import JsonFlag, begin
+from workers.cli.terminal.failures import CommandError
+from workers.cli.terminal.screen import JsonFlag, begin
 
 
 def register(program: typer.Typer) -> None:
@@ -21,7 +21,7 @@ def env(context: typer.Context, as_json: JsonFlag = False) -> None:
     Programs in its directory or below find it by themselves. Exit 1 if none runs.
     """
     screen = begin(context, as_json)
-    from workers.discovery import find_stack
+    from workers.stack.state import find_stack
 
     stack = find_stack()
     if stack is None:

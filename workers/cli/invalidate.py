@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from workers.cli.failures import BAD_USAGE, CommandError
-from workers.cli.screen import JsonFlag, begin, shown_ms
+from workers.cli.terminal.failures import BAD_USAGE, CommandError
+from workers.cli.terminal.screen import JsonFlag, begin, shown_ms
 
 
 def register(program: typer.Typer) -> None:

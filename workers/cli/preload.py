@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from workers.cli.failures import CommandError
-from workers.cli.screen import JsonFlag, Screen, begin, shown_ms
+from workers.cli.terminal.failures import CommandError
+from workers.cli.terminal.screen import JsonFlag, Screen, begin, shown_ms
 
 if TYPE_CHECKING:
     from pipeline.hot import Progress
-    from workers.preload import FleetPreload
+    from workers.client.preload import FleetPreload
 
 LOOK_EVERY_S: Final = 0.1
 LINE_EVERY_S: Final = 5.0
@@ -44,7 +44,7 @@ def preload(
     """
     screen = begin(context, as_json)
     from pipeline.settings import discover_settings
-    from workers.preload import FleetPreload
+    from workers.client.preload import FleetPreload
 
     settings = discover_settings()
     if not settings.cache_url:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from workers.cli import ask, bulk, demo, env, invalidate, preload, stats, up
+from workers.cli import ask, bulk, env, invalidate, preload, stats, up
+from workers.cli.demo import demo
 
 # A further command: a module of its own with `register`, and its name here. Help shows them in this order.
 COMMANDS = (up, env, demo, ask, bulk, invalidate, preload, stats)

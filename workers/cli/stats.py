@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli.failures import BAD_USAGE, CommandError
-from workers.cli.screen import JsonFlag, begin
+from workers.cli.terminal.failures import BAD_USAGE, CommandError
+from workers.cli.terminal.screen import JsonFlag, begin
 
 if TYPE_CHECKING:
     from pipeline.cache.connection import RedisConnection
     from pipeline.figures import FleetFigures
     from pipeline.settings import Settings
-    from workers.cli.screen import Screen
+    from workers.cli.terminal.screen import Screen
 
 READ_TIMEOUT_S = 2.0
 
@@ -82,14 +82,14 @@ def _read(connection: RedisConnection, settings: Settings, window_s: float) -> F
 
 
 def _show(screen: Screen, figures: FleetFigures) -> None:
-    from workers.cli.fleet_view import view_of
+    from workers.cli.terminal.fleet_view import view_of
 
     screen.out.print(view_of(figures, screen.out.width))
 
 
 def _watch(screen: Screen, figures: FleetFigures, read: Any, every_s: float) -> None:
     """Until Ctrl-C, which ends it like any command. What is not a terminal gets one view after another."""
-    from workers.cli.fleet_view import view_of
+    from workers.cli.terminal.fleet_view import view_of
 
     if not screen.out.is_terminal:
         while True:

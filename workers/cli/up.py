@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workers.cli.failures import BAD_USAGE, CommandError
-from workers.cli.screen import JsonFlag, Screen, begin
+from workers.cli.terminal.failures import BAD_USAGE, CommandError
+from workers.cli.terminal.screen import JsonFlag, Screen, begin
 
 if TYPE_CHECKING:
     from workers.stack import StackInfo, StackOptions

@@ -17,12 +17,12 @@ from pipeline.errors import ConfigurationError
 from pipeline.settings import PREFIX, Settings, load_settings, without_password
 from workers.stack.errors import StackError
 from workers.stack.folder import StackFolder
-from workers.stack.model import HOW_TO_INSTALL, MODEL_ID, find_weights
 from workers.stack.options import StackOptions
-from workers.stack.ports import choose_ports
 from workers.stack.readiness import http_is_ready, log_says, server_is_ready, worker_is_ready
+from workers.stack.servers.model import HOW_TO_INSTALL, MODEL_ID, find_weights
+from workers.stack.servers.ports import choose_ports
+from workers.stack.servers.valkey_server import HOST, server_command, server_config, server_url
 from workers.stack.state import FlowerLogin
-from workers.stack.valkey_server import HOST, server_command, server_config, server_url
 
 SERVERS: Final = ("broker", "cache")
 CELERY: Final = ("worker", "beat", "flower")
@@ -101,7 +101,7 @@ def make_plan(options: StackOptions, folder: StackFolder) -> Plan:
     if "model" in started:
         services["model"] = Service(
             name="model",
-            command=[sys.executable, "-m", "workers.stack.model_server", "--port", str(ports["model"])],
+            command=[sys.executable, "-m", "workers.stack.servers.model_server", "--port", str(ports["model"])],
             where=f"on {HOST}:{ports['model']} ({MODEL_ID})",
             grace_s=options.grace_s,
             is_ready=lambda _log: http_is_ready(ports["model"], "/v1/models", passwords["model"]),

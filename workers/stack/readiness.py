@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from workers.stack.errors import StackError
-from workers.stack.valkey_server import HOST, answers
+from workers.stack.servers.valkey_server import HOST, answers
 
 QUESTION_TIMEOUT_S = 1.0
 

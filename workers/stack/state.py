@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import msgspec
 
-from pipeline.discovery import VERSION, RunningStack
+from pipeline.discovery import VERSION, RunningStack, find_state
 
 
 class FlowerLogin(msgspec.Struct, frozen=True):
@@ -42,3 +45,9 @@ def decode(text: bytes) -> StackInfo | None:
     except (msgspec.DecodeError, UnicodeDecodeError):  # a ValidationError is a DecodeError
         return None
     return info if info.version == VERSION else None
+
+
+def find_stack(start: Path | None = None, environ: Mapping[str, str] | None = None) -> StackInfo | None:
+    """As `pipeline.discovery.find_state` finds it; None if there is none."""
+    state = find_state(start, environ)
+    return None if state is None else decode(state)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from workers.cli.screen import Screen
+from workers.cli.terminal.screen import Screen
 from workers.client import Progress
 
 LINE_EVERY_S: Final = 5.0

@@ -1,4 +1,4 @@
-"""Serve the local model on an OpenAI-compatible endpoint: `python -m workers.stack.model_server --port 8080`.
+"""Serve the local model on an OpenAI-compatible endpoint: `python -m workers.stack.servers.model_server --port 8080`.
 
 It asks for the key in PERSONA_LLM_API_KEY, listens on 127.0.0.1 only, and ends on TERM or INT.
 """
@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from workers.stack.model import HOW_TO_INSTALL, MODEL_ID, find_weights
+from workers.stack.servers.model import HOW_TO_INSTALL, MODEL_ID, find_weights
 
 SLOTS = 2  # requests answered at the same time
 TOKENS_PER_SLOT = 4096  # prompt and answer; the model was trained on up to 8192
@@ -18,7 +18,7 @@ PROMPT_CACHE_MIB = 64  # the library's own default is 8 GiB
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m workers.stack.model_server", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m workers.stack.servers.model_server", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="for one computation (default: all cores)")
     arguments = parser.parse_args()

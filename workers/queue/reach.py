@@ -14,8 +14,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from workers.errors import QueueUnavailableError
-from workers.factory import PersonaApp
+from workers.queue.errors import QueueUnavailableError
+from workers.queue.factory import PersonaApp
 
 PATIENCE_S: Final = 3.0
 """How much longer than it said a caller may wait for a result backend that is away."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from pipeline.models import PersonaRequest, PersonaResponse
-from workers.cli.figures import COMPUTED, Figures, Sample, figures_of
+from workers.cli.terminal.figures import COMPUTED, Figures, Sample, figures_of
 from workers.client import PersonaClient, Progress
 
 TIMEOUT_S: Final = 240.0

@@ -8,9 +8,9 @@ from typing import Any, Final
 from celery import Celery
 
 from pipeline.settings import Settings
-from workers.celery_settings import celery_settings
-from workers.redis_client import guard_redis_client
-from workers.request import RedactedTask
+from workers.queue.celery_settings import celery_settings
+from workers.queue.redaction import RedactedTask
+from workers.queue.redis_client import guard_redis_client
 
 FOREIGN_VARIABLES: Final = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
 """What Celery reads from the environment above any setting: where another app of the same program or machine has its queue."""
@@ -36,7 +36,7 @@ class PersonaApp(Celery):
 
 
 def make_app(settings: Settings) -> PersonaApp:
-    """An app with the settings of `workers.celery_settings`. Connects on first use."""
+    """An app with the settings of `workers.queue.celery_settings`. Connects on first use."""
     guard_redis_client()
     return PersonaApp(settings)
 

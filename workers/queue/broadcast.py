@@ -1,4 +1,4 @@
-"""The broadcast of an invalidation: the exchange, and the sender. The receiver is `workers.node`."""
+"""The broadcast of an invalidation: the exchange, and the sender. The receiver is `workers.node.invalidation`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from kombu.common import Broadcast
 from pipeline.cache import Invalidation
 from pipeline.figures import Reporter
 from pipeline.settings import DEFAULT_NAMESPACE, Settings
-from workers.factory import make_app
-from workers.outbox import Outbox
+from workers.queue.factory import make_app
+from workers.queue.outbox import Outbox
 
 TASK: Final = "cache.invalidate"
 ROUTING_KEY: Final = "all"

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from kombu import Connection, Producer
 
-from workers.factory import PersonaApp
+from workers.queue.factory import PersonaApp
 
 TRY_S: Final = 1.0
 """How long one step of sending may take on the outbox's own connection."""

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from typing import Any, Final
-from uuid import uuid4
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from pipeline.cache.claims import Claim, Claims
-from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.hot import HotKeys, Progress, Round
+from pipeline.hot import HotKeys
 from pipeline.optimized import OptimizedPipeline
 from pipeline.preload import Preloader, Share
-from pipeline.settings import Settings, get_settings, without_password
-from workers.dispatch import MAINTENANCE_QUEUE
-from workers.errors import QueueUnavailableError
-from workers.factory import make_app
-from workers.reach import bound_waits, reaching
+from pipeline.settings import get_settings
+from workers.queue.names import MAINTENANCE_QUEUE, RENEW_TASK
 
-PRELOAD_TASK: Final = "cache.preload"
-RENEW_TASK: Final = "cache.renew"
 HELP_EXPIRES_S: Final = 60
 SLOT_SHARE: Final = 0.8
 """Of the time between two runs: so much must have passed since the last one. The rest is for what a message may wait."""
 MAX_BUDGET: Final = 10_000
 MAX_EVERY_S: Final = 86_400
-READ_TIMEOUT_S: Final = 2.0
 
 logger: Final = logging.getLogger(__name__)
 
@@ -94,43 +85,3 @@ def checked_round(round_id: Any, otherwise: str) -> str:
     if not isinstance(round_id, str) or not 1 <= len(round_id) <= 64 or not round_id.isascii() or not round_id.isprintable():
         raise ValueError("round_id: expected 1 to 64 printable ASCII characters")
     return round_id
-
-
-class FleetPreload:
-    """A preload that a program asks the workers for, and follows. `close` it."""
-
-    def __init__(self, settings: Settings) -> None:
-        """Connects on first use. The settings must name the workers' broker and cache."""
-        self.round_id = uuid4().hex
-        self._broker = without_password(settings.broker_url)
-        self._app = make_app(settings)
-        bound_waits(self._app)
-        self._connection = RedisConnection(settings.cache_url, timeout_s=READ_TIMEOUT_S, retry_pause_s=0)
-        self._round = Round(self._connection, HotKeys(settings.cache_namespace), self.round_id)
-
-    def ask(self, budget: int | None, expires_s: float) -> None:
-        """Have a worker begin, within that time or not at all. Raises QueueUnavailableError."""
-        with reaching(f"the broker at {self._broker}"):
-            self._app.send_task(
-                PRELOAD_TASK,
-                kwargs={"budget": budget, "round_id": self.round_id},
-                task_id=self.round_id,
-                queue=MAINTENANCE_QUEUE,
-                expires=expires_s,
-                ignore_result=True,
-            )
-
-    def progress(self) -> Progress:
-        """How far it has come; nothing before a worker has begun. Raises SharedTierUnavailableError."""
-        return self._round.read()
-
-    def stop(self, because: str) -> None:
-        """Have nobody begin another renewal of it. Never raises because a server is away."""
-        with suppress(SharedTierUnavailableError):
-            self._round.stop(because)
-        with suppress(QueueUnavailableError), reaching("the broker"):
-            self._app.control.revoke(self.round_id)
-
-    def close(self) -> None:
-        self._app.close()
-        self._connection.close()

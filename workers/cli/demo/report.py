@@ -10,10 +10,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from workers.cli.figures import Figures, bar
-from workers.cli.scenario import Exchange, Recomputation
-from workers.cli.screen import printable, shown_ms
-from workers.stack.model import MODEL_ID
+from workers.cli.demo.scenario import Exchange, Recomputation
+from workers.cli.terminal.figures import Figures, bar
+from workers.cli.terminal.screen import printable, shown_ms
+from workers.stack.servers.model import MODEL_ID
 
 BAR_WIDTH: Final = 24
 SHOWN_CHARS: Final = 220

@@ -27,9 +27,9 @@ from pipeline.figures import Reporter, build_reporter
 from pipeline.figures.reporter import IDLE_REPORT_S, REPORT_S
 from pipeline.optimized import Equipment, equip, get_optimized_pipeline
 from pipeline.settings import Settings, get_settings
-from workers.broadcast import TASK, Announcer, note_in, queue_of_node
-from workers.dispatch import refresher
-from workers.outbox import Outbox
+from workers.queue.broadcast import TASK, Announcer, note_in, queue_of_node
+from workers.queue.dispatch import refresher
+from workers.queue.outbox import Outbox
 
 logger: Final = logging.getLogger(__name__)
 

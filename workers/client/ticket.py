@@ -15,10 +15,10 @@ from celery.result import AsyncResult
 from pipeline.cache.in_flight import InFlight
 from pipeline.errors import InvalidRequestError, PermanentModelError, PipelineError, TransientModelError
 from pipeline.models import PersonaResponse, Source
-from workers.dispatch import Sent
-from workers.errors import AnswerExpiredError, AnswerFailedError, AnswerTimeoutError
-from workers.reach import reaching
-from workers.results import RESULTS, Mailbox
+from workers.queue.dispatch import Sent
+from workers.queue.errors import AnswerExpiredError, AnswerFailedError, AnswerTimeoutError
+from workers.queue.reach import reaching
+from workers.queue.results import RESULTS, Mailbox
 
 CHECK_S: Final = 2.0
 """How often one who waits for a task makes sure that it is in flight still."""

@@ -1,4 +1,4 @@
-"""For programs that ask: requests in, answers out."""
+"""The client: one request or many, an answer from the cache or from a worker."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import load_catalog
 from pipeline.responders import responder_from
 from pipeline.settings import Settings, discover_settings, without_password
-from workers.broadcast import Announcer, note_in
-from workers.dispatch import BULK_QUEUE, QUEUE, Dispatcher, Sent, refresher
-from workers.factory import make_app
-from workers.mapping import Answered, Progress, map_requests
-from workers.outbox import Outbox
-from workers.reach import bound_waits, close_results, reaching
-from workers.results import Mailbox
-from workers.ticket import Ticket
-
-__all__ = ["BULK_QUEUE", "QUEUE", "Answered", "PersonaClient", "Progress", "Ticket"]
+from workers.client.mapping import Answered, Progress, map_requests
+from workers.client.ticket import Ticket
+from workers.queue.broadcast import Announcer, note_in
+from workers.queue.dispatch import Dispatcher, Sent, refresher
+from workers.queue.factory import make_app
+from workers.queue.names import QUEUE
+from workers.queue.outbox import Outbox
+from workers.queue.reach import bound_waits, close_results, reaching
+from workers.queue.results import Mailbox
 
 
 class PersonaClient:

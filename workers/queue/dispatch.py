@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from celery import Celery
 from celery.result import AsyncResult
@@ -14,22 +14,18 @@ from kombu import Producer
 from pipeline.cache import TwoTierCache
 from pipeline.models import PersonaRequest
 from pipeline.optimized import REFRESH_PAUSE_S, Refresh, Sought
-from workers.factory import PersonaApp
-from workers.outbox import Outbox
-from workers.request import REDACTED
-from workers.results import QuietResult
-
-TASK: Final = "persona.process"
-QUEUE: Final = "persona"
-BULK_QUEUE: Final = "persona.bulk"
-MAINTENANCE_QUEUE: Final = "maintenance"
-IN_FLIGHT_HEADER: Final = "persona_in_flight"
-"""Names what a task was entered as in flight by, for the worker to take it out again."""
-
-PUBLISHED_HEADER: Final = "persona_published_at"
-"""When a task was queued, in seconds since 1970 by its sender's clock."""
-RENEWAL_HEADER: Final = "persona_renewal"
-"""Marks a task that nobody waits for: it is no request, and does not count as one."""
+from workers.queue.factory import PersonaApp
+from workers.queue.names import (
+    IN_FLIGHT_HEADER,
+    MAINTENANCE_QUEUE,
+    PROCESS_TASK,
+    PUBLISHED_HEADER,
+    QUEUE,
+    RENEWAL_HEADER,
+)
+from workers.queue.outbox import Outbox
+from workers.queue.redaction import REDACTED
+from workers.queue.results import QuietResult
 
 
 class Sent(NamedTuple):
@@ -70,7 +66,7 @@ class Dispatcher:
 
     def _queue(self, request: PersonaRequest, queue: str, task_id: str, headers: dict[str, Any]) -> AsyncResult:
         return self._app.send_task(
-            TASK,
+            PROCESS_TASK,
             args=[request.to_wire()],
             task_id=task_id,
             queue=queue,
@@ -86,7 +82,7 @@ def refresher(app: Celery, outbox: Outbox) -> Refresh:
 
     def send(request: PersonaRequest, producer: Producer) -> None:
         app.send_task(
-            TASK,
+            PROCESS_TASK,
             args=[request.to_wire()],
             producer=producer,
             queue=MAINTENANCE_QUEUE,

@@ -15,7 +15,7 @@ from celery.backends.redis import RedisBackend
 from celery.result import AsyncResult
 
 from pipeline.errors import ConfigurationError
-from workers.reach import reaching
+from workers.queue.reach import reaching
 
 RESULTS: Final = "the result backend"
 DRAIN_S: Final = 0.5

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from workers.cli.failures import BAD_USAGE, CommandError
-from workers.cli.screen import JsonFlag, Screen, begin
+from workers.cli.terminal.failures import BAD_USAGE, CommandError
+from workers.cli.terminal.screen import JsonFlag, Screen, begin
 from workers.cli.up import STOP_HINT, describe, make_options
 
 if TYPE_CHECKING:
     from pipeline.models import PersonaRequest
-    from workers.cli.scenario import Recomputation, Traffic
+    from workers.cli.demo.scenario import Recomputation, Traffic
     from workers.stack import Stack, StackInfo
 
 # The demonstration invalidates, and counts what was computed: neither belongs on servers that others use.
@@ -50,7 +50,7 @@ def demo(
     screen = begin(context, as_json)
     if in_flight < 1:
         raise CommandError("usage", "--in-flight", f"{in_flight}; allowed is 1 or more", exit_code=BAD_USAGE)
-    from workers.cli.samples import EXAMPLES, read_requests
+    from workers.cli.demo.samples import EXAMPLES, read_requests
     from workers.stack import Stack
 
     sample = read_requests(requests or EXAMPLES)
@@ -90,8 +90,8 @@ def _run(
     screen: Screen, stack: Stack, sample: list[PersonaRequest], in_flight: int, environ: dict[str, str]
 ) -> tuple[Traffic, Recomputation | None]:
     from pipeline.settings import load_settings
-    from workers.cli.advance import shown_progress
-    from workers.cli.scenario import invalidate_and_ask_again, send, to_ask_again
+    from workers.cli.demo.scenario import invalidate_and_ask_again, send, to_ask_again
+    from workers.cli.terminal.advance import shown_progress
     from workers.client import PersonaClient, Progress
 
     settings = load_settings({**environ, **stack.info.environment})
@@ -109,11 +109,11 @@ def _run(
 
 def _conclude(screen: Screen, traffic: Traffic, again: Recomputation | None, stack: dict[str, Any] | None) -> None:
     """Show all of it. Raises CommandError if it is not as it must be."""
-    from workers.cli.scenario import as_document, examples_of, problems_of
+    from workers.cli.demo.scenario import as_document, examples_of, problems_of
 
     model = traffic.exchanges[0].response.model if traffic.exchanges else None
     if not screen.as_json:
-        from workers.cli.report import show_examples, show_figures, show_recomputation
+        from workers.cli.demo.report import show_examples, show_figures, show_recomputation
 
         screen.out.print()
         show_examples(screen.out, examples_of(traffic.exchanges), model)

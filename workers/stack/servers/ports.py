@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 
 from workers.stack.errors import StackError
-from workers.stack.valkey_server import HOST
+from workers.stack.servers.valkey_server import HOST
 
 
 def choose_ports(wanted: Mapping[str, int | None]) -> dict[str, int]:

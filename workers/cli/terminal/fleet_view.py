@@ -12,9 +12,9 @@ from rich.text import Text
 
 from pipeline.figures import FleetFigures
 from pipeline.figures.fleet import MadeInvalidation, Node, Process, Source, Spread
-from workers.cli.figures import bar
-from workers.cli.report import NAMES, STYLES
-from workers.cli.screen import printable, shown_ms
+from workers.cli.demo.report import NAMES, STYLES
+from workers.cli.terminal.figures import bar
+from workers.cli.terminal.screen import printable, shown_ms
 
 BAR_WIDTH: Final = 24
 SHOWN_INVALIDATIONS: Final = 5

@@ -75,9 +75,9 @@ def write_json() -> None:
     early.setFormatter(JsonFormatter())
     logging.getLogger().addHandler(early)
     logging.captureWarnings(True)
-    after_setup_logger.connect(_reform, weak=False, dispatch_uid="workers.logs")
-    after_setup_task_logger.connect(_reform, weak=False, dispatch_uid="workers.logs")
-    celeryd_after_setup.connect(_silence_banner, weak=False, dispatch_uid="workers.logs")
+    after_setup_logger.connect(_reform, weak=False, dispatch_uid="workers.node.logs")
+    after_setup_task_logger.connect(_reform, weak=False, dispatch_uid="workers.node.logs")
+    celeryd_after_setup.connect(_silence_banner, weak=False, dispatch_uid="workers.node.logs")
 
 
 def _reform(logger: logging.Logger, **_: Any) -> None:

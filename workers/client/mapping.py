@@ -13,8 +13,8 @@ import msgspec
 
 from pipeline.errors import PipelineError
 from pipeline.models import PersonaRequest, PersonaResponse
-from workers.errors import QueueUnavailableError, WorkerError
-from workers.ticket import Ticket
+from workers.client.ticket import Ticket
+from workers.queue.errors import QueueUnavailableError, WorkerError
 
 LOOK_S: Final = 1.0
 TAKE_S: Final = 5.0

@@ -13,9 +13,9 @@ import msgspec
 
 from pipeline.errors import InvalidRequestError, PermanentModelError, TransientModelError
 from pipeline.models import PersonaRequest
-from workers.answers import AnswersFile, Line, Record
-from workers.errors import AnswerTimeoutError, QueueUnavailableError
-from workers.mapping import Answered, Progress
+from workers.client.answers import AnswersFile, Line, Record
+from workers.client.mapping import Answered, Progress
+from workers.queue.errors import AnswerTimeoutError, QueueUnavailableError
 
 MAX_LINE_BYTES: Final = 8 << 20
 """More than the largest request takes: 51 texts of 8,000 characters, each of them up to 12 bytes of JSON."""

@@ -9,7 +9,7 @@ import msgspec
 
 from pipeline.errors import InvalidRequestError
 from pipeline.models import PersonaRequest
-from workers.cli.failures import BAD_USAGE, CommandError
+from workers.cli.terminal.failures import BAD_USAGE, CommandError
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples" / "requests.jsonl"
 

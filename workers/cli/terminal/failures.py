@@ -81,7 +81,7 @@ def failure_of(error: Exception) -> CommandError:
 def _of_ours(error: Exception) -> CommandError | None:
     from pipeline.cache.errors import InvalidPatternError
     from pipeline.errors import ConfigurationError, InvalidRequestError, PermanentModelError, TransientModelError
-    from workers.errors import AnswerFailedError, AnswerTimeoutError, QueueUnavailableError
+    from workers.queue.errors import AnswerFailedError, AnswerTimeoutError, QueueUnavailableError
     from workers.stack.errors import StackError, StackRunningError
 
     cause = error.__cause__

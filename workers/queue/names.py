@@ -1,0 +1,22 @@
+"""What both sides of the queue call things: tasks, queues, headers. Imports nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PROCESS_TASK: Final = "persona.process"
+INVALIDATE_TASK: Final = "cache.invalidate"
+PRELOAD_TASK: Final = "cache.preload"
+RENEW_TASK: Final = "cache.renew"
+MAINTAIN_TASK: Final = "cache.maintain"
+
+QUEUE: Final = "persona"
+BULK_QUEUE: Final = "persona.bulk"
+MAINTENANCE_QUEUE: Final = "maintenance"
+
+IN_FLIGHT_HEADER: Final = "persona_in_flight"
+"""Names what a task was entered as in flight by, for the worker to take it out again."""
+PUBLISHED_HEADER: Final = "persona_published_at"
+"""When a task was queued, in seconds since 1970 by its sender's clock."""
+RENEWAL_HEADER: Final = "persona_renewal"
+"""Marks a task that nobody waits for: it is no request, and does not count as one."""
