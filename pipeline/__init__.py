@@ -1,4 +1,7 @@
-"""Persona pipeline behind a coherent two-tier cache. Runs without Celery."""
+"""The persona pipeline behind a coherent two-tier cache: a request in, an answer out.
+
+Runs in any program. Never imports Celery or `workers`.
+"""
 
 from pipeline.cache import MISS, LocalCache, RedisCache, TwoTierCache, cached, invalidate_cache, key_of, pattern_for
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse, ResonanceKey

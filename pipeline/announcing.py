@@ -17,7 +17,7 @@ logger: Final = logging.getLogger(__name__)
 
 
 class Announcing(Protocol):
-    """A way to the nodes: see pipeline.cache.coherence.Announce."""
+    """A way to the nodes: see pipeline.cache.coherence.process.Announce."""
 
     def __call__(self, invalidation: Invalidation, invalidation_id: str | None) -> bool: ...
 

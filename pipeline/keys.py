@@ -17,8 +17,8 @@ from typing import Final
 import msgspec
 
 from pipeline.cache.errors import InvalidPatternError
-from pipeline.cache.patterns import leading_literal, parse
-from pipeline.cache.segments import data_of, key_of, pattern_for
+from pipeline.cache.patterns.pattern import leading_literal, parse
+from pipeline.cache.patterns.segments import data_of, key_of, pattern_for
 from pipeline.errors import InvalidRequestError
 from pipeline.models import ChatContext, PersonaRequest, checked_user_id
 

@@ -15,8 +15,8 @@ import msgspec
 from pipeline import keys
 from pipeline.announcing import Announcing, announcer_for
 from pipeline.cache import MISS, AsOf, Found, Grace, Invalidation, LocalCache, RedisCache, TwoTierCache, provide_default_cache
-from pipeline.cache.bus import NodeBus
-from pipeline.cache.coherence import Announce
+from pipeline.cache.coherence.bus import NodeBus
+from pipeline.cache.coherence.process import Announce
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.locks import Lock
 from pipeline.cache.stats import percent

@@ -104,7 +104,9 @@ class Settings(BaseSettings):
     @classmethod
     def _cache(cls, url: str) -> str:
         if url:
-            from pipeline.cache.address import check_redis_url  # where it is needed: a program without a cache does not load it
+            from pipeline.cache.server.address import (
+                check_redis_url,  # where it is needed: a program without a cache does not load it
+            )
 
             check_redis_url(url)
         return url

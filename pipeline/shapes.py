@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from pipeline.cache.errors import InvalidPatternError
-from pipeline.cache.patterns import glob_steps, leading_literal
+from pipeline.cache.patterns.pattern import glob_steps, leading_literal
 from pipeline.errors import InvalidRequestError
 from pipeline.keys import check_pattern
 from pipeline.models import INTENTS, PACES, RESONANCES, TONES, ResonanceKey

@@ -8,10 +8,10 @@ from typing import Any
 import redis
 
 from pipeline.cache import MISS, RedisCache, TwoTierCache
+from pipeline.cache.coherence.log import InvalidationLog
+from pipeline.cache.coherence.tail import Page, Tail
 from pipeline.cache.entry import Entry
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.log import InvalidationLog
-from pipeline.cache.tail import Page, Tail
 
 
 def nothing() -> None:

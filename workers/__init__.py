@@ -1,4 +1,7 @@
-"""Everything that knows Celery. `celery -A workers worker|beat|flower|inspect` finds the app here."""
+"""Everything that knows Celery. `celery -A workers worker|beat|flower|inspect` finds the app here.
+
+The answers come from `pipeline`, which never imports this.
+"""
 
 from typing import Any
 

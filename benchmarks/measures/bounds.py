@@ -15,8 +15,8 @@ from benchmarks.kit.contract import Benchmark, Figures, Progress
 from benchmarks.kit.errors import BenchmarkFailedError
 from benchmarks.kit.fleet import Fleet
 from pipeline.cache import LocalCache, RedisCache, TwoTierCache
-from pipeline.cache.globs import MAX_IN_A_PLACE
 from pipeline.cache.keys import KeySpace
+from pipeline.cache.patterns.globs import MAX_IN_A_PLACE
 from pipeline.settings import Settings
 from workers.client import PersonaClient
 

@@ -16,10 +16,10 @@ import redis
 from benchmarks.kit.contract import Figures, Progress
 from benchmarks.kit.errors import BenchmarkFailedError
 from pipeline.cache import MISS, LocalCache, TwoTierCache
-from pipeline.cache.bus import NodeBus
+from pipeline.cache.coherence.bus import NodeBus
 from pipeline.cache.entry import Entry, encode_entry
 from pipeline.cache.keys import KeySpace
-from pipeline.cache.local import COPY
+from pipeline.cache.memory.local import COPY
 from pipeline.optimized import Equipment, build_cache
 from pipeline.settings import Settings
 from workers.client import PersonaClient

@@ -23,7 +23,7 @@ from benchmarks.kit.errors import BenchmarkFailedError
 from benchmarks.kit.fleet import Fleet
 from benchmarks.kit.requests import spread_over
 from benchmarks.kit.routes import PROCESS_TASK
-from pipeline.cache.connection import RedisConnection
+from pipeline.cache.server.connection import RedisConnection
 from pipeline.figures import FigureKeys, read_figures
 from pipeline.figures.tally import FOLD_AT, Tally
 from pipeline.models import PersonaRequest

@@ -36,8 +36,8 @@ STAGES: Final = (
     ("key", ("pipeline/keys.py",)),
     ("answer", ("pipeline/optimized.py", "pipeline/hot/")),
     ("counting", ("pipeline/figures/",)),
-    ("redis", ("/redis/", "pipeline/cache/wire.py", "pipeline/cache/connection.py", "pipeline/cache/scripts.py")),
-    ("flight", ("cache/flight.py", "cache/leases.py", "cache/claims.py", "cache/in_flight.py", "/threading.py")),
+    ("redis", ("/redis/", "pipeline/cache/server/")),
+    ("flight", ("pipeline/cache/flight/", "/threading.py")),
     ("cache", ("pipeline/cache/",)),
     ("compute", ("pipeline/",)),
 )

@@ -1,8 +1,11 @@
-"""A coherent two-tier cache. Knows nothing of personas: it imports itself, msgspec and the standard library."""
+"""A coherent two-tier cache: values, what they depend on, and who must forget them.
 
-from pipeline.cache.coherence import Invalidation
-from pipeline.cache.decorators import cached, invalidate_cache, provide_default_cache
-from pipeline.cache.entry import AsOf
+Knows nothing of personas. Imports itself, msgspec and the standard library, and no Redis client.
+"""
+
+from pipeline.cache.cached.decorator import cached, invalidate_cache, provide_default_cache
+from pipeline.cache.coherence.process import Invalidation
+from pipeline.cache.entry import MISS, AsOf
 from pipeline.cache.errors import (
     CacheError,
     CyclicComputationError,
@@ -13,10 +16,9 @@ from pipeline.cache.errors import (
     UncacheableValueError,
 )
 from pipeline.cache.grace import Grace
-from pipeline.cache.local import LocalCache
-from pipeline.cache.miss import MISS
-from pipeline.cache.segments import key_of, pattern_for
-from pipeline.cache.shared import RedisCache
+from pipeline.cache.memory.local import LocalCache
+from pipeline.cache.patterns.segments import key_of, pattern_for
+from pipeline.cache.server.shared import RedisCache
 from pipeline.cache.tiers import Found
 from pipeline.cache.two_tier import TwoTierCache
 

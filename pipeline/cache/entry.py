@@ -6,7 +6,27 @@ The version stands in the Redis key. The key stands in both: what is read under 
 
 from __future__ import annotations
 
+import enum
+from typing import Final, Literal
+
 import msgspec
+
+
+class Miss(enum.Enum):
+    """The type of `MISS`, which a read returns when there is nothing (`None` is a value like any other). It is false, so that
+    `if not value` reads as one expects."""
+
+    MISS = "MISS"
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "MISS"
+
+
+MISS: Final = Miss.MISS
+MissType = Literal[Miss.MISS]
 
 
 class AsOf(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from pipeline.cache.errors import InvalidPatternError
-from pipeline.cache.patterns import escape
+from pipeline.cache.patterns.pattern import escape
 
 ENVELOPE_VERSION: Final = 2
 MAX_KEY_BYTES: Final = 256

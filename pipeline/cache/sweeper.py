@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from pipeline.cache.coherence import Coherence
-from pipeline.cache.commands import integer
+from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.entry import AsOf
-from pipeline.cache.scripts import run_script
-from pipeline.cache.shared import RedisCache
+from pipeline.cache.server.commands import integer
+from pipeline.cache.server.scripts import run_script
+from pipeline.cache.server.shared import RedisCache
 
 BATCH: Final = 200
 """So many of the database's keys are looked at at once."""

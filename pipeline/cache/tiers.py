@@ -7,15 +7,14 @@ from typing import Any
 
 import msgspec
 
-from pipeline.cache.bus import VERSION
 from pipeline.cache.codec import Codec, codec_for
-from pipeline.cache.coherence import Coherence
-from pipeline.cache.entry import AsOf, Entry
+from pipeline.cache.coherence.bus import VERSION
+from pipeline.cache.coherence.process import Coherence
+from pipeline.cache.entry import MISS, AsOf, Entry, MissType
 from pipeline.cache.errors import ReentrantUseError, SharedTierUnavailableError
 from pipeline.cache.keys import check_text
-from pipeline.cache.local import COPY, LocalCache, Slot
-from pipeline.cache.miss import MISS, MissType
-from pipeline.cache.shared import RedisCache
+from pipeline.cache.memory.local import COPY, LocalCache, Slot
+from pipeline.cache.server.shared import RedisCache
 from pipeline.cache.stats import Counters
 
 

@@ -7,23 +7,22 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from pipeline.cache.bus import NodeBus
 from pipeline.cache.codec import Codec, codec_for
-from pipeline.cache.coherence import Announce, Coherence, Invalidation
-from pipeline.cache.entry import AsOf
+from pipeline.cache.coherence.bus import NodeBus
+from pipeline.cache.coherence.log import InvalidationLog, LocalInvalidationLog, RedisInvalidationLog
+from pipeline.cache.coherence.process import Announce, Coherence, Invalidation
+from pipeline.cache.coherence.registry import NodeRegistry
+from pipeline.cache.entry import MISS, AsOf, MissType
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.flight import LONGEST_PAUSE_S, Outcome, SingleFlight
+from pipeline.cache.flight.in_flight import InFlight
+from pipeline.cache.flight.leases import Leases, Taken
+from pipeline.cache.flight.single import LONGEST_PAUSE_S, Outcome, SingleFlight
 from pipeline.cache.grace import Grace
-from pipeline.cache.in_flight import InFlight
 from pipeline.cache.keys import check_deps, check_key
-from pipeline.cache.leases import Leases, Taken
-from pipeline.cache.local import LocalCache
-from pipeline.cache.log import InvalidationLog, LocalInvalidationLog, RedisInvalidationLog
-from pipeline.cache.miss import MISS, MissType
-from pipeline.cache.nodes import NodeRegistry
-from pipeline.cache.patterns import escape, parse
+from pipeline.cache.memory.local import LocalCache
+from pipeline.cache.patterns.pattern import escape, parse
 from pipeline.cache.seconds import Duration, seconds
-from pipeline.cache.shared import NO_SERVER, RedisCache
+from pipeline.cache.server.shared import NO_SERVER, RedisCache
 from pipeline.cache.stats import Counters
 from pipeline.cache.sweeper import Sweeper, Swept
 from pipeline.cache.tiers import Found, Tiers

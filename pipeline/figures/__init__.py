@@ -1,4 +1,7 @@
-"""What the fleet does, in figures: each process counts, reports to the cache's Redis, and any program can read the sum."""
+"""What the fleet does, in figures: each process counts and reports to the cache's Redis, and any program can read the sum.
+
+Holds no key and no word of a request; never slows an answer down to count it.
+"""
 
 from pipeline.figures.fleet import FleetFigures, read_figures
 from pipeline.figures.keys import FigureKeys

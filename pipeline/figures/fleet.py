@@ -10,12 +10,12 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from pipeline.cache.commands import Commands
-from pipeline.cache.connection import RedisConnection
+from pipeline.cache.coherence.registry import NodeRegistry
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
-from pipeline.cache.nodes import NodeRegistry
-from pipeline.cache.probe import probe
+from pipeline.cache.server.commands import Commands
+from pipeline.cache.server.connection import RedisConnection
+from pipeline.cache.server.probe import probe
 from pipeline.figures.histogram import quantile_ms
 from pipeline.figures.keys import FigureKeys
 from pipeline.figures.records import InvalidationRow, ProcessRow, Role

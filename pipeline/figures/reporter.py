@@ -18,11 +18,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from pipeline.cache.commands import integer
-from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.locks import Lock, interrupted
-from pipeline.cache.scripts import Script
+from pipeline.cache.server.commands import integer
+from pipeline.cache.server.connection import RedisConnection
+from pipeline.cache.server.scripts import Script
 from pipeline.figures.histogram import wide_bucket_of
 from pipeline.figures.keys import FigureKeys
 from pipeline.figures.records import InvalidationRow, ProcessRow, Role, shown_patterns

@@ -1,4 +1,7 @@
-"""The hot set: which answers are asked for much, and with which requests, so that they can be computed before they are missed."""
+"""The hot set: which answers are asked for much, and with which requests.
+
+Says what is worth computing ahead; computes nothing itself, and keeps no personal request.
+"""
 
 from pipeline.hot.hot_set import HotSet
 from pipeline.hot.keys import HotKeys

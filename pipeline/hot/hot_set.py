@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
-from pipeline.cache.commands import Commands, several, texts
-from pipeline.cache.connection import RedisConnection
-from pipeline.cache.scripts import Script
+from pipeline.cache.server.commands import Commands, several, texts
+from pipeline.cache.server.connection import RedisConnection
+from pipeline.cache.server.scripts import Script
 from pipeline.errors import InvalidRequestError
 from pipeline.hot.keys import HotKeys
 from pipeline.hot.recent import Asked

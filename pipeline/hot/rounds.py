@@ -7,8 +7,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from pipeline.cache.commands import Commands, Pipeline
-from pipeline.cache.connection import RedisConnection
+from pipeline.cache.server.commands import Commands, Pipeline
+from pipeline.cache.server.connection import RedisConnection
 from pipeline.hot.keys import HotKeys
 
 ROUND_S: Final = 600.0

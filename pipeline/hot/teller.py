@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from pipeline.cache.connection import RedisConnection
+from pipeline.cache.server.connection import RedisConnection
 from pipeline.hot.hot_set import HotSet, script
 from pipeline.hot.keys import HotKeys
 from pipeline.hot.recent import Recent

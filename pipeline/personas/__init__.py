@@ -1,4 +1,7 @@
-"""Who answers. A persona is one `.toml` file in this folder: drop one in to add it; no other place lists the names."""
+"""Who answers. A persona is one `.toml` file in this folder: drop one in to add it.
+
+No other place lists the names. Composes no prompt and calls no model.
+"""
 
 from __future__ import annotations
 

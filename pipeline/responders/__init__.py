@@ -1,4 +1,7 @@
-"""What answers a composed prompt: a model behind an OpenAI-compatible endpoint or, with none configured, the prompt."""
+"""What answers a composed prompt: a model behind an OpenAI-compatible endpoint or, with none configured, the prompt itself.
+
+Knows no cache. Logs neither prompts nor answers, and no key.
+"""
 
 from __future__ import annotations
 

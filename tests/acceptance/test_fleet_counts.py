@@ -16,7 +16,7 @@ from endpoints import Fault
 from fleet import Fleet, until
 
 from benchmarks.command import main as measure
-from pipeline.cache.connection import RedisConnection
+from pipeline.cache.server.connection import RedisConnection
 from pipeline.errors import ModelError
 from pipeline.figures import FigureKeys, FleetFigures, read_figures
 from pipeline.figures.tally import REQUESTS

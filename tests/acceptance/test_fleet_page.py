@@ -14,7 +14,7 @@ from monitor import FlowerServer
 from servers import ValkeyServer
 
 from benchmarks.kit.browser import HOW_TO_INSTALL, Browser, find_chromium
-from pipeline.cache.connection import RedisConnection
+from pipeline.cache.server.connection import RedisConnection
 from pipeline.figures import FigureKeys, Reporter
 
 COUNTS = {"l1": 1200, "l2": 300, "joined": 40, "stale": 5, "no": 155, "failed": 7}

@@ -14,9 +14,9 @@ from coherence.settings import NAMESPACE, ProcessSettings
 from coherence.source import Source
 
 from pipeline.cache import Invalidation, LocalCache, RedisCache, TwoTierCache
-from pipeline.cache.breaker import CircuitBreaker
-from pipeline.cache.bus import NodeBus
-from pipeline.cache.log import RedisInvalidationLog
+from pipeline.cache.coherence.bus import NodeBus
+from pipeline.cache.coherence.log import RedisInvalidationLog
+from pipeline.cache.server.breaker import CircuitBreaker
 
 _numbers: Final = itertools.count()
 

@@ -11,15 +11,16 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
-from pipeline.cache import AsOf, TwoTierCache, scripts
-from pipeline.cache.coherence import NO_WORDS
-from pipeline.cache.flight import SingleFlight
-from pipeline.cache.follower import NodeFollower
-from pipeline.cache.log import RedisInvalidationLog
-from pipeline.cache.scripts import Script
-from pipeline.cache.tail import Page, Tail
+from pipeline.cache import AsOf, TwoTierCache
+from pipeline.cache.coherence.log import RedisInvalidationLog
+from pipeline.cache.coherence.node import NodeFollower
+from pipeline.cache.coherence.process import NO_WORDS
+from pipeline.cache.coherence.tail import Page, Tail
+from pipeline.cache.coherence.view import InvalidationView
+from pipeline.cache.flight.single import SingleFlight
+from pipeline.cache.server import scripts
+from pipeline.cache.server.scripts import Script
 from pipeline.cache.tiers import Tiers
-from pipeline.cache.view import InvalidationView
 
 STAGE_MUTANT: Final = "as_of_of_the_last_stage"
 """This one is in how the cache is used: a response is computed without the `as_of` from before its routing was read."""

@@ -16,12 +16,12 @@ from coherence.history import Applied, Journal, now_ns
 from coherence.settings import NAMESPACE, ProcessSettings
 
 from pipeline.cache import Invalidation
-from pipeline.cache.bus import NodeBus
-from pipeline.cache.connection import RedisConnection
-from pipeline.cache.follower import NodeFollower
+from pipeline.cache.coherence.bus import NodeBus
+from pipeline.cache.coherence.log import RedisInvalidationLog
+from pipeline.cache.coherence.node import NodeFollower
+from pipeline.cache.coherence.registry import NodeRegistry
 from pipeline.cache.keys import KeySpace
-from pipeline.cache.log import RedisInvalidationLog
-from pipeline.cache.nodes import NodeRegistry
+from pipeline.cache.server.connection import RedisConnection
 
 RETENTION_S: Final = 600.0
 _GARBAGE: Final[tuple[tuple[Any, ...], ...]] = (

@@ -22,8 +22,8 @@ from coherence.settings import ProcessSettings, decode_settings, report_ready
 from coherence.source import Source
 from coherence.steps import Worker
 
-from pipeline.cache import scripts
-from pipeline.cache.bus import NodeBus
+from pipeline.cache.coherence.bus import NodeBus
+from pipeline.cache.server import scripts
 from workers.stack.launch import PR_SET_PDEATHSIG
 
 _LIVES = 2

@@ -13,14 +13,14 @@ from faults import Clock, SteppedRedisCache, once
 from servers import ValkeyServer
 
 from pipeline.cache import MISS, Invalidation, LocalCache, RedisCache, TwoTierCache
-from pipeline.cache.breaker import CircuitBreaker
-from pipeline.cache.bus import BusState, NodeBus
-from pipeline.cache.connection import RedisConnection
-from pipeline.cache.follower import NodeFollower
+from pipeline.cache.coherence.bus import BusState, NodeBus
+from pipeline.cache.coherence.log import RedisInvalidationLog
+from pipeline.cache.coherence.node import NodeFollower
+from pipeline.cache.coherence.registry import NodeRegistry
+from pipeline.cache.coherence.tail import Tail
 from pipeline.cache.keys import KeySpace
-from pipeline.cache.log import RedisInvalidationLog
-from pipeline.cache.nodes import NodeRegistry
-from pipeline.cache.tail import Tail
+from pipeline.cache.server.breaker import CircuitBreaker
+from pipeline.cache.server.connection import RedisConnection
 
 MISSED = ("miss", None)
 MakePuppet = Callable[..., Puppet]

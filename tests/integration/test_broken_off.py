@@ -16,10 +16,10 @@ from interruptions.ways import WAYS
 from servers import ValkeyServer
 
 from pipeline.cache import MISS, RedisCache
-from pipeline.cache.commands import Commands, integer, text
-from pipeline.cache.connection import RedisConnection
-from pipeline.cache.link import ReplyError
-from pipeline.cache.scripts import Script, run_script
+from pipeline.cache.server.commands import Commands, integer, text
+from pipeline.cache.server.connection import RedisConnection
+from pipeline.cache.server.link import ReplyError
+from pipeline.cache.server.scripts import Script, run_script
 
 SOURCES = ("cache/wire.py", "cache/link.py", "cache/commands.py", "cache/connection.py", "cache/scripts.py")
 

@@ -23,9 +23,9 @@ from pipeline.cache import (
     UncacheableValueError,
     cached,
 )
-from pipeline.cache.arguments import digest_of
+from pipeline.cache.cached.arguments import digest_of
 from pipeline.cache.keys import MAX_KEY_BYTES
-from pipeline.cache.patterns import parse
+from pipeline.cache.patterns.pattern import parse
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,11 +19,11 @@ from servers import ValkeyServer
 from supervised import eventually
 
 from pipeline.cache import LocalCache, RedisCache, TwoTierCache
-from pipeline.cache.commands import Commands
-from pipeline.cache.connection import RedisConnection
+from pipeline.cache.coherence.registry import NodeRegistry
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
-from pipeline.cache.nodes import NodeRegistry
+from pipeline.cache.server.commands import Commands
+from pipeline.cache.server.connection import RedisConnection
 from pipeline.errors import PermanentModelError, TransientModelError
 from pipeline.figures import FigureKeys, FleetFigures, Reporter, read_figures
 from pipeline.figures.fleet import Requests
@@ -458,7 +458,7 @@ def test_without_a_server_it_counts_for_itself(keys: FigureKeys, reporting_threa
 
 FORKING = """
     import os, sys, threading
-    from pipeline.cache.connection import RedisConnection
+    from pipeline.cache.server.connection import RedisConnection
     from pipeline.figures import FigureKeys, Reporter
 
     url, namespace = sys.argv[1:]

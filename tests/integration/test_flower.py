@@ -16,7 +16,7 @@ from monitor import PASSWORD, USER, FlowerServer
 from prometheus_client.parser import text_string_to_metric_families
 from servers import ValkeyServer
 
-from pipeline.cache.connection import RedisConnection
+from pipeline.cache.server.connection import RedisConnection
 from pipeline.figures import FigureKeys, FleetFigures, Reporter, read_figures
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ import redis
 from faults import Clock
 from servers import ValkeyServer, free_port
 
-from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.server.connection import RedisConnection
 from pipeline.figures import FigureKeys, read_figures
 from pipeline.hot import Asked, HotKeys, HotSet, Recent, Teller
 from pipeline.hot.hot_set import COUNTED_AT_ONCE, HALF_LIFE_S, HOT_SCORE, IDLE_S, REQUEST_BYTES, REQUEST_S, TRACKED

@@ -10,7 +10,7 @@ import redis
 from faults import Clock
 
 from pipeline.cache import LocalCache, RedisCache, TwoTierCache
-from pipeline.cache.in_flight import ENTERED_S, QUEUED_S, InFlight
+from pipeline.cache.flight.in_flight import ENTERED_S, QUEUED_S, InFlight
 from pipeline.cache.keys import KeySpace
 
 MakeCache = Callable[..., TwoTierCache]

@@ -13,9 +13,9 @@ import redis
 from slow import BOUND_S, Slow, until
 
 from pipeline.cache import AsOf, Found, TwoTierCache, UncacheableValueError
-from pipeline.cache.claims import Claim, Claims
+from pipeline.cache.flight.claims import Claim, Claims
+from pipeline.cache.flight.leases import TOLD_S
 from pipeline.cache.keys import KeySpace
-from pipeline.cache.leases import TOLD_S
 
 MakeCache = Callable[..., TwoTierCache]
 WAITING = 6

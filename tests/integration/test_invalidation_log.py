@@ -15,14 +15,14 @@ import redis
 from servers import ValkeyServer
 
 from pipeline.cache import Found, RedisCache, TwoTierCache
-from pipeline.cache.connection import RedisConnection
+from pipeline.cache.coherence.log import LocalInvalidationLog, RedisInvalidationLog
+from pipeline.cache.coherence.registry import NodeRegistry
+from pipeline.cache.coherence.tail import Page, Tail
+from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
-from pipeline.cache.log import LocalInvalidationLog, RedisInvalidationLog
-from pipeline.cache.nodes import NodeRegistry
-from pipeline.cache.tail import Page, Tail
-from pipeline.cache.view import InvalidationView
+from pipeline.cache.server.connection import RedisConnection
 
 RETENTION_S = 600.0
 
@@ -116,9 +116,9 @@ def test_readers_that_race_on_an_empty_server_agree_on_one_epoch(redis_url: str,
 
 APPENDER = """
     import sys
-    from pipeline.cache.connection import RedisConnection
+    from pipeline.cache.server.connection import RedisConnection
     from pipeline.cache.keys import KeySpace
-    from pipeline.cache.log import RedisInvalidationLog
+    from pipeline.cache.coherence.log import RedisInvalidationLog
 
     url, namespace, name = sys.argv[1:]
     log = RedisInvalidationLog(RedisConnection(url, timeout_s=5.0), KeySpace(namespace), retention_s=600.0)

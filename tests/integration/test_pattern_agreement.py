@@ -12,7 +12,7 @@ from servers import ValkeyServer
 
 from pipeline.cache.errors import InvalidPatternError
 from pipeline.cache.keys import KeySpace
-from pipeline.cache.patterns import escape, parse
+from pipeline.cache.patterns.pattern import escape, parse
 
 # Few letters, so that patterns and keys meet; all that is special to somebody: to Redis, to fnmatch, to re.
 LETTERS = "ab:-!^]"

@@ -17,11 +17,11 @@ from servers import ValkeyServer, free_port
 from supervised import eventually
 
 from pipeline.cache import LocalCache, RedisCache, TwoTierCache
-from pipeline.cache.connection import RedisConnection
+from pipeline.cache.coherence.registry import NodeRegistry
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.health import FORGET_S, Health
 from pipeline.cache.keys import KeySpace
-from pipeline.cache.nodes import NodeRegistry
+from pipeline.cache.server.connection import RedisConnection
+from pipeline.cache.server.health import FORGET_S, Health
 from pipeline.figures import FigureKeys, Reporter, read_figures
 from pipeline.hot import Asked, HotKeys, HotSet, Round
 from pipeline.models import PersonaRequest

@@ -19,7 +19,7 @@ import pytest
 from servers import ValkeyServer, free_port
 from supervised import eventually
 
-from pipeline.cache.connection import RedisConnection
+from pipeline.cache.server.connection import RedisConnection
 from pipeline.figures import FigureKeys, Reporter
 from workers.cli import main
 from workers.cli.terminal.fleet_view import columns

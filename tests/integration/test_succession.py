@@ -13,13 +13,13 @@ from servers import ValkeyServer
 from slow import until
 
 from pipeline.cache import MISS, LocalCache, RedisCache, TwoTierCache
-from pipeline.cache.bus import NodeBus
-from pipeline.cache.connection import RedisConnection
+from pipeline.cache.coherence.bus import NodeBus
+from pipeline.cache.coherence.log import RedisInvalidationLog
+from pipeline.cache.coherence.node import NodeFollower
+from pipeline.cache.coherence.registry import NodeRegistry
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.follower import NodeFollower
 from pipeline.cache.keys import KeySpace
-from pipeline.cache.log import RedisInvalidationLog
-from pipeline.cache.nodes import NodeRegistry
+from pipeline.cache.server.connection import RedisConnection
 
 NAMESPACE = "succession"
 KEYS = KeySpace(NAMESPACE)

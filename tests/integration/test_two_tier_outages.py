@@ -346,7 +346,7 @@ def test_redis_may_be_configured_and_never_there(clock: Clock) -> None:
 FORK = """
     import os, sys
     from pipeline.cache import LocalCache, RedisCache, TwoTierCache
-    from pipeline.cache.link import encode
+    from pipeline.cache.server.link import encode
 
     url, namespace = sys.argv[1:]
     shared = RedisCache(url=url, namespace=namespace, timeout_s=5.0)

@@ -11,7 +11,7 @@ import pytest
 from faults import Clock, fill, lost, once, shared, source, step_into_log
 
 from pipeline.cache import MISS, TwoTierCache
-from pipeline.cache.tail import Page
+from pipeline.cache.coherence.tail import Page
 
 BOUND_S = 1.0
 MakeCache = Callable[..., TwoTierCache]

@@ -10,9 +10,9 @@ import redis
 from faults import Clock
 
 from pipeline.cache import LocalCache, RedisCache, TwoTierCache
-from pipeline.cache.connection import RedisConnection
+from pipeline.cache.coherence.registry import NodeRegistry
 from pipeline.cache.keys import KeySpace
-from pipeline.cache.nodes import NodeRegistry
+from pipeline.cache.server.connection import RedisConnection
 
 SETTLE_S = 0.5
 

@@ -17,11 +17,11 @@ from broken_off import BrokenOffError, broken_off_at
 from servers import ValkeyServer
 from supervised import eventually
 
-from pipeline.cache.address import Address
-from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.link import Link, ReplyError, encode
-from pipeline.cache.wire import Wire
+from pipeline.cache.server.address import Address
+from pipeline.cache.server.connection import RedisConnection
+from pipeline.cache.server.link import Link, ReplyError, encode
+from pipeline.cache.server.wire import Wire
 
 TIMEOUT_S = 0.25
 NAME = "persona-test-wire"

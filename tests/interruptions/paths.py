@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 from pipeline.cache import MISS, RedisCache, TwoTierCache, UncacheableValueError
-from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.server.connection import RedisConnection
 from pipeline.figures import FigureKeys, Reporter, read_figures
 from pipeline.hot import Asked, HotKeys, HotSet
 from pipeline.models import PersonaRequest

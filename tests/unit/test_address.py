@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cache import RedisCache
-from pipeline.cache.address import Address, Tls, check_redis_url
+from pipeline.cache.server.address import Address, Tls, check_redis_url
 from pipeline.errors import ConfigurationError
 from pipeline.settings import load_settings
 

@@ -6,7 +6,7 @@ import threading
 
 from faults import Clock
 
-from pipeline.cache.breaker import CircuitBreaker
+from pipeline.cache.server.breaker import CircuitBreaker
 
 
 def breaker(clock: Clock) -> CircuitBreaker:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.cache.bus import CONFIRMED, SETTLED, VERSION, VOLATILE, BusState, NodeBus
-from pipeline.cache.patterns import MAX_PATTERN_BYTES
-from pipeline.cache.tail import Page, Tail
+from pipeline.cache.coherence.bus import CONFIRMED, SETTLED, VERSION, VOLATILE, BusState, NodeBus
+from pipeline.cache.coherence.tail import Page, Tail
+from pipeline.cache.patterns.pattern import MAX_PATTERN_BYTES
 
 EPOCH = "e1"
 NEVER = float("-inf")

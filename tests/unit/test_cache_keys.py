@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline import keys
 from pipeline.cache.errors import InvalidPatternError
 from pipeline.cache.keys import MAX_KEY_BYTES, KeySpace, check_key
-from pipeline.cache.patterns import parse
+from pipeline.cache.patterns.pattern import parse
 from pipeline.errors import ConfigurationError
 from pipeline.models import ChatContext, Message, PersonaRequest
 from pipeline.settings import load_settings

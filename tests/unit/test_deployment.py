@@ -279,7 +279,7 @@ def test_what_is_copied_exists_and_reaches_the_builder() -> None:
     for source in sources:
         assert (ROOT / source).exists()
         assert sent(source), source
-    assert sent("pipeline/cache/lua/append.lua")
+    assert sent("pipeline/cache/server/lua/append.lua")
     for secret in (
         ".env",
         "celeryconfig.py",

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from faults import Clock, nothing, once
 
-from pipeline.cache.bus import CONFIRMED, SETTLED, NodeBus
+from pipeline.cache.coherence.bus import CONFIRMED, SETTLED, NodeBus
+from pipeline.cache.coherence.log import LocalInvalidationLog
+from pipeline.cache.coherence.node import MAX_PATTERNS, NodeFollower, Notice
+from pipeline.cache.coherence.tail import Page, Tail
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.follower import MAX_PATTERNS, NodeFollower, Notice
-from pipeline.cache.log import LocalInvalidationLog
-from pipeline.cache.patterns import MAX_PATTERN_BYTES
-from pipeline.cache.tail import Page, Tail
+from pipeline.cache.patterns.pattern import MAX_PATTERN_BYTES
 
 
 class Server:

@@ -51,6 +51,25 @@ def imported(module: str) -> frozenset[str]:
     return frozenset(names)
 
 
+def needed_by(module: str, among: frozenset[str]) -> set[str]:
+    """The modules that this one imports, or imports something of."""
+    needed = set()
+    for name in imported(module):
+        parts = name.split(".")
+        candidates = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+        needed |= set([candidate for candidate in candidates if candidate in among][:1])
+    return needed - {module}
+
+
+ROOMS = (
+    ("pipeline.cache.patterns", "pipeline.cache.memory", "pipeline.cache.server", "pipeline.cache.coherence",
+     "pipeline.cache.flight", "pipeline.cache.cached"),
+    ("pipeline.cache", "pipeline.personas", "pipeline.responders", "pipeline.hot", "pipeline.figures", "pipeline.preload"),
+    ("workers.queue", "workers.stack", "workers.client", "workers.node", "workers.dashboard", "workers.cli"),
+)  # fmt: skip
+"""Of each floor the rooms in their order: one may use those before it, and none behind it."""
+
+
 def within(name: str, *packages: str) -> bool:
     return any(name == package or name.startswith(package + ".") for package in packages)
 
@@ -62,6 +81,8 @@ def top(name: str) -> str:
 CACHE = modules("pipeline/cache")
 PIPELINE = modules("pipeline")
 WORKERS = modules("workers")
+SHIPPED = PIPELINE + WORKERS
+FOLDERS = sorted({path.parent.relative_to(ROOT) for name in ("pipeline", "workers") for path in (ROOT / name).rglob("*.py")})
 
 
 def test_there_is_something_to_read() -> None:
@@ -93,13 +114,13 @@ def test_the_pipeline_runs_without_celery(module: str) -> None:
 @pytest.mark.parametrize("module", [module for module in PIPELINE if not within(module, "pipeline.cache")])
 def test_only_the_cache_speaks_to_redis(module: str) -> None:
     """The stages see a cache, not a server."""
-    own = {"pipeline.cache.link", "pipeline.cache.wire"}
+    own = {"pipeline.cache.server.link", "pipeline.cache.server.wire"}
     assert {name for name in imported(module) if top(name) == "redis" or name in own} == set()
 
 
 def test_only_the_wire_opens_a_connection() -> None:
     """One place through which every command goes, and so one rule for all."""
-    assert {module for module in CACHE if "pipeline.cache.link.Link" in imported(module)} == {"pipeline.cache.wire"}
+    assert {module for module in CACHE if "pipeline.cache.server.link.Link" in imported(module)} == {"pipeline.cache.server.wire"}
 
 
 def test_only_the_workers_import_celery() -> None:
@@ -115,28 +136,28 @@ def test_only_the_workers_import_celery() -> None:
 
 def test_only_two_tier_knows_both_tiers_and_the_log() -> None:
     """One module knows both tiers, one the log and the view of it, one puts the protocol together; the others know one part."""
-    parts = {"pipeline.cache.local", "pipeline.cache.shared", "pipeline.cache.log", "pipeline.cache.view"}
+    parts = {
+        "pipeline.cache.memory.local",
+        "pipeline.cache.server.shared",
+        "pipeline.cache.coherence.log",
+        "pipeline.cache.coherence.view",
+    }
     for module in CACHE:
         known = {part for part in parts for name in imported(module) if within(name, part)} - {module}
-        if module == "pipeline.cache.coherence":
-            assert known == {"pipeline.cache.log", "pipeline.cache.view"}
+        if module == "pipeline.cache.coherence.process":
+            assert known == {"pipeline.cache.coherence.log", "pipeline.cache.coherence.view"}
         elif module == "pipeline.cache.tiers":
-            assert known == {"pipeline.cache.local", "pipeline.cache.shared"}
+            assert known == {"pipeline.cache.memory.local", "pipeline.cache.server.shared"}
         elif module not in ("pipeline.cache", "pipeline.cache.two_tier"):
             assert len(known) <= 1, f"{module} knows {sorted(known)}"
 
 
-def test_the_modules_of_the_cache_have_no_cycle() -> None:
-    """Each can be understood after those that it imports."""
-    graph = {
-        module: {
-            other
-            for other in CACHE
-            for name in imported(module)
-            if within(name, other) and other not in (module, "pipeline.cache")
-        }
-        for module in CACHE
-    }
+@pytest.mark.parametrize("package", ["pipeline.cache", "pipeline", "workers"])
+def test_the_modules_of_a_package_have_no_cycle(package: str) -> None:
+    """Each can be understood after those that it imports. A room's face may be imported by others, and imports its own."""
+    mine = [module for module in SHIPPED if within(module, package)]
+    faces = {module for module in mine if any(other.startswith(module + ".") for other in mine)}
+    graph = {module: needed_by(module, frozenset(mine)) - faces - {module} for module in mine}
     while graph:
         leaves = [module for module, needs in graph.items() if not needs & graph.keys()]
         assert leaves, f"a cycle among {sorted(graph)}"
@@ -144,14 +165,22 @@ def test_the_modules_of_the_cache_have_no_cycle() -> None:
             del graph[leaf]
 
 
-SHIPPED = PIPELINE + WORKERS
+@pytest.mark.parametrize(("number", "room"), [(number, room) for number, floor in enumerate(ROOMS) for room in floor])
+def test_a_room_uses_only_those_before_it(number: int, room: str) -> None:
+    """`workers.node` and `workers.dashboard` are used by nobody: Celery and Flower load them."""
+    floor = ROOMS[number]
+    behind = floor[floor.index(room) + 1 :]
+    for module in [module for module in SHIPPED if within(module, room)]:
+        assert {name for name in imported(module) if within(name, *behind)} == set(), module
 
 
-@pytest.mark.parametrize("module", SHIPPED)
-def test_nothing_that_is_shipped_imports_a_benchmark_or_a_test(module: str) -> None:
-    """They are not in the wheel."""
-    own = {path.stem for path in (ROOT / "tests").glob("*.py")} | {"tests", "benchmarks"}
-    assert {name for name in imported(module) if top(name) in own} == set()
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_room_can_be_taken_in_at_a_glance(folder: Path) -> None:
+    """No more than 14 modules side by side, and two lines that say what the room owns and never does."""
+    modules = list((ROOT / folder).glob("*.py"))
+    assert len(modules) <= 14, [module.name for module in modules]
+    face = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text(encoding="utf-8")))
+    assert len([line for line in (face or "").splitlines() if line]) >= 2, f"{folder}: what it owns, and what it never does"
 
 
 # -- names in Redis

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pipeline.cache import MISS, LocalCache
 from pipeline.cache.codec import ANY, codec_for
 from pipeline.cache.entry import AsOf
-from pipeline.cache.local import Slot
+from pipeline.cache.memory.local import Slot
 
 KEYS = ["a", "a:b", "a:c", "b", "b:c:d", "*"]
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pipeline.cache.coherence.records import Records
 from pipeline.cache.errors import CacheError, InvalidPatternError
-from pipeline.cache.patterns import MAX_PATTERN_BYTES, escape, parse
-from pipeline.cache.records import Records
+from pipeline.cache.patterns.pattern import MAX_PATTERN_BYTES, escape, parse
 
 
 def naive(pattern: str, key: str) -> bool:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pipeline import key_of, pattern_for
 from pipeline.cache.errors import InvalidPatternError
 from pipeline.cache.keys import check_key
-from pipeline.cache.patterns import parse
-from pipeline.cache.segments import data_of
+from pipeline.cache.patterns.pattern import parse
+from pipeline.cache.patterns.segments import data_of
 
 DATA = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.text("*?[]\\:%=^ab\n 가", max_size=12)
 PARTS = st.lists(DATA, max_size=3)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline import keys
 from pipeline.cache.errors import InvalidPatternError
-from pipeline.cache.patterns import parse
+from pipeline.cache.patterns.pattern import parse
 from pipeline.models import RESONANCES, PersonaRequest
 from pipeline.shapes import Shapes
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.cache.coherence.tail import Page, Tail
+from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.entry import AsOf
-from pipeline.cache.tail import Page, Tail
-from pipeline.cache.view import InvalidationView
 
 EPOCH = "e1"
 

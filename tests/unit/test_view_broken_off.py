@@ -8,10 +8,10 @@ import threading
 import pytest
 from broken_off import broken_off_at
 
+from pipeline.cache.coherence.records import Records
+from pipeline.cache.coherence.tail import Page, Tail
+from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.entry import AsOf
-from pipeline.cache.records import Records
-from pipeline.cache.tail import Page, Tail
-from pipeline.cache.view import InvalidationView
 
 FILES = ("cache/view.py", "cache/records.py", "cache/globs.py")
 PATTERNS = ("k", "k*", "k:*", "*")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.cache import AsOf, CyclicComputationError, TwoTierCache
-from pipeline.cache.waits import WAITS, Flight, Waits
+from pipeline.cache.flight.waits import WAITS, Flight, Waits
 
 BOUND_S = 20.0
 

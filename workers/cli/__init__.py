@@ -1,4 +1,7 @@
-"""The command line `persona`."""
+"""The command line `persona`: a module for each command.
+
+Imports what a command needs when it runs, and starts nothing that outlives it but `persona up`.
+"""
 
 from __future__ import annotations
 

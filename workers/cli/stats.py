@@ -11,7 +11,7 @@ from workers.cli.terminal.failures import BAD_USAGE, CommandError
 from workers.cli.terminal.screen import JsonFlag, begin
 
 if TYPE_CHECKING:
-    from pipeline.cache.connection import RedisConnection
+    from pipeline.cache.server.connection import RedisConnection
     from pipeline.figures import FleetFigures
     from pipeline.settings import Settings
     from workers.cli.terminal.screen import Screen
@@ -42,7 +42,7 @@ def stats(
         raise CommandError("usage", "--watch", "does not go with --json, which prints one document", exit_code=BAD_USAGE)
     from contextlib import closing
 
-    from pipeline.cache.connection import RedisConnection
+    from pipeline.cache.server.connection import RedisConnection
     from pipeline.settings import discover_settings
 
     settings = discover_settings()

@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import Final
 from uuid import uuid4
 
-from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.server.connection import RedisConnection
 from pipeline.hot import HotKeys, Progress, Round
 from pipeline.settings import Settings, without_password
 from workers.queue.errors import QueueUnavailableError

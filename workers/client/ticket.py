@@ -12,7 +12,7 @@ import celery.exceptions
 import msgspec
 from celery.result import AsyncResult
 
-from pipeline.cache.in_flight import InFlight
+from pipeline.cache.flight.in_flight import InFlight
 from pipeline.errors import InvalidRequestError, PermanentModelError, PipelineError, TransientModelError
 from pipeline.models import PersonaResponse, Source
 from workers.queue.dispatch import Sent

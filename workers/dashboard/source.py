@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from pipeline.cache.connection import RedisConnection
+from pipeline.cache.server.connection import RedisConnection
 from pipeline.figures import FigureKeys, FleetFigures, read_figures
 from pipeline.settings import Settings
 from workers.dashboard.shared import Shared

@@ -17,12 +17,12 @@ from kombu import Consumer
 from kombu.exceptions import KombuError
 from kombu.message import Message
 
-from pipeline.cache.bus import NodeBus
-from pipeline.cache.connection import RedisConnection
-from pipeline.cache.follower import NodeFollower
+from pipeline.cache.coherence.bus import NodeBus
+from pipeline.cache.coherence.log import RedisInvalidationLog
+from pipeline.cache.coherence.node import NodeFollower
+from pipeline.cache.coherence.registry import ALIVE_MS, NodeRegistry
 from pipeline.cache.keys import KeySpace
-from pipeline.cache.log import RedisInvalidationLog
-from pipeline.cache.nodes import ALIVE_MS, NodeRegistry
+from pipeline.cache.server.connection import RedisConnection
 from pipeline.figures import Reporter, build_reporter
 from pipeline.figures.reporter import IDLE_REPORT_S, REPORT_S
 from pipeline.optimized import Equipment, equip, get_optimized_pipeline

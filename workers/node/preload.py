@@ -8,8 +8,8 @@ from typing import Any, Final
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from pipeline.cache.claims import Claim, Claims
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.flight.claims import Claim, Claims
 from pipeline.hot import HotKeys
 from pipeline.optimized import OptimizedPipeline
 from pipeline.preload import Preloader, Share

@@ -1,4 +1,7 @@
-"""The embedded stack: servers, a local model, worker, beat and Flower, on loopback, as children of one process."""
+"""The embedded stack: servers, a local model, worker, beat and Flower, on loopback, as children of one process.
+
+In the foreground, for one user of one machine. Leaves no process behind, however it ends.
+"""
 
 from workers.stack.errors import StackError, StackRunningError
 from workers.stack.options import SERVICES, StackOptions

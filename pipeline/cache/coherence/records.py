@@ -6,8 +6,8 @@ import re
 from typing import Final
 
 from pipeline.cache.errors import InvalidPatternError
-from pipeline.cache.globs import Globs
-from pipeline.cache.patterns import MAX_PATTERN_BYTES, parse
+from pipeline.cache.patterns.globs import Globs
+from pipeline.cache.patterns.pattern import MAX_PATTERN_BYTES, parse
 
 _PLAIN: Final = re.compile(r"[^*?\[\\]+").fullmatch
 _SHORT: Final = MAX_PATTERN_BYTES // 4

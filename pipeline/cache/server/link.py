@@ -6,7 +6,7 @@ import socket
 import ssl
 from typing import Any, Final
 
-from pipeline.cache.address import Address
+from pipeline.cache.server.address import Address
 
 SHORTEST_TIMEOUT_S: Final = 0.001
 """A time-out of nothing would mean "do not wait", which is an error of its own."""

@@ -10,9 +10,9 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Final
 
-from pipeline.cache.address import Address
-from pipeline.cache.health import CONNECT, Health
-from pipeline.cache.link import Link, LostConnectionError, ReplyError
+from pipeline.cache.server.address import Address
+from pipeline.cache.server.health import CONNECT, Health
+from pipeline.cache.server.link import Link, LostConnectionError, ReplyError
 
 ELSEWHERE: Final = frozenset(
     {"READONLY", "MASTERDOWN", "LOADING", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "NOAUTH", "UNBLOCKED"}

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from pipeline.cache.claims import Claim, Claims
-from pipeline.cache.coherence import Coherence
-from pipeline.cache.connection import RedisConnection
+from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.flight.claims import Claim, Claims
+from pipeline.cache.flight.leases import Lease, Leases
 from pipeline.cache.keys import KeySpace
-from pipeline.cache.leases import Lease, Leases
+from pipeline.cache.server.connection import RedisConnection
 
 ENTERED_S: Final = 10.0
 """How long a task may take from being entered to being queued."""

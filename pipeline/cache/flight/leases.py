@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, Self
 
-from pipeline.cache.claims import Claim, Claims
-from pipeline.cache.commands import Commands
-from pipeline.cache.connection import RedisConnection
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.flight.claims import Claim, Claims
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.locks import Lock, begins_anew_in_children
+from pipeline.cache.server.commands import Commands
+from pipeline.cache.server.connection import RedisConnection
 
 TOLD_S: Final = 2.0
 """How long the fleet is told that a computation brought nothing to share: several times the pauses in which others ask."""

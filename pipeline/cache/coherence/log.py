@@ -13,13 +13,13 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from pipeline.cache.commands import Word, integer, several, text
-from pipeline.cache.connection import RedisConnection
+from pipeline.cache.coherence.tail import MAX_RECORDS, Page, Tail, page_of
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.locks import UninterruptedLock
-from pipeline.cache.scripts import run_script
-from pipeline.cache.tail import MAX_RECORDS, Page, Tail, page_of
+from pipeline.cache.server.commands import Word, integer, several, text
+from pipeline.cache.server.connection import RedisConnection
+from pipeline.cache.server.scripts import run_script
 
 APPENDED_AT_ONCE: Final = 1_000
 """Patterns that could not be appended when they were made, in one call of Redis."""

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
+from pipeline.cache.coherence.records import Records
+from pipeline.cache.coherence.tail import MAX_RECORDS, Page, Tail
 from pipeline.cache.entry import AsOf
 from pipeline.cache.locks import UninterruptedLock
-from pipeline.cache.records import Records
-from pipeline.cache.tail import MAX_RECORDS, Page, Tail
 
 
 class _Known(NamedTuple):

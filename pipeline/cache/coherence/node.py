@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from pipeline.cache.bus import NodeBus
+from pipeline.cache.coherence.bus import NodeBus
+from pipeline.cache.coherence.log import APPENDED_AT_ONCE, InvalidationLog
+from pipeline.cache.coherence.registry import NodeRegistry
+from pipeline.cache.coherence.tail import MAX_RECORDS, Tail, page_of
 from pipeline.cache.errors import InvalidPatternError, SharedTierUnavailableError
 from pipeline.cache.locks import UninterruptedLock
-from pipeline.cache.log import APPENDED_AT_ONCE, InvalidationLog
-from pipeline.cache.nodes import NodeRegistry
-from pipeline.cache.patterns import parse
+from pipeline.cache.patterns.pattern import parse
 from pipeline.cache.stats import Counters
-from pipeline.cache.tail import MAX_RECORDS, Tail, page_of
 
 MAX_PATTERNS: Final = 10_000
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
+from pipeline.cache.cached.exact import is_deep
 from pipeline.cache.errors import UncacheableValueError
-from pipeline.cache.exact import is_deep
 
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 _WORD: Final = range(-(2**63), 2**64)

@@ -8,14 +8,14 @@ import types
 from collections.abc import Callable
 from typing import Any, Final, ParamSpec, TypeVar
 
-from pipeline.cache import deferred
-from pipeline.cache.arguments import digest_of, digest_of_value
+from pipeline.cache.cached import deferred
+from pipeline.cache.cached.arguments import digest_of, digest_of_value
 from pipeline.cache.errors import InvalidPatternError, UncacheableFunctionError
 from pipeline.cache.keys import MAX_KEY_BYTES
-from pipeline.cache.patterns import parse
-from pipeline.cache.prefixes import Claimant, name_of, prefixes_of
+from pipeline.cache.patterns.pattern import parse
+from pipeline.cache.patterns.prefixes import Claimant, name_of, prefixes_of
+from pipeline.cache.patterns.segments import check_prefix
 from pipeline.cache.seconds import Duration, positive_seconds, seconds
-from pipeline.cache.segments import check_prefix
 from pipeline.cache.two_tier import TwoTierCache
 
 P = ParamSpec("P")

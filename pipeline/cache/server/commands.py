@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
 
-from pipeline.cache.link import GarbledReplyError, ReplyError, encode
-from pipeline.cache.wire import UNTOLD, Wire
+from pipeline.cache.server.link import GarbledReplyError, ReplyError, encode
+from pipeline.cache.server.wire import UNTOLD, Wire
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
+from pipeline.cache.coherence.tail import Page, Tail, page_of
 from pipeline.cache.locks import UninterruptedLock
-from pipeline.cache.patterns import MAX_PATTERN_BYTES
-from pipeline.cache.tail import Page, Tail, page_of
+from pipeline.cache.patterns.pattern import MAX_PATTERN_BYTES
 
 # Header, in words of 8 bytes. VERSION is odd while the writer is at it, and another one after each write: a reader that
 # sees the same even number before and after has read one moment's state (a sequence lock).

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 from pipeline.cache.errors import InvalidPatternError
 from pipeline.cache.keys import check_key
-from pipeline.cache.patterns import escape, parse
+from pipeline.cache.patterns.pattern import escape, parse
 
 MAX_ALONE_CHARS: Final = 200
 MAX_CHARS: Final = 48

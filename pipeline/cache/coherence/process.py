@@ -8,13 +8,13 @@ import secrets
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from pipeline.cache.bus import SETTLED, VERSION, NodeBus
+from pipeline.cache.coherence.bus import SETTLED, VERSION, NodeBus
+from pipeline.cache.coherence.log import APPENDED_AT_ONCE, InvalidationLog
+from pipeline.cache.coherence.registry import NodeRegistry
+from pipeline.cache.coherence.tail import Tail, page_of
+from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.log import APPENDED_AT_ONCE, InvalidationLog
-from pipeline.cache.nodes import NodeRegistry
-from pipeline.cache.tail import Tail, page_of
-from pipeline.cache.view import InvalidationView
 
 logger: Final = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from pipeline.cache.patterns import glob_matcher
+from pipeline.cache.patterns.pattern import glob_matcher
 
 MAX_IN_A_PLACE: Final = 1_000
 """Of one place at most so many are remembered: what a judgement may cost has a bound."""

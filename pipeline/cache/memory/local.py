@@ -9,15 +9,13 @@ from typing import Any, Final
 import msgspec
 
 from pipeline.cache.codec import ANY, Codec, codec_for
-from pipeline.cache.count import Count
-from pipeline.cache.entry import AsOf
-from pipeline.cache.eviction import Eviction, Resident
+from pipeline.cache.entry import MISS, AsOf
 from pipeline.cache.keys import check_key, check_text
 from pipeline.cache.locks import Lock
-from pipeline.cache.miss import MISS
-from pipeline.cache.patterns import parse
+from pipeline.cache.memory.eviction import Eviction, Resident
+from pipeline.cache.patterns.pattern import parse
 from pipeline.cache.seconds import Duration, positive_seconds
-from pipeline.cache.stats import percent
+from pipeline.cache.stats import Count, percent
 
 COPY: Final = object()
 _UNJUDGED: Final = AsOf("", 0)

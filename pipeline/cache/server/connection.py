@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeVar
 
-from pipeline.cache.address import Address
-from pipeline.cache.breaker import CircuitBreaker
-from pipeline.cache.commands import Commands
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.health import Health
-from pipeline.cache.link import ReplyError
 from pipeline.cache.locks import Lock
-from pipeline.cache.wire import BusyError, UnusableServerError, Wire
+from pipeline.cache.server.address import Address
+from pipeline.cache.server.breaker import CircuitBreaker
+from pipeline.cache.server.commands import Commands
+from pipeline.cache.server.health import Health
+from pipeline.cache.server.link import ReplyError
+from pipeline.cache.server.wire import BusyError, UnusableServerError, Wire
 
 PROBE_PATIENCE_S: Final = 0.01
 """How long a caller waits for the probe that he sends: a server that is there takes less."""

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final, NamedTuple, TypeVar
 
-from pipeline.cache.commands import Commands, Word
+from pipeline.cache.server.commands import Commands, Word
 
 T = TypeVar("T")
 
@@ -44,4 +44,4 @@ _OF_THE_LOG: Final = frozenset({"append", "read", "beat"})
 
 @cache
 def _script(name: str) -> Script:
-    return Script.read("pipeline.cache", *(("history", name) if name in _OF_THE_LOG else (name,)))
+    return Script.read("pipeline.cache.server", *(("history", name) if name in _OF_THE_LOG else (name,)))

@@ -10,16 +10,15 @@ from typing import Any, Final
 import msgspec
 
 from pipeline.cache.codec import ANY
-from pipeline.cache.commands import Commands
-from pipeline.cache.connection import RedisConnection
-from pipeline.cache.entry import Entry, decode_entry, encode_entry
+from pipeline.cache.entry import MISS, Entry, decode_entry, encode_entry
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace, check_key, check_text
-from pipeline.cache.link import encode
-from pipeline.cache.miss import MISS
-from pipeline.cache.patterns import parse
-from pipeline.cache.probe import probe
+from pipeline.cache.patterns.pattern import parse
 from pipeline.cache.seconds import Duration, positive_seconds
+from pipeline.cache.server.commands import Commands
+from pipeline.cache.server.connection import RedisConnection
+from pipeline.cache.server.link import encode
+from pipeline.cache.server.probe import probe
 from pipeline.cache.stats import megabytes
 
 logger: Final = logging.getLogger(__name__)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from pipeline.cache.commands import Commands, integer
 from pipeline.cache.keys import KeySpace
-from pipeline.cache.scripts import run_script
+from pipeline.cache.server.commands import Commands, integer
+from pipeline.cache.server.scripts import run_script
 
 _KEPT_MS: Final = 1000
 

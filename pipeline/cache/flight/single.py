@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from pipeline.cache.claims import Claim
-from pipeline.cache.coherence import Coherence
+from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.leases import Lease, Leases, Taken
+from pipeline.cache.flight.claims import Claim
+from pipeline.cache.flight.leases import Lease, Leases, Taken
+from pipeline.cache.flight.waits import WAITS, Flight
 from pipeline.cache.locks import Lock, begins_anew_in_children, interrupted
 from pipeline.cache.stats import Counters
-from pipeline.cache.waits import WAITS, Flight
 
 FIRST_PAUSE_S: Final = 0.002
 LONGEST_PAUSE_S: Final = 0.1

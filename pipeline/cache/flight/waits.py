@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from pipeline.cache.coherence import Coherence
+from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import CyclicComputationError
 from pipeline.cache.locks import Lock, begins_anew_in_children

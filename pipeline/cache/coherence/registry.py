@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from pipeline.cache.commands import Commands, integer, several, text, texts
-from pipeline.cache.connection import RedisConnection
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
-from pipeline.cache.scripts import run_script
+from pipeline.cache.server.commands import Commands, integer, several, text, texts
+from pipeline.cache.server.connection import RedisConnection
+from pipeline.cache.server.scripts import run_script
 
 ALIVE_MS: Final = 10_000
 """A node that has been silent for so long is no longer waited for."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Self
 
-from pipeline.cache.commands import integer, text
-from pipeline.cache.connection import RedisConnection
 from pipeline.cache.entry import AsOf
-from pipeline.cache.scripts import run_script
+from pipeline.cache.server.commands import integer, text
+from pipeline.cache.server.connection import RedisConnection
+from pipeline.cache.server.scripts import run_script
 
 _SHARED = "+"
 _NOBODY = "-"

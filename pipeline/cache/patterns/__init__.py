@@ -1,0 +1,4 @@
+"""Keys and the patterns that mean them: how they are written, checked, and looked up by the thousand.
+
+Pure: no state of a process, no server.
+"""

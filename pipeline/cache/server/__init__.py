@@ -1,0 +1,4 @@
+"""L2: the server. Its address, the connections to it, the commands and scripts, and what is kept under which key.
+
+Moves bytes within bounded time, and judges none. The only room that opens a connection.
+"""
