@@ -3,8 +3,8 @@
 Knows nothing of personas. Imports itself, msgspec and the standard library, and no Redis client.
 """
 
-from pipeline.cache.cached.decorator import cached, invalidate_cache, provide_default_cache
 from pipeline.cache.coherence.process import Invalidation
+from pipeline.cache.decorators.decorator import cached, invalidate_cache, provide_default_cache
 from pipeline.cache.entry import MISS, AsOf
 from pipeline.cache.errors import (
     CacheError,

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar, get_origin
 import msgspec
 from msgspec import inspect as msgspec_inspect
 
-from pipeline.cache.cached.exact import difference, explain, is_deep, is_plain, unwritable
+from pipeline.cache.decorators.exact import difference, explain, is_deep, is_plain, unwritable
 from pipeline.cache.errors import UncacheableValueError
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from pipeline.cache.server.connection import RedisConnection
 from pipeline.cache.server.link import ReplyError
 from pipeline.cache.server.scripts import Script, run_script
 
-SOURCES = ("cache/wire.py", "cache/link.py", "cache/commands.py", "cache/connection.py", "cache/scripts.py")
+SOURCES = tuple(f"server/{name}.py" for name in ("wire", "link", "commands", "connection", "scripts"))
 
 
 @pytest.fixture

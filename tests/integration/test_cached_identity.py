@@ -23,7 +23,7 @@ from pipeline.cache import (
     UncacheableValueError,
     cached,
 )
-from pipeline.cache.cached.arguments import digest_of
+from pipeline.cache.decorators.arguments import digest_of
 from pipeline.cache.keys import MAX_KEY_BYTES
 from pipeline.cache.patterns.pattern import parse
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-import pipeline.cache.cached.decorator as decorators_module
+import pipeline.cache.decorators.decorator as decorators_module
 from pipeline.cache import (
     InvalidPatternError,
     RedisCache,

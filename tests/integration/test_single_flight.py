@@ -131,7 +131,7 @@ def test_who_is_stopped_at_any_step_holds_up_nobody(make: MakeCache, pool: Threa
         stopped = broken_off_at(
             step,
             lambda: cache.fetch(f"k:{step}", lambda: "value"),  # noqa: B023 - called in this very round
-            *("cache/flight.py", "cache/waits.py", "cache/leases.py"),
+            *("flight/single.py", "flight/waits.py", "flight/leases.py"),
         )
         assert not cache._flight._flights
         assert pool.submit(cache.fetch, f"k:{step}", lambda: "value").result(BOUND_S).value == "value"

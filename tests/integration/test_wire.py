@@ -81,7 +81,7 @@ def test_an_exchange_that_is_broken_off_at_any_step_leaves_no_answer_behind(wire
     """Also where it had been sent and not been read, with nothing wrong with the connection."""
     for step in range(1, 100):
         assert ask(wire, get("a")) == b"of a"
-        went_on = not broken_off_at(step, lambda: ask(wire, get("a")), "cache/wire.py", "cache/link.py")
+        went_on = not broken_off_at(step, lambda: ask(wire, get("a")), "server/wire.py", "server/link.py")
         assert ask(wire, get("b")) == b"of b"
         if went_on:
             assert step > 5
@@ -240,7 +240,7 @@ def test_a_place_that_was_lost_is_not_missing_for_ever(server: ValkeyServer) -> 
     url = f"{server.url}?max_connections=1"
     with closing(Wire(Address.parse(url), timeout_s=2.0)) as wire:
         for step in range(1, 200):
-            went_on = not broken_off_at(step, lambda: ask(wire, get("a")), "cache/wire.py")
+            went_on = not broken_off_at(step, lambda: ask(wire, get("a")), "server/wire.py")
             assert ask(wire, get("b")) is not ask(wire, get("a"))
             if went_on:
                 assert step > 10

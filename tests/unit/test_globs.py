@@ -6,11 +6,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.cache import globs as module
 from pipeline.cache.coherence.tail import Page, Tail
 from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import InvalidPatternError
+from pipeline.cache.patterns import globs as module
 from pipeline.cache.patterns.globs import MAX_IN_A_PLACE, Globs
 from pipeline.cache.patterns.pattern import Pattern, glob_expression, glob_matcher, parse
 

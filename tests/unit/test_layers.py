@@ -63,7 +63,7 @@ def needed_by(module: str, among: frozenset[str]) -> set[str]:
 
 ROOMS = (
     ("pipeline.cache.patterns", "pipeline.cache.memory", "pipeline.cache.server", "pipeline.cache.coherence",
-     "pipeline.cache.flight", "pipeline.cache.cached"),
+     "pipeline.cache.flight", "pipeline.cache.decorators"),
     ("pipeline.cache", "pipeline.personas", "pipeline.responders", "pipeline.hot", "pipeline.figures", "pipeline.preload"),
     ("workers.queue", "workers.stack", "workers.client", "workers.node", "workers.dashboard", "workers.cli"),
 )  # fmt: skip

@@ -13,7 +13,7 @@ from pipeline.cache.coherence.tail import Page, Tail
 from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.entry import AsOf
 
-FILES = ("cache/view.py", "cache/records.py", "cache/globs.py")
+FILES = ("coherence/view.py", "coherence/records.py", "patterns/globs.py")
 PATTERNS = ("k", "k*", "k:*", "*")
 KEY = "k:1"
 

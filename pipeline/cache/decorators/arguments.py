@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pipeline.cache.cached.exact import is_deep
+from pipeline.cache.decorators.exact import is_deep
 from pipeline.cache.errors import UncacheableValueError
 
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode

@@ -8,8 +8,8 @@ import types
 from collections.abc import Callable
 from typing import Any, Final, ParamSpec, TypeVar
 
-from pipeline.cache.cached import deferred
-from pipeline.cache.cached.arguments import digest_of, digest_of_value
+from pipeline.cache.decorators import deferred
+from pipeline.cache.decorators.arguments import digest_of, digest_of_value
 from pipeline.cache.errors import InvalidPatternError, UncacheableFunctionError
 from pipeline.cache.keys import MAX_KEY_BYTES
 from pipeline.cache.patterns.pattern import parse
