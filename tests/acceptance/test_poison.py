@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fleet import Fleet, until
 
-from workers.node.invalidation import poison
+from workers.node import poison
 
 KEY = "calm-flowing-planning"
 CANARY = "Kanarienvogel"
