@@ -116,9 +116,11 @@ class Tiers:
     def _lookup_beyond(self, key: str, codec: Codec[Any], now_s: float, stale_age_s: float) -> Found | MissType:
         """What L1 may not serve at once: because it is not there, was judged by older records, or the lease has run out."""
         check_text(key)  # not before: L1 has no other keys
-        slot = self._judged_slot(key, now_s)
-        if slot is not None and self._coherence.leased(now_s):
-            return self._serve(slot, codec, key)
+        # The lease first, and then the judgement: to be granted it may bring in what the slot must be judged by.
+        if self._coherence.leased(now_s):
+            slot = self._judged_slot(key, now_s)
+            if slot is not None:
+                return self._serve(slot, codec, key)
         if self.l2 is None:
             self.l1.count(hit=False)
             return MISS
@@ -129,7 +131,8 @@ class Tiers:
             return MISS  # nothing is out of reach: what could not be confirmed is not served
         except SharedTierUnavailableError:
             self._counters.add("degraded")
-            if slot is not None and not self._strict and not self.l2.connection.superseded:
+            slot = None if self._strict or self.l2.connection.superseded else self._judged_slot(key, now_s)
+            if slot is not None:
                 return self._serve(slot, codec, key, degraded=True)
             self.l1.count(hit=False)
             return MISS

@@ -5,13 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
 from faults import Clock, fill, lost, once, shared, source, step_into_log
 
-from pipeline.cache import MISS, TwoTierCache
+from pipeline.cache import MISS, LocalCache, RedisCache, TwoTierCache
+from pipeline.cache.coherence.bus import NodeBus
+from pipeline.cache.coherence.log import RedisInvalidationLog
+from pipeline.cache.coherence.node import NodeFollower
+from pipeline.cache.coherence.registry import NodeRegistry
 from pipeline.cache.coherence.tail import Page
+from pipeline.cache.keys import KeySpace
+from pipeline.cache.server.connection import RedisConnection
 
 BOUND_S = 1.0
 MakeCache = Callable[..., TwoTierCache]
@@ -273,3 +280,24 @@ def test_a_view_that_was_taken_to_another_epoch_judges_nothing_that_was_read_her
 
     setattr(here._view, "apply", apply_and_then_the_late_one)  # noqa: B010 - as above
     assert here.get("k") is MISS
+
+
+def test_the_lease_is_granted_before_a_slot_is_judged(redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child finds the bus's writer in the middle of a write, and at its next look what there is by then: a slot that was judged
+    before that look would be served by a lease that vouches for what it was not judged by."""
+    bus = NodeBus()
+    with closing(RedisConnection(redis_url)) as connection:
+        keys = KeySpace(namespace)
+        log = RedisInvalidationLog(connection, keys, retention_s=600)
+        follower = NodeFollower("a-node", bus, log, NodeRegistry(connection, keys))
+        assert follower.beat()
+        child = TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace), bus=bus, staleness_bound_s=60.0)
+        assert child.get_or_compute("k", lambda: "old") == "old"
+        child.refresh()
+        assert child.get("k") == "old"
+        tail = log.append(["k"])
+        assert follower.receive(tail.epoch, tail.seq, ["k"]) is not None
+        read, looks = bus.read, iter([None])
+        monkeypatch.setattr(bus, "read", lambda *known: next(looks) if looks.__length_hint__() else read(*known))
+        assert child.lookup("k") is MISS
+        child.close()
