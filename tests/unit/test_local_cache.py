@@ -354,7 +354,7 @@ def test_a_change_that_was_broken_off_costs_nothing_but_itself(change: str) -> N
             "expire": lambda: cache.get("brief"),  # noqa: B023 - as above
             "clear": cache.clear,
         }
-        went_on = not broken_off_at(step, changes[change], "cache/local.py", "cache/eviction.py")
+        went_on = not broken_off_at(step, changes[change], "memory/local.py", "memory/eviction.py")
         assert len(cache) <= 5
         assert all(cache.get(key) in (MISS, key) for key in ("brief", "new", *"abcde"))
         for number in range(20):
