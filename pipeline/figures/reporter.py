@@ -322,7 +322,7 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 @cache
 def _script() -> Script:
-    return Script.read("pipeline.figures", "report")
+    return Script.read(__file__, "report")
 
 
 def _drained(waiting: deque[T]) -> list[T]:

@@ -129,7 +129,7 @@ class HotSet:
 
 @cache
 def script() -> Script:
-    return Script.read("pipeline.hot", "count")
+    return Script.read(__file__, "count")
 
 
 def _counted(reply: Any) -> tuple[list[bytes], list[bytes]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from pipeline.cache.server.commands import Commands, Word
@@ -21,10 +21,13 @@ class Script(NamedTuple):
     digest: str
 
     @classmethod
-    def read(cls, package: str, *names: str) -> Script:
-        """`lua/<name>.lua` of a package; of several, one after the other. Read it before a thread needs it: what a thread
-        imports, a child that is forked at that moment cannot."""
-        source = "".join(files(package).joinpath(f"lua/{name}.lua").read_text() for name in names)
+    def read(cls, beside: str, *names: str) -> Script:
+        """`lua/<name>.lua` beside a module's `__file__`; of several, one after the other.
+
+        As plain files, and not by importlib.resources, which imports: a signal handler in the middle of that, or a child that
+        is forked, would meet the import's lock."""
+        folder = Path(beside).with_name("lua")
+        source = "".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in names)
         # SHA-1 is what EVALSHA is asked by; nothing is kept secret by it.
         return cls(names[-1], source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
@@ -44,4 +47,4 @@ _OF_THE_LOG: Final = frozenset({"append", "read", "beat"})
 
 @cache
 def _script(name: str) -> Script:
-    return Script.read("pipeline.cache.server", *(("history", name) if name in _OF_THE_LOG else (name,)))
+    return Script.read(__file__, *(("history", name) if name in _OF_THE_LOG else (name,)))
