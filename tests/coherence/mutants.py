@@ -38,12 +38,12 @@ def no_validation() -> None:
 
 def as_of_after_the_computation() -> None:
     """An entry counts as new as the moment at which it was stored."""
-    store: Callable[..., Any] = Tiers._store
+    store: Callable[..., Any] = Tiers.store
 
     def late(cache: Tiers, *given: Any) -> Any:
         return store(cache, *(cache._view.as_of() if isinstance(part, AsOf) else part for part in given))
 
-    _replace(Tiers, "_store", late)
+    _replace(Tiers, "store", late)
 
 
 def joined_unjudged() -> None:
@@ -220,7 +220,7 @@ def judged_before_the_lease() -> None:
 
 def deps_of_deps_ignored() -> None:
     """An entry depends on what it names, and not on what that was computed from."""
-    _replace(Tiers, "_with_theirs", lambda _, deps: deps)
+    _replace(Tiers, "with_theirs", lambda _, deps: deps)
 
 
 def _replace(owner: type | ModuleType, name: str, part: object) -> None:
