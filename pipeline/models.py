@@ -7,7 +7,7 @@ space are equal, share one cache key and one prompt.
 from __future__ import annotations
 
 import unicodedata
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypedDict
 
 import msgspec
 
@@ -96,6 +96,13 @@ class ChatContext(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     def is_personal(self) -> bool:
         """Whether an answer made with this context belongs to one user or conversation."""
         return bool(self.user_id or self.user_name or self.history)
+
+
+class RequestOptions(TypedDict, total=False):
+    """What a request may say of the cache: see PersonaRequest. `use_cache`: True unless given. `max_age_s`: None unless given."""
+
+    use_cache: bool
+    max_age_s: float | None
 
 
 class PersonaRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -112,7 +112,8 @@ class TwoTierCache:
 
         It cannot say where the value came from, nor whether Redis could be asked: `lookup` tells both (`Found.degraded`).
         """
-        # The hot path, a first time: as `Tiers.lookup`, with nothing called or made that need not be.
+        # The hot path, a first time: the steps of `Tiers.lookup`, with nothing called or made that need not be. A test holds the
+        # two against each other.
         try:
             slot = self._slots.get(key)
         except TypeError:

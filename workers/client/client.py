@@ -7,19 +7,19 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from pipeline.assembly import Equipment, build_optimized_pipeline
 from pipeline.cache import Invalidation, TwoTierCache
 from pipeline.figures.fields import MISSED
-from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
+from pipeline.models import ChatContext, PersonaRequest, PersonaResponse, RequestOptions
 from pipeline.optimized import OptimizedPipeline, Sought
 from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import load_catalog
 from pipeline.responders import responder_from
 from pipeline.settings import Settings, discover_settings, without_password
 from workers.client.mapping import Answered, Progress, map_requests
-from workers.client.ticket import Ticket
+from workers.client.ticket import AnsweredTicket, Ticket, WaitingTicket
 from workers.queue.broadcast import Announcer, note_in
 from workers.queue.dispatch import Dispatcher, Sent, refresher
 from workers.queue.factory import make_app
@@ -54,12 +54,11 @@ class PersonaClient:
         resonance_key: str,
         context: ChatContext | dict[str, Any] | None = None,
         *,
-        use_cache: bool = True,
-        max_age_s: float | None = None,
         timeout_s: float = 60.0,
+        **options: Unpack[RequestOptions],
     ) -> PersonaResponse:
         """The answer to one request: from the cache, or waited for. Raises as `submit` and `Ticket.result` do."""
-        return self.submit(user_input, resonance_key, context, use_cache=use_cache, max_age_s=max_age_s).result(timeout_s)
+        return self.submit(user_input, resonance_key, context, **options).result(timeout_s)
 
     def submit(
         self,
@@ -67,18 +66,17 @@ class PersonaClient:
         resonance_key: str,
         context: ChatContext | dict[str, Any] | None = None,
         *,
-        use_cache: bool = True,
-        max_age_s: float | None = None,
         queue: str = QUEUE,
+        **options: Unpack[RequestOptions],
     ) -> Ticket:
         """A ticket for one request's answer: found in this process, or in Redis; or that of a task which is queued or running
-        for an equal request; or else of a task that is queued now. `max_age_s`: see PersonaRequest.
+        for an equal request; or else of a task that is queued now. `options`: see RequestOptions.
 
         The cache is of use here if this program has the workers' PERSONA_CACHE_URL and PERSONA_LLM_ settings (not the key).
         Without `use_cache` a task is queued. Raises InvalidRequestError before anything is sent, and QueueUnavailableError
         when the broker cannot be reached.
         """
-        return self.submit_request(PersonaRequest.create(user_input, resonance_key, context, use_cache, max_age_s), queue=queue)
+        return self.submit_request(PersonaRequest.create(user_input, resonance_key, context, **options), queue=queue)
 
     def submit_request(self, request: PersonaRequest, *, queue: str = QUEUE) -> Ticket:
         """As `submit`, with a request that is validated already."""
@@ -86,7 +84,7 @@ class PersonaClient:
         if request.use_cache:
             sought = self.pipeline.seek(request)
             if sought.response is not None:
-                return Ticket.answered(sought.response, queue)
+                return AnsweredTicket(sought.response)
         send = partial(self._send, request, queue, sought)
         sent = None
         try:
@@ -102,12 +100,11 @@ class PersonaClient:
         resonance_key: str,
         context: ChatContext | dict[str, Any] | None = None,
         *,
-        use_cache: bool = True,
-        max_age_s: float | None = None,
         timeout_s: float = 60.0,
+        **options: Unpack[RequestOptions],
     ) -> PersonaResponse:
         """As `ask`, for an asyncio program: what this process has is here at once, nothing else holds up the loop."""
-        ticket = await self.asubmit(user_input, resonance_key, context, use_cache=use_cache, max_age_s=max_age_s)
+        ticket = await self.asubmit(user_input, resonance_key, context, **options)
         return await ticket.aresult(timeout_s)
 
     async def asubmit(
@@ -116,16 +113,15 @@ class PersonaClient:
         resonance_key: str,
         context: ChatContext | dict[str, Any] | None = None,
         *,
-        use_cache: bool = True,
-        max_age_s: float | None = None,
         queue: str = QUEUE,
+        **options: Unpack[RequestOptions],
     ) -> Ticket:
         """As `submit`, for an asyncio program. Await the ticket's `aresult`."""
-        request = PersonaRequest.create(user_input, resonance_key, context, use_cache, max_age_s)
-        if use_cache:
+        request = PersonaRequest.create(user_input, resonance_key, context, **options)
+        if request.use_cache:
             sought = self.pipeline.seek(request, wait=False)
             if sought.response is not None:
-                return Ticket.answered(sought.response, queue)
+                return AnsweredTicket(sought.response)
         return await asyncio.to_thread(self.submit_request, request, queue=queue)
 
     def _send(self, request: PersonaRequest, queue: str, sought: Sought | None) -> Sent:
@@ -134,7 +130,7 @@ class PersonaClient:
             return self._dispatch.send(request, queue, sought)
 
     def _ticket(self, sent: Sent, queue: str, send: Callable[[], Sent]) -> Ticket:
-        return Ticket.waiting(
+        return WaitingTicket(
             sent,
             queue,
             result_ttl_s=self.settings.result_ttl_s,
