@@ -1,6 +1,6 @@
 """The two tiers as one cache: what may be served, and when. The protocol and its proof: docs/coherence.md.
 
-One module, and a long one: it is all that a caller may ask of the cache, and its parts do the work.
+One module, and a long one: it is the one face of the cache, and its parts do the work.
 """
 
 from __future__ import annotations
