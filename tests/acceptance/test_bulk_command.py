@@ -213,7 +213,7 @@ def test_a_terminal_sees_a_bar_and_the_result(fleet: Fleet, files: Files) -> Non
         (("in.jsonl", "-o", "folder"), "folder", "is no regular file"),
         (("in.jsonl", "-o", "none/out.jsonl"), "none/out.jsonl", "its folder does not exist"),
         (("in.jsonl", "-o", "/proc/out.jsonl"), "/proc/out.jsonl", ""),
-        (("in.jsonl", "-o", "notes.txt"), "notes.txt", "its line 1 is no answer of this command; name another file"),
+        (("in.jsonl", "-o", "notes.txt"), "notes.txt", "its line 1 is not an answer of this command; name another file"),
         (("in.jsonl", "--concurrency", "0"), "--concurrency", ""),
         (("in.jsonl", "--timeout-s", "0"), "--timeout-s", ""),
         ((), "FILE", "missing"),
