@@ -206,11 +206,11 @@ def test_a_terminal_sees_a_bar_and_the_result(fleet: Fleet, files: Files) -> Non
     ("arguments", "field", "problem"),
     [
         (("nowhere.jsonl",), "nowhere.jsonl", "no such file"),
-        (("folder",), "folder", "is no regular file; it is read more than once"),
+        (("folder",), "folder", "is not a regular file; it is read more than once"),
         (("in.jsonl", "-o", "in.jsonl"), "in.jsonl", "is written by way of in.jsonl"),
         (("in.jsonl", "-o", "link.jsonl"), "link.jsonl", "is written by way of in.jsonl"),
         (("a.partial", "-o", "a"), "a", "is written by way of a.partial"),
-        (("in.jsonl", "-o", "folder"), "folder", "is no regular file"),
+        (("in.jsonl", "-o", "folder"), "folder", "is not a regular file"),
         (("in.jsonl", "-o", "none/out.jsonl"), "none/out.jsonl", "its folder does not exist"),
         (("in.jsonl", "-o", "/proc/out.jsonl"), "/proc/out.jsonl", ""),
         (("in.jsonl", "-o", "notes.txt"), "notes.txt", "its line 1 is not an answer of this command; name another file"),

@@ -22,7 +22,7 @@ logger: Final = logging.getLogger(__name__)
 class EventBatches(bootsteps.StartStopStep):
     """Has a node's dispatcher keep its tasks' events until a timer sends them. Starts anew with each connection.
 
-    Only where there is an event loop, in a pool of processes: in other pools Celery sends each event from the thread of its origin.
+    Only where there is an event loop, in a pool of processes: in other pools Celery sends each event from its own thread.
     """
 
     requires = ("celery.worker.consumer.events:Events",)
