@@ -85,7 +85,7 @@ def maintain(self: Task, every_s: Any = None) -> dict[str, Any]:
     name=PROCESS_TASK,
     bind=True,
     max_retries=len(RETRY_PAUSE_S),
-    default_retry_delay=1,  # after its pool child died: before the lease of that child has run out, so that nobody waits longer
+    default_retry_delay=1,  # after its pool child died: before that child's lease has run out, so that no caller waits longer
     # Expected outcomes: told to the caller, not logged as the worker's own failure.
     throws=(InvalidRequestError, ModelError),
 )

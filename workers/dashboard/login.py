@@ -1,4 +1,4 @@
-"""Who may see the dashboard: the users in the options, or one with a password that is made at the start. Never everyone."""
+"""The dashboard's users: those in the options, or one with a password that is made at the start. Never everyone."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Login(NamedTuple):
 def login_of(options: Any, cookie_secret: str | bytes) -> Login:
     """The login by Flower's options. Sets `basic_auth` among them if no login is given: Flower's own handlers read it, too.
 
-    Raises ClickException naming an option whose value would admit everyone, or no one.
+    Raises ClickException naming an option whose value would admit every user, or none.
     """
     basic = _checked([given for given in options.basic_auth or () if given])
     emails = options.auth or ""

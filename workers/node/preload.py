@@ -51,8 +51,8 @@ def preloader_of(app: Celery, pipeline: OptimizedPipeline) -> Preloader:
 def takes_slot(pipeline: OptimizedPipeline, task: str, task_id: str, every_s: object) -> str | None:
     """None if the task is to run: it was not sent by beat (no `every_s`), or is the first of its slot. Else the reason not to.
 
-    A slot is counted from the last run, not by the clock: of two tasks within 0.8 of the interval one runs, whoever sent them and
-    however long they waited. A task that is delivered again still has its slot. Raises ValueError naming the fault.
+    A slot is counted from the last run, not by the clock: of two tasks within 0.8 of the interval one runs, whatever beat sent
+    them and however long they waited. A task that is delivered again still has its slot. Raises ValueError naming the fault.
     """
     if every_s is None:
         return None
