@@ -22,7 +22,7 @@ from endpoints import Fault
 from fleet import ROOT, Fleet, until
 
 from pipeline.hot import HotKeys
-from pipeline.preload import FAILURES
+from pipeline.preload.preloader import FAILURES
 
 KEY = "calm-flowing-planning"
 COMMON = [f"common question {number}" for number in range(80)]
