@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from endpoints import ScriptedEndpoint
+from fleet import bare_app
 from pydantic import SecretStr
 from servers import ValkeyServer
 from supervised import eventually, found
@@ -208,6 +209,40 @@ def test_a_worker_on_other_servers_answers(directory: Path) -> None:
                 response = client.ask("Plan my week.", "urgent-medium-planning", timeout_s=30)
             assert response.persona == "Nana"
             assert response.degraded is False
+        finally:
+            child.stop(grace_s=30)
+
+
+@pytest.mark.parametrize(
+    ("module", "task", "argument", "answered"),
+    [
+        ("shop", "shop.price", "tea", "3"),
+        ("observed", "persona.process", {"user_input": "Why?", "resonance_key": "curious-medium-learning"}, "Elro"),
+    ],
+)
+def test_a_workers_module_of_a_readers_own_answers(
+    module: str, task: str, argument: object, answered: str, tmp_path: Path
+) -> None:
+    """The module that a page has its reader save, started as that page says. It is a node, which hears of invalidations."""
+    (command,) = re.findall(rf"`(celery -A {module} worker[^`]*)`", "".join(TEXTS.values()))
+    (program,) = (block for _, block in PYTHON if "workers.app" in block and ("sentry" in block) == (module == "observed"))
+    if module == "observed" and find_spec("sentry_sdk") is None:
+        pytest.skip("sentry_sdk is not installed")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / f"{module}.py").write_text(program, encoding="utf-8")
+    with ValkeyServer() as broker, ValkeyServer() as cache:
+        environ = _environment(PERSONA_BROKER_URL=broker.url, PERSONA_CACHE_URL=cache.url)
+        line = ["bash", "-c", f"exec .venv/bin/{command}"]
+        child = ChildProcess(line, log=tmp_path / "worker.log", directory=tmp_path, environ=environ)
+        try:
+            with bare_app(broker.url, broker.url_of(1)) as app:
+                result = app.send_task(task, args=[argument], queue="persona").get(timeout=60)
+            assert (result["persona"] if isinstance(result, dict) else str(result)) == answered
+            settings = load_settings({"PERSONA_BROKER_URL": broker.url, "PERSONA_CACHE_URL": cache.url})
+            with PersonaClient(settings) as client:
+                done = client.invalidate("shop.price:*", wait_s=10)
+            assert len(done.applied) == 1
+            assert done.silent == ()
         finally:
             child.stop(grace_s=30)
 

@@ -14,7 +14,7 @@ PAGES = sorted(
     if path.name != "CHANGELOG.md"  # it tells what was, under the names of then
 )
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-TOPS = ("pipeline", "workers", "benchmarks", "tests", "docs", "deploy", "examples", "requirements")
+TOPS = ("pipeline", "workers", "benchmarks", "tests", "docs", "deploy", "requirements")
 
 PATH = re.compile(rf"(?<![\w./-])(?:{'|'.join(TOPS)})/[\w./*-]*[\w*/]")
 """What is written as a path from the root: `pipeline/keys.py`, `workers/queue/`, `tests/unit/test_*.py`."""
