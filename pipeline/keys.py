@@ -1,4 +1,5 @@
-"""Every key of the pipeline's entries, how long they live, and what they depend on.
+"""Every key of the pipeline's entries, how long they live, and what they depend on. A further stage is a line in this table, and
+a method of OptimizedPipeline.
 
 | kind                     | key                                       | TTL    | depends on                      |
 |--------------------------|-------------------------------------------|--------|---------------------------------|
@@ -16,17 +17,26 @@ from typing import Final
 
 import msgspec
 
+from pipeline.cache import Kind
 from pipeline.cache.errors import InvalidPatternError
 from pipeline.cache.patterns.pattern import leading_literal, parse
 from pipeline.cache.patterns.segments import data_of, key_of, pattern_for
 from pipeline.errors import InvalidRequestError
-from pipeline.models import ChatContext, PersonaRequest, checked_user_id
+from pipeline.models import ChatContext, PersonaRequest, PersonaResponse, checked_user_id
+from pipeline.personas import PersonaInfo
+from pipeline.prompts import PromptTemplate
+from pipeline.routing import Routing
 
 ROUTING_TTL_S: Final = 3600
 INFO_TTL_S: Final = 3600
 TEMPLATE_TTL_S: Final = 3600
 RESPONSE_TTL_S: Final = 600
 PERSONAL_TTL_S: Final = 60
+ROUTING: Final = Kind(Routing, ROUTING_TTL_S)
+INFO: Final = Kind(PersonaInfo, INFO_TTL_S)
+TEMPLATE: Final = Kind(PromptTemplate, TEMPLATE_TTL_S)
+RESPONSE: Final = Kind(PersonaResponse, RESPONSE_TTL_S)
+PERSONAL: Final = Kind(PersonaResponse, PERSONAL_TTL_S)
 LONGEST_TTL_S: Final = 7200
 """How long the log remembers at least: the longest TTL above, and as much again for what is served past its TTL."""
 
@@ -119,8 +129,8 @@ def resonance_of(response_key: str) -> str:
     return response_key.split(":")[2]
 
 
-def response_ttl_s(context: ChatContext | None) -> int:
-    return PERSONAL_TTL_S if context is not None and context.is_personal else RESPONSE_TTL_S
+def response_kind(context: ChatContext | None) -> Kind:
+    return PERSONAL if context is not None and context.is_personal else RESPONSE
 
 
 def response_deps(slug: str, request: PersonaRequest) -> tuple[str, ...]:

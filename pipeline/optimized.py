@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple
@@ -13,36 +12,27 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from pipeline import keys
-from pipeline.announcing import Announcing, announcer_for
-from pipeline.cache import MISS, AsOf, Found, Grace, Invalidation, LocalCache, RedisCache, TwoTierCache, provide_default_cache
-from pipeline.cache.coherence.bus import NodeBus
-from pipeline.cache.coherence.process import Announce
-from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.locks import Lock
+from pipeline.announcing import Announcing
+from pipeline.cache import MISS, AsOf, Found, Grace, Invalidation, TwoTierCache
+from pipeline.cache.entry import MissType
 from pipeline.cache.stats import percent
 from pipeline.errors import ModelError, TransientModelError
-from pipeline.figures import Reporter, build_reporter
-from pipeline.figures.records import Role
-from pipeline.figures.tally import ANSWERED, FAILED
-from pipeline.hot import HotKeys, HotSet, Recent, Teller
-from pipeline.models import RESONANCES, ChatContext, PersonaRequest, PersonaResponse, ResonanceKey
-from pipeline.persona_pipeline import PersonaPipeline, get_pipeline
+from pipeline.figures import Reporter
+from pipeline.figures.fields import ANSWERED, FAILED
+from pipeline.hot import Recent
+from pipeline.models import ChatContext, PersonaRequest, PersonaResponse, ResonanceKey
+from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import PersonaInfo
 from pipeline.prompts import PromptTemplate, template_version
 from pipeline.responders import CutShort
 from pipeline.routing import Routing
-from pipeline.settings import Settings, get_settings
 from pipeline.shapes import Shapes, Unmatched
 
 logger: Final = logging.getLogger(__name__)
 
-LONGEST_WAIT_S: Final = 30.0
-"""For another's answer. With a model call of its own after that, a task stays within its limit."""
 REFRESH_PAUSE_S: Final = 5.0
 """How long the fleet waits with sending an answer past its time to live to be computed anew once more: a model that fails is
 not asked at the rate of the requests."""
-WARMED: Final = 200
-"""How many of the hottest answers a process begins with."""
 
 Refresh = Callable[[PersonaRequest], None]
 """Has a request answered anew, by somebody else. Neither raises nor waits."""
@@ -66,14 +56,6 @@ class Sought(NamedTuple):
     response: PersonaResponse | None
 
 
-class Stages(NamedTuple):
-    """How many of the stages before an answer are in both tiers."""
-
-    personas: int
-    routes: int
-    templates: int
-
-
 class OptimizedPipeline:
     """The same answers as `PersonaPipeline`, each computed once while it is valid. Thread-safe; not for use across a fork.
 
@@ -95,7 +77,8 @@ class OptimizedPipeline:
     ) -> None:
         """`grace_s`: how long an answer is kept past its time to live. `refresh`: called with a request whose answer was served
         past its time to live, and with its key, to have it answered anew by somebody else; it must neither raise nor wait.
-        `reporter`: tells the fleet what this process counts; without one it counts for itself. Closed with the pipeline.
+        `reporter`: tells the fleet what this process counts; without one it counts for itself. Its courier is closed with the
+        pipeline.
         `recent`: is told what is asked for, but for personal requests. `announcing`: closed with the pipeline.
         """
         self.pipeline = pipeline
@@ -151,7 +134,7 @@ class OptimizedPipeline:
         started = self._clock()
         as_of = self.cache.as_of()
         if wait:
-            routing = self._routing(request.resonance_key, as_of)
+            routing = self.routing(request.resonance_key, as_of)
         else:
             known = self.cache.peek(keys.routing_key(request.resonance_key), type=Routing)
             if known is MISS or known.value.catalog != self._catalog_version:
@@ -195,7 +178,7 @@ class OptimizedPipeline:
         if request.context is not None and request.context.is_personal:
             raise ValueError("request: has a personal context; such an answer is not renewed")
         as_of = self.cache.as_of()
-        routing = self._routing(request.resonance_key, as_of)
+        routing = self.routing(request.resonance_key, as_of)
         key = self._key(routing.slug, request)
         left_s = self.cache.left_s([key])
         if left_s is None:
@@ -208,12 +191,12 @@ class OptimizedPipeline:
 
     def key_of(self, request: PersonaRequest) -> str:
         """The key of the request's answer."""
-        return self._key(self._routing(request.resonance_key, self.cache.as_of()).slug, request)
+        return self._key(self.routing(request.resonance_key, self.cache.as_of()).slug, request)
 
     def _fetch(self, request: PersonaRequest, counted: bool) -> Found:
         # Before the routing is read: an answer computed from a routing that L1 still held must not pass for newer than it.
         as_of = self.cache.as_of()
-        routing = self._routing(request.resonance_key, as_of)
+        routing = self.routing(request.resonance_key, as_of)
         key = self._key(routing.slug, request)
         if self._note is not None and counted and ((context := request.context) is None or not context.is_personal):
             self._note((key, request))
@@ -225,7 +208,7 @@ class OptimizedPipeline:
         slug = routing.slug
 
         def answer() -> PersonaResponse:
-            response = self.pipeline.answer(request, routing, self._template(slug, request.resonance_key, as_of))
+            response = self.pipeline.answer(request, routing, self.template(slug, request.resonance_key, as_of))
             if isinstance(response.content, CutShort):
                 raise _NotKept(msgspec.structs.replace(response, content=str(response.content)))
             return response
@@ -234,9 +217,8 @@ class OptimizedPipeline:
             return self.cache.fetch(
                 key,
                 answer,
-                ttl=keys.response_ttl_s(request.context),
-                deps=keys.response_deps(slug, request),
-                type=PersonaResponse,
+                keys.response_kind(request.context),
+                deps=lambda: keys.response_deps(slug, request),
                 as_of=as_of,
                 grace=grace,
                 least_s=least_s,
@@ -260,81 +242,41 @@ class OptimizedPipeline:
         if self._refresh is not None and in_flight is not None and in_flight.may_refresh(key, REFRESH_PAUSE_S):
             self._refresh(msgspec.structs.replace(request, max_age_s=0.0))
 
-    def _routing(self, resonance: str, as_of: AsOf) -> Routing:
-        routing: Routing = self.cache.get_or_compute(
-            keys.routing_key(resonance),
-            lambda: self.pipeline.route(ResonanceKey.parse(resonance)),
-            ttl=keys.ROUTING_TTL_S,
-            type=Routing,
-            as_of=as_of,
-            accept=lambda routing: routing.catalog == self._catalog_version,
-            single_flight=False,
-        )
+    # -- the stages before an answer
+
+    def routing(self, resonance: str, as_of: AsOf) -> Routing:
+        """Which persona answers this resonance key. `as_of`: what was known before the first input was read."""
+        key = keys.routing_key(resonance)
+        routing: Routing | MissType = self.cache.get(key, type=Routing)
+        if routing is MISS or routing.catalog != self._catalog_version:
+            routing = self.pipeline.route(ResonanceKey.parse(resonance))
+            self.cache.fill(key, routing, keys.ROUTING, as_of=as_of)
         return routing
 
-    def _info(self, slug: str, as_of: AsOf) -> PersonaInfo:
-        current = self.pipeline.info(slug)
-        info: PersonaInfo = self.cache.get_or_compute(
-            keys.info_key(slug),
-            lambda: current,
-            ttl=keys.INFO_TTL_S,
-            type=PersonaInfo,
-            as_of=as_of,
-            accept=lambda info: info.version == current.version,
-            single_flight=False,
-        )
+    def info(self, slug: str, as_of: AsOf) -> PersonaInfo:
+        """The part of a persona that prompts need."""
+        key, current = keys.info_key(slug), self.pipeline.info(slug)
+        info: PersonaInfo | MissType = self.cache.get(key, type=PersonaInfo)
+        if info is MISS or info.version != current.version:
+            info = current
+            self.cache.fill(key, info, keys.INFO, as_of=as_of)
         return info
 
-    def _template(self, slug: str, resonance: str, as_of: AsOf) -> PromptTemplate:
-        info = self._info(slug, as_of)
-        template: PromptTemplate = self.cache.get_or_compute(
-            keys.template_key(slug, resonance),
-            lambda: self.pipeline.template(info, ResonanceKey.parse(resonance)),
-            ttl=keys.TEMPLATE_TTL_S,
-            deps=(keys.info_key(slug),),
-            type=PromptTemplate,
-            as_of=as_of,
-            accept=lambda template: template.version == template_version(info),
-            single_flight=False,
-        )
+    def template(self, slug: str, resonance: str, as_of: AsOf) -> PromptTemplate:
+        """What a persona is told for this resonance key, whatever the request."""
+        key, info = keys.template_key(slug, resonance), self.info(slug, as_of)
+        template: PromptTemplate | MissType = self.cache.get(key, type=PromptTemplate)
+        if template is MISS or template.version != template_version(info):
+            template = self.pipeline.template(info, ResonanceKey.parse(resonance))
+            self.cache.fill(key, template, keys.TEMPLATE, deps=(keys.info_key(slug),), as_of=as_of)
         return template
 
     def preload_common_personas(self) -> int:
         """Bring every persona's info into both tiers; how many there are."""
         as_of = self.cache.as_of()
         for persona in self.pipeline.catalog:
-            self._info(persona.slug, as_of)
+            self.info(persona.slug, as_of)
         return len(self.pipeline.catalog)
-
-    def preload_stages(self) -> Stages:
-        """Bring every persona's info, the routing of every resonance key and its prompt template into both tiers."""
-        personas = self.preload_common_personas()
-        self.cache.warm(dict.fromkeys(map(keys.routing_key, RESONANCES), Routing))
-        as_of = self.cache.as_of()
-        slugs = {resonance: self._routing(resonance, as_of).slug for resonance in RESONANCES}
-        self.cache.warm({keys.template_key(slug, resonance): PromptTemplate for resonance, slug in slugs.items()})
-        for resonance, slug in slugs.items():
-            self._template(slug, resonance, as_of)
-        return Stages(personas, len(slugs), len(slugs))
-
-    def warm(self, most: int = WARMED) -> int:
-        """Bring the fleet's hottest answers, as L2 has them, into this process's L1, with the routings that lead to them; how
-        many entries came. One round trip tells which they are, a second one brings them."""
-        hot = self.hot
-        if hot is None:
-            return 0
-        try:
-            answers = [key for key, _ in hot.top(most)]
-        except SharedTierUnavailableError:
-            return 0
-        routings = {keys.routing_key(keys.resonance_of(key)): Routing for key in answers}
-        return self.cache.warm(routings | dict.fromkeys(answers, PersonaResponse))
-
-    @property
-    def hot(self) -> HotSet | None:
-        """What the fleet is asked for much; None without a shared tier."""
-        l2 = self.cache.l2
-        return None if l2 is None else HotSet(l2.connection, HotKeys(l2.keys.namespace))
 
     def invalidate(self, *patterns: str, wait_s: float = 0.0) -> Invalidation:
         """Make misses of all entries that match or depend on a match, in every process. See TwoTierCache.invalidate.
@@ -408,93 +350,8 @@ class OptimizedPipeline:
         """Send what waits, report what was counted and close this process's connections; a later call opens them anew."""
         if self._announcing is not None:
             self._announcing.close()
-        self.reporter.close()
+        self.reporter.courier.close()
         self.cache.close()
-
-
-class Equipment(NamedTuple):
-    """What a worker lends its processes: the node's bus, the way to tell the other nodes, the way to queue a request, and the
-    node's name. A program that is no worker has none."""
-
-    bus: NodeBus | None = None
-    announce: Announce | None = None
-    refresh: Refresh | None = None
-    node: str = ""
-
-
-_BARE = Equipment()
-
-
-def build_cache(settings: Settings, equipment: Equipment = _BARE) -> TwoTierCache:
-    """A cache as the settings describe it. Connects on first use."""
-    l2 = None
-    if settings.cache_url:
-        l2 = RedisCache(url=settings.cache_url, namespace=settings.cache_namespace, timeout_s=settings.cache_timeout_s)
-    return TwoTierCache(
-        LocalCache(settings.l1_max_entries),
-        l2,
-        staleness_bound_s=settings.staleness_bound_s,
-        strict=settings.strict,
-        l1_max_ttl_s=settings.l1_max_ttl_s,
-        max_ttl_s=settings.max_ttl_s,
-        lease_s=settings.lease_s,
-        wait_s=min(settings.llm_timeout_s, LONGEST_WAIT_S),
-        bus=equipment.bus,
-        announce=equipment.announce,
-    )
-
-
-def build_optimized_pipeline(settings: Settings, pipeline: PersonaPipeline, equipment: Equipment = _BARE) -> OptimizedPipeline:
-    """That pipeline behind a cache as the settings describe it. Without equipment to announce with, invalidations are announced
-    where the settings name a broker: see InstalledAnnouncer."""
-    announcing = None
-    if equipment.announce is None:
-        announcing = announcer_for(settings, lambda: reporter)
-        equipment = equipment._replace(announce=announcing)
-    cache = build_cache(settings, equipment)
-    role: Role = "worker" if equipment.node else "producer"
-    reporter = build_reporter(settings, node=equipment.node, role=role, l1_entries=cache.l1.__len__)
-    recent = None
-    if settings.cache_url and settings.figures:
-        recent = Recent()
-        reporter.tell_along(Teller(HotKeys(settings.cache_namespace), recent, keeps_requests=settings.preload_budget > 0))
-    return OptimizedPipeline(
-        pipeline,
-        cache,
-        grace_s=settings.stale_grace_s,
-        refresh=equipment.refresh,
-        reporter=reporter,
-        recent=recent,
-        announcing=announcing,
-    )
-
-
-_equipment = _BARE
-_built: tuple[int, OptimizedPipeline] | None = None
-_build_lock = Lock()
-
-
-def equip(equipment: Equipment) -> None:
-    """Lend this to the pipeline that `get_optimized_pipeline` builds, here and in the children forked from now on."""
-    global _equipment  # noqa: PLW0603 - one a process, set once at its start
-    _equipment = equipment
-
-
-def get_optimized_pipeline() -> OptimizedPipeline:
-    """This process's pipeline, built from its settings at the first call. A forked child builds its own."""
-    global _built  # noqa: PLW0603 - one a process, owned by this function
-    built = _built
-    if built is not None and built[0] == os.getpid():
-        return built[1]
-    with _build_lock:
-        if _built is None or _built[0] != os.getpid():
-            made = (os.getpid(), build_optimized_pipeline(get_settings(), get_pipeline(), _equipment))
-            if _built is None or _built[0] != os.getpid():  # else a signal handler was here meanwhile
-                _built = made
-        return _built[1]
-
-
-provide_default_cache(lambda: get_optimized_pipeline().cache)
 
 
 def _is_the_models_failure(error: Exception) -> bool:

@@ -11,13 +11,14 @@ from typing import Any, Final
 from celery import Task
 from celery.exceptions import Retry
 
+from pipeline.assembly import get_optimized_pipeline
 from pipeline.cache import InvalidPatternError, TwoTierCache
 from pipeline.errors import InvalidRequestError, ModelError, TransientModelError
 from pipeline.figures import Tally
-from pipeline.figures.tally import FAILED, QUEUE_WAIT, delay_ms
+from pipeline.figures.fields import FAILED, QUEUE_WAIT
+from pipeline.figures.tally import delay_ms
 from pipeline.keys import user_key_to_invalidate
 from pipeline.models import PersonaRequest
-from pipeline.optimized import get_optimized_pipeline
 from pipeline.preload import maintain as maintained
 from pipeline.preload import report_of
 from workers.app import app

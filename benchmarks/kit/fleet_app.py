@@ -11,7 +11,7 @@ from kombu.common import Broadcast
 
 from benchmarks.kit.board import Board
 from benchmarks.kit.routes import BUSY_TASK, PROBE_KEY, PROBE_TTL_S, STOCK_EXCHANGE, STOCK_ROUTING_KEY, STOCK_TASK
-from pipeline.optimized import get_optimized_pipeline
+from pipeline.assembly import get_optimized_pipeline
 from workers.app import app
 
 app.conf.task_queues = (

@@ -15,12 +15,12 @@ import redis
 
 from benchmarks.kit.contract import Figures, Progress
 from benchmarks.kit.errors import BenchmarkFailedError
+from pipeline.assembly import Equipment, build_cache
 from pipeline.cache import MISS, LocalCache, TwoTierCache
 from pipeline.cache.coherence.bus import NodeBus
 from pipeline.cache.entry import Entry, encode_entry
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.memory.local import COPY
-from pipeline.optimized import Equipment, build_cache
 from pipeline.settings import Settings
 from workers.client import PersonaClient
 from workers.node.invalidation import build_follower

@@ -23,11 +23,11 @@ from benchmarks.kit.errors import BenchmarkFailedError
 from benchmarks.kit.fleet import Fleet
 from benchmarks.kit.requests import spread_over
 from benchmarks.kit.routes import PROCESS_TASK
+from pipeline.assembly import build_optimized_pipeline
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.figures import FigureKeys, read_figures
 from pipeline.figures.tally import FOLD_AT, Tally
 from pipeline.models import PersonaRequest
-from pipeline.optimized import build_optimized_pipeline
 from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import load_catalog
 from pipeline.responders import PromptResponder

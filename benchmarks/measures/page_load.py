@@ -25,7 +25,7 @@ from benchmarks.kit.errors import BenchmarkFailedError
 from benchmarks.kit.fleet import Fleet
 from benchmarks.kit.model_server import ModelServer
 from pipeline.errors import PipelineError
-from pipeline.figures.tally import REQUESTS
+from pipeline.figures.fields import REQUESTS
 from pipeline.models import PersonaRequest
 from workers.client import PersonaClient
 from workers.queue.errors import WorkerError

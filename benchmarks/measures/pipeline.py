@@ -19,8 +19,9 @@ from benchmarks.kit.errors import BenchmarkFailedError
 from benchmarks.kit.fleet import Fleet
 from benchmarks.kit.turns import Batch, in_turn
 from benchmarks.views.pipeline_view import view_pipeline
+from pipeline.assembly import build_cache
 from pipeline.models import PersonaResponse
-from pipeline.optimized import OptimizedPipeline, build_cache
+from pipeline.optimized import OptimizedPipeline
 from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import load_catalog
 from pipeline.responders import responder_from

@@ -28,8 +28,9 @@ from benchmarks.kit.fleet import Fleet
 from benchmarks.kit.model_server import ModelServer, expected_answer, reference_responder
 from benchmarks.kit.requests import MODEL_DELAY_MS, RESONANCES, spread_over
 from benchmarks.views.seed_view import view_seed
+from pipeline.assembly import build_cache
 from pipeline.models import PersonaRequest, PersonaResponse
-from pipeline.optimized import OptimizedPipeline, build_cache
+from pipeline.optimized import OptimizedPipeline
 from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import load_catalog
 from pipeline.responders import Responder, responder_from

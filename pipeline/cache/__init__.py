@@ -16,6 +16,7 @@ from pipeline.cache.errors import (
     UncacheableValueError,
 )
 from pipeline.cache.grace import Grace
+from pipeline.cache.kind import Kind
 from pipeline.cache.memory.local import LocalCache
 from pipeline.cache.patterns.segments import key_of, pattern_for
 from pipeline.cache.server.shared import RedisCache
@@ -31,6 +32,7 @@ __all__ = [
     "Grace",
     "InvalidPatternError",
     "Invalidation",
+    "Kind",
     "LocalCache",
     "RedisCache",
     "ReentrantUseError",

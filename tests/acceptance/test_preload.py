@@ -23,7 +23,7 @@ from fleet import ROOT, Fleet, until
 
 from pipeline.hot import HotKeys
 from pipeline.personas import load_catalog
-from pipeline.preload import FAILURES
+from pipeline.preload.preloader import FAILURES
 
 KEY = "calm-flowing-planning"
 COMMON = [f"common question {number}" for number in range(80)]

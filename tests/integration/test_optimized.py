@@ -14,10 +14,11 @@ from catalogue import FOUR, NAMES
 from faults import Clock
 
 from pipeline import keys
+from pipeline.assembly import build_cache
 from pipeline.cache import InvalidPatternError, LocalCache, RedisCache, TwoTierCache
 from pipeline.errors import InvalidRequestError, TransientModelError
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
-from pipeline.optimized import OptimizedPipeline, build_cache
+from pipeline.optimized import OptimizedPipeline
 from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import Catalog
 from pipeline.prompts import Prompt

@@ -18,11 +18,12 @@ from servers import ValkeyServer, free_port
 from pipeline import keys
 from pipeline.cache import LocalCache, RedisCache, TwoTierCache
 from pipeline.errors import PermanentModelError, TransientModelError
-from pipeline.hot import Asked, HotKeys, HotSet, Round
+from pipeline.hot import Asked, HotKeys, HotSet
 from pipeline.models import RESONANCES, PersonaRequest
 from pipeline.optimized import OptimizedPipeline
 from pipeline.persona_pipeline import PersonaPipeline
-from pipeline.preload import AWAY, FAILURES, NO_SHARED_TIER, OUT_OF_TIME, ROUND_S, Preloader, maintain, report_of
+from pipeline.preload import Preloader, Round, hot_set_of, maintain, report_of, warm
+from pipeline.preload.preloader import AWAY, FAILURES, NO_SHARED_TIER, OUT_OF_TIME, ROUND_S
 from pipeline.prompts import Prompt
 from pipeline.settings import load_settings
 from workers.node.preload import MAX_BUDGET, checked_budget, checked_round, takes_slot
@@ -105,7 +106,7 @@ def preloader(pipeline: OptimizedPipeline, share: Callable[[str], None] = nobody
 
 def ask(pipeline: OptimizedPipeline, *questions: str) -> None:
     """Answer each, and count it as asked for: the first one most."""
-    hot = pipeline.hot
+    hot = hot_set_of(pipeline)
     assert hot is not None
     for number, question in enumerate(questions):
         request = PersonaRequest.create(question, KEY)
@@ -279,8 +280,9 @@ def test_a_key_of_another_release_is_forgotten(here: OptimizedPipeline, make: Ma
     report = preloader(make(other=newer)).run("r", 50)
     assert (report.due, report.renewed, report.skipped) == (1, 0, 1)
     assert newer.asked == []
-    assert here.hot is not None
-    assert here.hot.top() == []
+    hot = hot_set_of(here)
+    assert hot is not None
+    assert hot.top() == []
 
 
 def test_it_ends_in_time_and_stops_its_round(here: OptimizedPipeline, model: Model) -> None:
@@ -346,16 +348,16 @@ def test_a_new_process_has_the_hottest_answers_and_their_routings(here: Optimize
     """Its first request for each is an L1 hit. Two round trips bring them."""
     ask(here, *(f"q{number}" for number in range(30)))
     new = make()
-    assert new.warm(20) == 21
+    assert warm(new, 20) == 21
     assert [source(new, f"q{number}") for number in range(20)] == ["l1"] * 20
     assert source(new, "q25") == "l2"
-    assert new.warm(20) == 0, "they are here already"
+    assert warm(new, 20) == 0, "they are here already"
 
 
 def test_without_redis_a_process_begins_cold(make: Make, model: Model) -> None:
     """And without an error."""
-    assert make(f"redis://127.0.0.1:{free_port()}/0").warm() == 0
-    assert OptimizedPipeline(PersonaPipeline(FOUR, model), TwoTierCache(LocalCache(10))).warm() == 0
+    assert warm(make(f"redis://127.0.0.1:{free_port()}/0")) == 0
+    assert warm(OptimizedPipeline(PersonaPipeline(FOUR, model), TwoTierCache(LocalCache(10)))) == 0
 
 
 # -- maintenance

@@ -13,7 +13,7 @@ from workers.cli.terminal.failures import CommandError
 from workers.cli.terminal.screen import JsonFlag, Screen, begin, shown_ms
 
 if TYPE_CHECKING:
-    from pipeline.hot import Progress
+    from pipeline.preload.rounds import Progress
     from workers.client.preload import FleetPreload
 
 LOOK_EVERY_S: Final = 0.1
@@ -88,7 +88,7 @@ def _follow(screen: Screen, fleet: FleetPreload, wait_s: float) -> Progress:
 
 
 def _tell(screen: Screen, report: Progress, time_ms: float) -> None:
-    from pipeline.preload import report_of
+    from pipeline.preload.rounds import report_of
 
     document = {**report_of(report), "time_ms": time_ms}
     if not screen.as_json:

@@ -9,10 +9,11 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+from pipeline.assembly import Equipment, build_optimized_pipeline
 from pipeline.cache import Invalidation, TwoTierCache
-from pipeline.figures.tally import MISSED
+from pipeline.figures.fields import MISSED
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
-from pipeline.optimized import Equipment, OptimizedPipeline, Sought, build_optimized_pipeline
+from pipeline.optimized import OptimizedPipeline, Sought
 from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import load_catalog
 from pipeline.responders import responder_from

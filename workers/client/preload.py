@@ -8,7 +8,8 @@ from uuid import uuid4
 
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.server.connection import RedisConnection
-from pipeline.hot import HotKeys, Progress, Round
+from pipeline.hot import HotKeys
+from pipeline.preload.rounds import Progress, Round
 from pipeline.settings import Settings, without_password
 from workers.queue.errors import QueueUnavailableError
 from workers.queue.factory import make_app

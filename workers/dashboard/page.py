@@ -9,7 +9,6 @@ import msgspec
 from pipeline.figures import FleetFigures
 from pipeline.figures.fleet import Ever
 from workers.dashboard.source import FigureSource
-from workers.dashboard.tiers import hit_ratios
 
 State = Literal["live", "away", "unconfigured"]
 
@@ -30,4 +29,4 @@ async def page_document(source: FigureSource) -> bytes:
     if not figures.available:
         return msgspec.json.encode(PageDocument("away" if source.configured else "unconfigured", refused=figures.refused))
     shown = msgspec.structs.replace(figures, ever=Ever())
-    return msgspec.json.encode(PageDocument("live", shown, hit_ratios(figures.requests), figures.refused))
+    return msgspec.json.encode(PageDocument("live", shown, figures.requests.hit_ratios, figures.refused))

@@ -17,15 +17,15 @@ from kombu import Consumer
 from kombu.exceptions import KombuError
 from kombu.message import Message
 
+from pipeline.assembly import Equipment, equip, get_optimized_pipeline
 from pipeline.cache.coherence.bus import NodeBus
 from pipeline.cache.coherence.log import RedisInvalidationLog
 from pipeline.cache.coherence.node import NodeFollower
 from pipeline.cache.coherence.registry import ALIVE_MS, NodeRegistry
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.server.connection import RedisConnection
+from pipeline.courier import EVERY_S, build_courier
 from pipeline.figures import Reporter, build_reporter
-from pipeline.figures.reporter import IDLE_REPORT_S, REPORT_S
-from pipeline.optimized import Equipment, equip, get_optimized_pipeline
 from pipeline.settings import Settings, get_settings
 from workers.queue.broadcast import TASK, Announcer, note_in, queue_of_node
 from workers.queue.dispatch import refresher
@@ -81,10 +81,11 @@ class InvalidationStep(bootsteps.ConsumerStep):
         settings = get_settings()
         if self._follower is None and _bus is not None:
             self._follower = build_follower(c.hostname, _bus, settings)
-            self._reporter = build_reporter(settings, node=c.hostname, role="main")
+            courier = build_courier(settings, threaded=False)
+            self._reporter = build_reporter(settings, courier, node=c.hostname, role="main")
         if self._follower is None or self._reporter is None:
             return
-        self._reporter.start()
+        self._reporter.courier.start()
         self._parent = c
         super().start(c)
         self._follower.catch_up()  # after the subscription: nothing falls between the two
@@ -92,7 +93,7 @@ class InvalidationStep(bootsteps.ConsumerStep):
         interval_s = min(settings.staleness_bound_s / 2, ALIVE_MS / 1000 / 3)
         self._timer_entries = [
             c.timer.call_repeatedly(interval_s, self._beat),
-            c.timer.call_repeatedly(REPORT_S, self._report),
+            c.timer.call_repeatedly(EVERY_S, self._report),
         ]
 
     def stop(self, c: Any) -> None:
@@ -103,7 +104,7 @@ class InvalidationStep(bootsteps.ConsumerStep):
         self._cancel_timer()
         super().shutdown(c)
         if self._reporter is not None:
-            self._reporter.close()
+            self._reporter.courier.close()
 
     def get_consumers(self, channel: Any) -> list[Consumer]:
         return [
@@ -153,7 +154,7 @@ class InvalidationStep(bootsteps.ConsumerStep):
 
     def _report(self) -> None:
         if self._reporter is not None:
-            self._reporter.flush(idle_s=IDLE_REPORT_S)
+            self._reporter.courier.deliver("due")
 
     def _cancel_timer(self) -> None:
         for entry in self._timer_entries:

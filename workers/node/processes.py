@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from celery.signals import worker_process_init, worker_process_shutdown, worker_ready
 
-from pipeline.optimized import get_optimized_pipeline
+from pipeline.assembly import get_optimized_pipeline
+from pipeline.preload import warm
 
 logger: Final = logging.getLogger(__name__)
 
@@ -17,7 +18,7 @@ logger: Final = logging.getLogger(__name__)
 def begin(**_: Any) -> None:
     """A pool child makes its own pipeline and connections: what it inherited by the fork belongs to its parent."""
     pipeline = get_optimized_pipeline()
-    pipeline.reporter.start()  # an idle process is shown, too
+    pipeline.reporter.courier.start()  # an idle process is shown, too
     pipeline.cache.refresh()
     warm_up()
 
@@ -34,7 +35,7 @@ def warm_up() -> None:
     to begin, of which this takes none."""
 
     def run() -> None:
-        logger.info("preload.warmed %d", get_optimized_pipeline().warm())
+        logger.info("preload.warmed %d", warm(get_optimized_pipeline()))
 
     threading.Thread(target=run, name="warm-up", daemon=True).start()
 

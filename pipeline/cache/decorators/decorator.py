@@ -12,6 +12,7 @@ from pipeline.cache.decorators import deferred
 from pipeline.cache.decorators.arguments import digest_of, digest_of_value
 from pipeline.cache.errors import InvalidPatternError, UncacheableFunctionError
 from pipeline.cache.keys import MAX_KEY_BYTES
+from pipeline.cache.kind import Kind
 from pipeline.cache.patterns.pattern import parse
 from pipeline.cache.patterns.prefixes import Claimant, name_of, prefixes_of
 from pipeline.cache.patterns.segments import check_prefix
@@ -74,6 +75,7 @@ def cached(
     negative_s = None if negative_ttl is None else seconds(negative_ttl, "negative_ttl")
     if negative_s is not None and negative_s < 0:
         raise ValueError(f"negative_ttl: {negative_s:g}; expected seconds, 0 for not at all")
+    kind = Kind(type, ttl_s, negative_s)
     if key_prefix is not None:
         _check_key_prefix(key_prefix)
     elif shared:
@@ -110,9 +112,7 @@ def cached(
                 .fetch(
                     cache_key(*args, **kwargs),
                     lambda: _finished(function(*args, **kwargs), name),
-                    ttl=ttl_s,
-                    type=type,
-                    negative_ttl=negative_s,
+                    kind,
                 )
                 .value
             )

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.figures import FleetFigures
+from pipeline.figures.fields import SPREADS
 from pipeline.figures.fleet import MadeInvalidation, Node, Process, Source, Spread
 from workers.cli.demo.report import NAMES, STYLES
 from workers.cli.terminal.figures import bar
@@ -86,8 +87,7 @@ def _facts(figures: FleetFigures) -> Table:
         ("requests", f"{requests.total}{failed}"),
         ("hit rate", f"{figures.hit_rate:.1%}"),
         ("model calls", f"{requests.no} made, {figures.saved} saved"),
-        ("queue wait", _spread(figures.queue_wait)),
-        ("staleness", _spread(figures.staleness)),
+        *((series.label, _spread(figures.spreads[series.name])) for series in SPREADS),
         ("invalidations", str(figures.invalidation_count)),
     ):
         grid.add_row(Text(name), Text(fact))
