@@ -76,7 +76,7 @@ def test_a_persona_is_found_by_slug_and_by_name(spelling: str) -> None:
 
 
 def test_an_unknown_persona_is_refused_with_those_there_are() -> None:
-    """The message names what was asked for and what may be."""
+    """The message names the request and what is allowed."""
     with pytest.raises(InvalidRequestError, match=r"^persona: unknown persona 'zoe'; known are Lua, Elro, Riri, Nana$"):
         load_catalog().get("zoe")
 
@@ -166,7 +166,7 @@ def test_a_comment_does_not_change_the_version(folder: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_file_is_refused_with_file_field_value_and_what_is_allowed(folder: Path, old: str, new: str, said: str) -> None:
-    """Who wrote the file can mend it from the message alone."""
+    """The file's author can mend it from the message alone."""
     edit(folder / "elro.toml", old, new)
     if "order = 1" in new:  # files are read in the order of their names, and the later one is to blame
         assert f"{folder / 'lua.toml'}: order: 1 is taken by elro.toml" in refusal(folder)

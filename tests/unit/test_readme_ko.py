@@ -21,13 +21,13 @@ def blocks(name: str) -> list[tuple[str, str]]:
 
 
 def test_every_program_and_command_is_one_of_the_english_page() -> None:
-    """To the letter: what is run there is what is written here."""
+    """To the letter: the programs that are run there are those written here."""
     assert {language for language, _ in blocks("README.ko.md")} == {"bash", "python"}
     assert set(blocks("README.ko.md")) <= set(blocks("README.md"))
 
 
 def test_words_and_times_are_those_of_the_code() -> None:
-    """What a reader may write, and how long an entry lives."""
+    """The words that a reader may write in a key, and how long an entry lives."""
     for word in (*TONES, *PACES, *INTENTS):
         assert word in TEXTS["README.ko.md"]
     for ttl_s in (keys.ROUTING_TTL_S, keys.RESPONSE_TTL_S, keys.PERSONAL_TTL_S):

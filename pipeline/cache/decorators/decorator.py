@@ -183,14 +183,14 @@ def _own_prefix(function: object, name: str) -> str:
     """The prefix made of the function's own name, if that identifies the function, in every process and at any time."""
     if not isinstance(function, types.FunctionType):
         raise UncacheableFunctionError(
-            f"{name}: what it is bound to or made of would not be in the key; say what is meant by key_prefix="
+            f"{name}: its key would not tell which object it is bound to or made of; name it with key_prefix="
         )
     if function.__name__ == "<lambda>":
         raise UncacheableFunctionError(f"{name}: a lambda has no name that tells it from another; write key_prefix=")
     if free := function.__code__.co_freevars:
         raise UncacheableFunctionError(
-            f"{name}: closes over {', '.join(free)}, which would not be in the key; make that an argument, or say what is meant "
-            "by key_prefix= (of several decorators, let `cached` be the innermost)"
+            f"{name}: closes over {', '.join(free)}, which would not be in the key; make that an argument, or name the function "
+            "with key_prefix= (of several decorators, let `cached` be the innermost)"
         )
     module = function.__module__
     if not isinstance(module, str) or module in _PROGRAMS:
@@ -205,7 +205,7 @@ def _own_prefix(function: object, name: str) -> str:
 
 def _refuse_uncallable(function: object, name: str) -> None:
     if not callable(function):
-        raise UncacheableFunctionError(f"{name}: is no function; decorate the function within it")
+        raise UncacheableFunctionError(f"{name}: is not a function; decorate the function within it")
 
 
 def _refuse_unfinished(function: Any, name: str, decorator: str) -> None:
