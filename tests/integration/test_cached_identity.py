@@ -108,7 +108,7 @@ def test_a_function_of_main_needs_a_prefix(program: str, redis_url: str, namespa
     environ = {**os.environ, "PERSONA_CACHE_URL": redis_url, "PERSONA_CACHE_NAMESPACE": namespace}
     ended = subprocess.run([sys.executable, "-c", source], cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert "UncacheableFunctionError: load: is of __main__" in ended.stderr
+    assert "UncacheableFunctionError: load: belongs to __main__" in ended.stderr
     assert "key_prefix='load'" in ended.stderr
 
 

@@ -155,7 +155,7 @@ def invalidate_cache(pattern: str, *, cache: TwoTierCache | None = None) -> Call
             if not deferred.can_be_followed(result):
                 deferred.give_up(result)
                 raise UncacheableFunctionError(
-                    f"{name}: returned {_kind(result)}, whose work is not done; invalidate where it is, or return its outcome"
+                    f"{name}: returned {_kind(result)}, whose work is not done; invalidate where it ends, or return its outcome"
                 )
             outcome: T = deferred.once_done(result, invalidate)
             return outcome
@@ -195,8 +195,8 @@ def _own_prefix(function: object, name: str) -> str:
     module = function.__module__
     if not isinstance(module, str) or module in _PROGRAMS:
         raise UncacheableFunctionError(
-            f"{name}: is of {module}, as which every program runs; write key_prefix={function.__name__!r}, or a name that no "
-            "other program of yours uses"
+            f"{name}: belongs to {module}, as which every program runs; write key_prefix={function.__name__!r}, or a name that "
+            "no other program of yours uses"
         )
     prefix = f"{module}.{function.__qualname__}"
     _check_key_prefix(prefix)
@@ -243,14 +243,14 @@ def _signature_of(function: Callable[..., object], name: str) -> inspect.Signatu
         return inspect.signature(function)
     except (TypeError, ValueError):
         raise UncacheableFunctionError(
-            f"{name}: Python does not tell its parameters; write key=, or wrap it into a function of your own"
+            f"{name}: Python cannot tell its parameters; write key=, or wrap it into a function of your own"
         ) from None
 
 
 def _finished(result: T, name: str) -> T:
     if deferred.is_deferred(result):
         deferred.give_up(result)
-        raise UncacheableFunctionError(f"{name}: returned {_kind(result)}, whose work is not done; cache what comes of it")
+        raise UncacheableFunctionError(f"{name}: returned {_kind(result)}, whose work is not done; cache its outcome")
     return result
 
 
