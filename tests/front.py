@@ -21,8 +21,8 @@ START_TIMEOUT_S = 10.0
 
 
 class Certificates:
-    """Of the run's own, made and thrown away with it; all are paths of PEM files. `authority`: of who signed; `certificate` and
-    `key`: of a server on loopback; `stranger`: of an authority that signed nothing."""
+    """Made for the run, and thrown away with it; all are paths of PEM files. `authority`: the signer's; `certificate` and `key`:
+    of a server on loopback; `stranger`: of an authority that signed nothing."""
 
     def __init__(self, directory: Path) -> None:
         if shutil.which("openssl") is None:
