@@ -106,7 +106,7 @@ def wave(calls: int, *, longest_s: float = 1.0, killed: bool = False, takeover_s
         (wave(1), wave(KEYS - 1), wave(2, killed=True), "20 keys took 19 calls of the model"),
         (wave(1), wave(KEYS), wave(3, killed=True), "kill 1: 3 calls of the model, where one was killed and one more is due"),
         (wave(1), wave(KEYS), wave(2, killed=True, takeover_s=6), "kill 1: the next began 6.0 s after it; the lease is 5 s"),
-        (wave(1), wave(KEYS), wave(2, killed=True, longest_s=20), "kill 1: somebody waited 19.9 s after it; the lease is 5 s"),
+        (wave(1), wave(KEYS), wave(2, killed=True, longest_s=20), "kill 1: a caller waited 19.9 s after it; the lease is 5 s"),
     ],
     ids=["twice", "too few", "thrice", "taken over late", "a wait too long"],
 )

@@ -236,7 +236,7 @@ def test_ctrl_c_ends_the_spending_too(fleet: Fleet) -> None:
     asked.communicate(timeout=60)
     assert asked.returncode == 130
     fleet.endpoint.script(Fault())
-    until(lambda: "stopped_because=whoever asked" in fleet.node.log(), "the round has ended")
+    until(lambda: "stopped_because=the command that asked" in fleet.node.log(), "the round has ended")
     assert fleet.endpoint.calls <= calls + 2  # the model's client tries a dropped connection once more
 
 

@@ -151,7 +151,7 @@ def test_a_comment_does_not_change_the_version(folder: Path) -> None:
         ("order = 2", "order = true", "order: True; expected a whole number"),
         ("order = 2", "order = 0", "order: 0; expected a whole number from 1 to 9999"),
         ("order = 2", "order = 1", "order: 1 is taken by "),
-        ('name = "Elro"', 'name = "Lua"', "name: 'Lua'; expected 'elro' but for its case"),
+        ('name = "Elro"', 'name = "Lua"', "name: 'Lua'; expected 'elro' in any case of letters"),
         ('name = "Elro"', "name = 5", "name: 5; expected text"),
         ('name = "Elro"', 'name = " "', "name: ' '; expected text that is not empty"),
         ('name = "Elro"', 'name = "El\\nro"', "expected one line"),
