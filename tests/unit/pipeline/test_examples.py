@@ -14,7 +14,7 @@ from pipeline.personas import Catalog, load_catalog
 from pipeline.prompts import language_of
 from pipeline.routing import Router
 
-LINES = (Path(__file__).parents[2] / "examples" / "requests.jsonl").read_text(encoding="utf-8").splitlines()
+LINES = (Path(__file__).parents[3] / "examples" / "requests.jsonl").read_text(encoding="utf-8").splitlines()
 REQUESTS = [PersonaRequest.from_wire(json.loads(line)) for line in LINES]
 PERSONAL = [request for request in REQUESTS if request.context is not None and request.context.is_personal]
 SHARED = [request for request in REQUESTS if request not in PERSONAL]

@@ -163,7 +163,8 @@ def test_a_grace_or_a_lease_longer_than_a_results_life_is_refused(variable: str,
     ("broker", "result", "backend"),
     [
         ("redis://:pw@host:6380/4?ssl=1", "", "redis://:pw@host:6380/1?ssl=1"),
-        ("rediss://host", "", "rediss://host/1"),
+        ("rediss://host", "", "rediss://host/1?ssl_cert_reqs=required"),
+        ("rediss://host/0?ssl_ca_certs=/ca.pem", "", "rediss://host/1?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required"),
         ("amqp://host//", "", "rpc://"),
         ("amqp://host//", "redis://other/3", "redis://other/3"),
         ("redis://host/0", "rpc://", "rpc://"),
@@ -173,6 +174,29 @@ def test_the_result_backend_follows_from_the_broker_unless_it_is_named(broker: s
     """One variable is enough to start."""
     settings = load_settings({"PERSONA_BROKER_URL": broker, "PERSONA_RESULT_URL": result})
     assert settings.result_backend_url == backend
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("", "required"),
+        ("?ssl_cert_reqs=required", "required"),
+        ("?ssl_cert_reqs=CERT_REQUIRED", "required"),
+        ("?ssl_cert_reqs=CERT_OPTIONAL", "optional"),
+        ("?ssl_cert_reqs=none", "none"),
+    ],
+)
+def test_how_certificates_are_checked_is_said_in_the_spelling_that_all_libraries_take(said: str, kept: str) -> None:
+    """Celery refuses `rediss://` without it, the client of beat refuses Celery's own spelling."""
+    settings = load_settings({"PERSONA_BROKER_URL": f"rediss://host/0{said}", "PERSONA_RESULT_URL": f"rediss://host/1{said}"})
+    assert settings.broker_url == f"rediss://host/0?ssl_cert_reqs={kept}"
+    assert settings.result_url == f"rediss://host/1?ssl_cert_reqs={kept}"
+
+
+@pytest.mark.parametrize("variable", ["PERSONA_BROKER_URL", "PERSONA_RESULT_URL"])
+def test_a_check_of_certificates_that_is_none_is_refused(variable: str) -> None:
+    """At start, with what is allowed."""
+    assert f"{variable}: ssl_cert_reqs: allowed are required" in refusal(**{variable: "rediss://host/0?ssl_cert_reqs=maybe"})
 
 
 def test_settings_do_not_change() -> None:

@@ -38,7 +38,7 @@ from pipeline.prompts import Prompt
 from pipeline.responders import PromptResponder, Responder
 from pipeline.settings import Settings, load_settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MakeReporter = Callable[..., Reporter]
 
 

@@ -438,7 +438,7 @@ def test_a_process_that_asks_no_model_does_not_load_the_client() -> None:
 
 def test_the_endpoint_serves_other_processes_and_takes_its_script_from_them() -> None:
     """The tests of real workers rely on it: `python tests/endpoints.py`."""
-    program = Path(__file__).parents[1] / "endpoints.py"
+    program = Path(__file__).parents[2] / "endpoints.py"
     process = subprocess.Popen([sys.executable, program, "--delay-ms", "5"], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:

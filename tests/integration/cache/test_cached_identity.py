@@ -27,7 +27,7 @@ from pipeline.cache.decorators.arguments import digest_of
 from pipeline.cache.keys import MAX_KEY_BYTES
 from pipeline.cache.patterns.pattern import parse
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

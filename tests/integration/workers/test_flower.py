@@ -20,7 +20,7 @@ from pipeline.cache.server.connection import RedisConnection
 from pipeline.courier import Courier
 from pipeline.figures import FigureKeys, FleetFigures, Reporter, read_figures
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CANARY = "canary-of-a-prompt"
 
 

@@ -28,7 +28,7 @@ from pipeline.hot import Asked, HotKeys, HotSet
 from pipeline.models import PersonaRequest
 from pipeline.preload import Round
 
-OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
+OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 PASSWORD = "s3cret"
 TIMEOUT_S = 2.0
 
