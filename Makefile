@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-long test-browser lint check-coherence check-connections bench lock clean help
+.PHONY: demo test test-long test-browser lint check-coherence check-model check-connections bench lock clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -42,6 +42,10 @@ test-browser: $(VENV)/.installed ## Flower's page in a real Chromium, which must
 
 check-coherence: $(VENV)/.installed ## the long random run of the coherence checker, some minutes
 	@PYTHONPATH=tests $(BIN)/python -m coherence --steps 100000
+
+check-model: $(VENV)/.installed ## the model of the coherence protocol, each configuration explored whole, and its mutants
+	@PYTHONPATH=tests $(BIN)/python -m model --seconds 600
+	@PYTHONPATH=tests $(BIN)/python -m model --mutants
 
 check-connections: $(VENV)/.installed ## exchanges with Redis broken off at any moment, 10,000 of them, some twenty minutes
 	@PYTHONPATH=tests $(BIN)/python -m interruptions --exchanges 10000

@@ -1,4 +1,5 @@
-"""How much there is of everything, in each exploration: all of the protocol at once is too much for any, so that each looks at a part."""
+"""How much there is of everything, in each exploration: all of the protocol at once is too much for any, so that each looks at
+a part."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from model.state import IDLE, NEVER, NONE, Bus, Entry, Log, Node, Numbers, Proce
 
 class Key(msgspec.Struct, frozen=True):
     """`direct`: the sources that its computation reads; `deps`: the patterns that it names as deps, its own key's among them;
-    `through`: the key of the entry that it is computed from as well, `NEVER` for none; `all`: every source that is in its value."""
+    `through`: the key of the entry that it is computed from as well, `NEVER` for none; `all`: every source that is in its
+    value."""
 
     direct: Numbers
     deps: Numbers
@@ -33,12 +35,15 @@ CHAIN: Final = (Key((0,), (0, 1), all=(0,)), Key((), (1, 2), through=0, all=(0,)
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """`processes`: for each the node, or `NEVER`, and what its threads may begin, of `read`, `compute`, `fetch`, `stale`,
-    `refresh` and `invalidate`. `node_threads`: of each node's main process. `faults`: how many times each at most, and `faults_in_all`
+    `refresh` and `invalidate`. `node_threads`: of each node's main process. `faults`: how many times each at most, and
+    `faults_in_all`
     together. `trims`: any append may trim.
     `answers_lost`: an append may be done and its answer lost. `ring`: how many records a bus holds. `invalidated`: the patterns
     that may be. `start`: empty is cold, where no process knows
-    anything; `warm`: all have read the log and have the first key in L1; `settled`: as warm, and on the bus a volatile invalidation was
-    settled a moment ago. `short`: whether `make test` explores it."""
+    anything; `warm`: all have read the log and have the first key in L1; `settled`: as warm, and on the bus a volatile
+    invalidation was
+    settled a moment ago, and the server is away. `comes_back`: it may return.
+    `short`: whether `make test` explores it."""
 
     name: str
     about: str
@@ -55,6 +60,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool = True
     ring: int = 2
     start: str = ""
+    comes_back: bool = True
     short: bool = True
 
 
@@ -72,7 +78,7 @@ def initial(config: Config) -> State:
         )
         for node, does in config.processes
     )
-    nodes = tuple(Node(Bus(), (IDLE,) * count, zeros, zeros) for count in config.node_threads)
+    nodes = tuple(Node(Bus(), (IDLE,) * count, zeros, zeros, zeros) for count in config.node_threads)
     state = State(
         server=Server(1, 1, Log(records=zeros), (None,) * keys, (None,) * keys),
         processes=processes,
@@ -116,7 +122,7 @@ def _settled(config: Config, state: State) -> State:
     bus = Bus(epoch=1, seq=1, ring=((1, 0),), volatile=(0,), settled=1, confirmed=0)
     nodes = tuple(replace(node, bus=bus) for node in state.nodes)
     server = replace(state.server, log=Log(1, 1, 1, 0, (1,), 0), entries=(None,))
-    return replace(state, server=server, processes=processes, nodes=nodes, versions=(1,))
+    return replace(state, server=server, processes=processes, nodes=nodes, versions=(1,), up=False)
 
 
 _STARTS: Final = {"warm": _warm, "settled": _settled}
@@ -147,6 +153,7 @@ _ALL: Final = (
         processes=((LONE, ("read", USES)), (LONE, (TELLS,))),
         invalidations=1,
         start="warm",
+        short=False,
     ),
     Config(
         name="threads-broken",
@@ -169,6 +176,7 @@ _ALL: Final = (
         trims=True,
         faults={"evict_records": 1},
         start="warm",
+        short=False,
         **THREE,
     ),
     Config(
@@ -194,6 +202,7 @@ _ALL: Final = (
         faults={"evict_tail": 1, "flush": 1},
         faults_in_all=1,
         start="warm",
+        short=False,
     ),
     Config(
         name="beginnings-wide",
@@ -210,6 +219,7 @@ _ALL: Final = (
         faults={"take_copy": 1, "fail_over": 1, "restart": 1},
         faults_in_all=2,
         start="warm",
+        short=False,
     ),
     Config(
         name="demotion",
@@ -237,9 +247,8 @@ _ALL: Final = (
     ),
     Config(
         name="node-wide",
-        about="as node, with two invalidations of two patterns, and a main process that is broken off",
+        about="as node, with two invalidations of two patterns",
         processes=((0, (USES,)), (LONE, (TELLS,))),
-        faults={"break_off_main": 1},
         short=False,
         **_BUS,
     ),
@@ -257,6 +266,7 @@ _ALL: Final = (
         invalidations=1,
         faults={"go_away": 1},
         start="warm",
+        short=False,
     ),
     Config(
         name="away-wide",
@@ -275,6 +285,7 @@ _ALL: Final = (
         invalidations=1,
         faults={"go_away": 1},
         start="warm",
+        short=False,
     ),
     Config(
         name="volatile-threads",
@@ -286,19 +297,19 @@ _ALL: Final = (
     ),
     Config(
         name="volatile-settled",
-        about="a volatile invalidation was settled, and there is another; two threads follow the bus",
+        about="a volatile invalidation was settled, the server is away, and there is another; two threads follow the bus",
         processes=((0, ("read", "read")), (LONE, (TELLS,))),
         node_threads=(1,),
         invalidations=1,
-        faults={"go_away": 1},
+        comes_back=False,
         start="settled",
-        short=False,
     ),
     Config(
         name="records-own",
         about="a process that reads and invalidates, and another that invalidates something else",
         processes=((LONE, (ALL,)), (LONE, (TELLS,))),
         start="warm",
+        short=False,
         **THREE,
     ),
     Config(
@@ -306,6 +317,7 @@ _ALL: Final = (
         about="as node, with two invalidations of two patterns",
         processes=((0, ("read",)), (LONE, (TELLS,))),
         start="warm",
+        short=False,
         **_BUS,
     ),
     Config(
@@ -317,6 +329,7 @@ _ALL: Final = (
         invalidations=1,
         processes=((LONE, (USES,)), (LONE, (TELLS,))),
         faults={"evict_entry": 1, "drop_slot": 1},
+        short=False,
     ),
     Config(
         name="chain-wide",
@@ -335,6 +348,7 @@ _ALL: Final = (
         processes=((LONE, ("fetch", "fetch")), (LONE, (TELLS,))),
         invalidations=1,
         start="warm",
+        short=False,
     ),
     Config(
         name="leases",
@@ -343,6 +357,7 @@ _ALL: Final = (
         invalidations=1,
         faults={"end_claim": 1, "break_off": 1},
         faults_in_all=1,
+        short=False,
     ),
     Config(
         name="stale",

@@ -1,6 +1,7 @@
 """What befalls the server, the network and the threads, between any two steps. How many times in all, a configuration says.
 
-A frozen process needs no rule: any thread may take no step for as long as the others like. Nor does a lost, late or doubled notice:
+A frozen process needs no rule: any thread may take no step for as long as the others like. Nor does a lost, late or doubled
+notice:
 it stays on its way for ever.
 """
 
@@ -201,8 +202,8 @@ def spent(state: State, place: int) -> tuple[int, ...] | None:
     return (*left[:place], left[place] - 1, *left[place + 1 : -1], left[-1] - 1)
 
 
-def come_back(_: Model, state: State) -> Outcomes:
-    if not state.up:
+def come_back(model: Model, state: State) -> Outcomes:
+    if not state.up and model.config.comes_back:
         yield replace(state, up=True)
 
 

@@ -1,4 +1,5 @@
-"""One computation a key: `flight/single.py` among threads, `flight/leases.py` and `claims.py` in the fleet; and reads past the time to
+"""One computation a key: `flight/single.py` among threads, `flight/leases.py` and `claims.py` in the fleet; and reads past the
+time to
 live."""
 
 from __future__ import annotations
@@ -143,7 +144,16 @@ def probe(at: At) -> Outcomes:
     steps = ("give_back", "land") if mine else ("land",)
     as_of = (entry.epoch, entry.seq, 0)
     return (
-        at.only(*steps, entry=None, must=(), asked=NEVER, value=entry.value, deps=entry.deps, as_of=as_of, world={"broken": judged.broken}),
+        at.only(
+            *steps,
+            entry=None,
+            must=(),
+            asked=NEVER,
+            value=entry.value,
+            deps=entry.deps,
+            as_of=as_of,
+            world={"broken": judged.broken},
+        ),
     )
 
 
@@ -172,7 +182,9 @@ def take_over(at: At) -> Outcomes:
         return (at.then(claim=None),)
     epoch, seq, _ = at.thread.as_of
     claims = put(at.server.claims, at.thread.key, Claim(at.thread.token, epoch, seq))
-    return (at.only(*COMPUTE, claim=None, as_of=(), elapsed=at.state.elapsed, world={"server": replace(at.server, claims=claims)}),)
+    return (
+        at.only(*COMPUTE, claim=None, as_of=(), elapsed=at.state.elapsed, world={"server": replace(at.server, claims=claims)}),
+    )
 
 
 @local

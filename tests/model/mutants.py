@@ -1,6 +1,8 @@
-"""The model with one of its rules changed, to show that it would see the hole: each breaks a promise within the named configuration.
+"""The model with one of its rules changed, to show that it would see the hole: each breaks a promise within the named
+configuration.
 
-The first group are the twins of `tests/coherence/mutants.py`, under the same names. Where one is also a hole of an earlier version
+The first group are the twins of `tests/coherence/mutants.py`, under the same names. Where one is also a hole of an earlier
+version
 (docs/coherence.md, "Faults of earlier versions"), its letter stands there.
 """
 
@@ -174,7 +176,8 @@ def judge_pending(at: At) -> Outcomes:
 
 @mutant("away-threads", twin=True, hole="d")
 def judged_in_two_steps() -> dict[str, Any]:
-    """Records known from the log are looked at first, and then the pending ones; an append changes the log's, then the pending."""
+    """Records known from the log are looked at first, and then the pending ones; an append changes the log's, then the
+    pending."""
 
     def judge(at: At) -> Outcomes:
         slot, zeros = at.thread.slot, (0,) * at.model.config.patterns
@@ -272,7 +275,8 @@ def their_deps_in_the_tiers(at: At) -> Outcomes:
 
 @mutant("chain", hole="i")
 def deps_of_deps_looked_for_afterwards() -> dict[str, Any]:
-    """The deps of an entry's deps are looked for in the tiers when it is stored: by then one may be gone, or was never kept since it
+    """The deps of an entry's deps are looked for in the tiers when it is stored: by then one may be gone, or was never kept
+    since it
     was invalidated while it was computed."""
     return {"their_deps": their_deps_in_the_tiers}
 
@@ -390,9 +394,7 @@ def confirmed_by_the_answer() -> dict[str, Any]:
 def _unmerged(outcomes: Outcomes, at: At) -> Outcomes:
     """The answer is on its way for a while."""
     for after in outcomes:
-        yield At(at.model, after, at.number, at.index).only(
-            "arrives", *after.processes[at.number].threads[at.index].steps
-        )
+        yield At(at.model, after, at.number, at.index).only("arrives", *after.processes[at.number].threads[at.index].steps)
 
 
 @rule
@@ -520,7 +522,8 @@ def heard_and_not_passed_on() -> dict[str, Any]:
     """The main process keeps for itself what it hears while the log is out of reach."""
 
     def volatile_end(at: AtNode) -> Outcomes:
-        return (at.then(node={"bus": replace(at.node.bus, busy=False)}),)
+        told = put(at.node.told, at.thread.pattern, at.thread.version)
+        return (at.then(node={"bus": replace(at.node.bus, busy=False), "told": told}),)
 
     return {"volatile_end": volatile_end}
 
@@ -546,9 +549,7 @@ def settled_before_it_is_read() -> dict[str, Any]:
         if not any(at.process.view.own) or not at.reachable:
             return reading.append_own(at)
         steps = tuple(step for step in at.thread.steps if step not in ("append_own", "settle_own"))
-        return tuple(
-            At(at.model, after, at.number, at.index).only("settle_own", *steps) for after in reading.append_own(at)
-        )
+        return tuple(At(at.model, after, at.number, at.index).only("settle_own", *steps) for after in reading.append_own(at))
 
     return {"append_own": append_own, "may_settle": lambda *_: True}
 

@@ -90,8 +90,8 @@ def receive(at: AtNode, notice: Notice) -> Outcomes:
     bus = at.node.bus
     told = {"pattern": notice.pattern, "version": notice.version}
     if not notice.epoch:
-        if notice.pattern in bus.volatile or at.node.applied[notice.pattern] >= notice.version:
-            return ()  # a second one tells nothing new: bounded here
+        if at.node.told[notice.pattern] >= notice.version:
+            return ()  # it comes once only: the list would grow without end
         return (at.only("volatile_begin", "volatile_end", "applied", **told),)
     if notice.epoch == bus.epoch and notice.seq <= bus.seq:
         applied = at.model.promised(at, notice.pattern, notice.version)
@@ -132,7 +132,8 @@ def volatile_end(at: AtNode) -> Outcomes:
     bus = at.node.bus
     bus = replace(bus, busy=False, volatile=(*bus.volatile, at.thread.pattern))
     pending = put(at.node.pending, at.thread.pattern, len(bus.volatile))
-    return (at.then(node={"bus": bus, "pending": pending}),)
+    told = put(at.node.told, at.thread.pattern, at.thread.version)
+    return (at.then(node={"bus": bus, "pending": pending, "told": told}),)
 
 
 @rule

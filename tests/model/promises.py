@@ -1,4 +1,5 @@
-"""What must not happen. Each promise of docs/coherence.md is a comparison of the versions in a served value with those that the read
+"""What must not happen. Each promise of docs/coherence.md is a comparison of the versions in a served value with those that
+the read
 must not fall short of. These are settled when the read begins, by what has returned until then."""
 
 from __future__ import annotations

@@ -95,7 +95,10 @@ def _of_main(model: Model, state: State, number: int, index: int) -> Iterator[tu
     if alone or index == 1:
         for notice in state.notices:
             for after in model.receive(at, notice):
-                yield f"{name} receive {notice.epoch}:{notice.seq} {notice.pattern}", _silent(model, after, number, index, main=True)
+                yield (
+                    f"{name} receive {notice.epoch}:{notice.seq} {notice.pattern}",
+                    _silent(model, after, number, index, main=True),
+                )
 
 
 def _on(model: Model, state: State, number: int, index: int, name: str, merges: bool) -> Iterator[tuple[str, State]]:
@@ -160,7 +163,7 @@ def explore(
     while level:
         following: list[State] = []
         for state in level:
-            for name, after in successors(model, state):
+            for _, after in successors(model, state):
                 transitions += 1
                 reached = canon(after)
                 number = hash(reached)

@@ -1,11 +1,15 @@
 """What there is: the server, the nodes, the processes with their threads. All of it immutable, and small.
 
-Patterns are the names of sources, by number, and stand for any pattern. A value is the versions of the sources that it was computed
-from, `NONE` for a source that it was not: the version of a source is the number of times that it was changed, which is also when its
+Patterns are the names of sources, by number, and stand for any pattern. A value is the versions of the sources that it was
+computed
+from, `NONE` for a source that it was not: the version of a source is the number of times that it was changed, which is also
+when its
 invalidation is called. So a value is stale for an invalidation exactly if its version is lower than that of the invalidation.
 
-Time is counted in returns. `confirmed` and `asked` are moments: how many durable invalidations had returned by then; `elapsed` says
-for how many of these the staleness bound has passed since. A lease holds if it was confirmed after the last of those. Nothing else
+Time is counted in returns. `confirmed` and `asked` are moments: how many durable invalidations had returned by then; `elapsed`
+says
+for how many of these the staleness bound has passed since. A lease holds if it was confirmed after the last of those. Nothing
+else
 about time can matter to a promise that speaks of "the bound after it returned"; a lease may run out at any moment before.
 """
 
@@ -86,7 +90,8 @@ class Page(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
 
 class View(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """One process's knowledge. All but `generation` and `confirmed` is published in one step; `revision` is the generation that
-    belongs to it. `known`: the log was read. `pending`: by pattern the generation since when, 0 for none; `own` and `heard` say why, and `heard_until` how many of the bus's volatile patterns were heard of."""
+    belongs to it. `known`: the log was read. `pending`: by pattern the generation since when, 0 for none; `own` and `heard`
+    say why, and `heard_until` how many of the bus's volatile patterns were heard of."""
 
     epoch: int = 0
     seq: int = 0
@@ -143,7 +148,8 @@ class Thread(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
 
     A step `?name` catches failures of the steps before it: a step that could not reach the server goes on there.
     `must`, `must_l1`, `here`: the versions that the read must not fall short of, from L2, from L1, and from this process's own L1
-    with the server away; by what had returned when it began. `token` names a caller of `fetch`, `joins` the flight that it would join,
+    with the server away; by what had returned when it began. `token` names a caller of `fetch`, `joins` the flight that it
+    would join,
     `needs` the moment at which it asked. `nested`: the read is for a computation. `stale`: what is past its time to live will do.
     """
 
@@ -189,7 +195,8 @@ class Flight(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
 
 class Process(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """`node` is the number of its node, `NEVER` for a process without a bus. `locked`: one of its threads holds the view's lock.
-    `made`: the server that its newest connection leads to, `contacts`: that of the last reading of the log. `at_old`: its connections
+    `made`: the server that its newest connection leads to, `contacts`: that of the last reading of the log. `at_old`: its
+    connections
     lead to the server that was demoted. `own`: the versions that it has invalidated itself, for the promises only."""
 
     node: int
@@ -208,17 +215,21 @@ class Process(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
 
 class Node(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """A node's bus and the threads of its main process. `pending`: what it heard and is to append, by pattern the count of
-    volatile patterns by then, 0 for none. `applied`: the versions of the notices that it took in, for the promises only."""
+    volatile patterns by then, 0 for none. `applied`: the versions of the notices that it took in, for the promises only;
+    `told`: of those
+    that had no seq."""
 
     bus: Bus
     threads: tuple[Thread, ...]
     pending: Numbers
     applied: Numbers
+    told: Numbers
 
 
 class State(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """One moment of all. `returned`: the durable invalidations that have returned, as (pattern, version). `left`: how many more
-    of each fault there may be, by the order of `faults.FAULTS`, and last of all of them together. `broken`: the promise that the last step broke."""
+    of each fault there may be, by the order of `faults.FAULTS`, and last of all of them together. `broken`: the promise that
+    the last step broke."""
 
     server: Server
     processes: tuple[Process, ...]

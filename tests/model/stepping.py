@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 RULES: Final[dict[str, Callable[..., Any]]] = {}
 """Every rule by its name. A step of a thread is the rule of that name."""
 LOCAL: Final[set[str]] = set()
-"""Steps that touch nothing which another process sees: where no other thread of the process looks on, they are taken together with
+"""Steps that touch nothing which another process sees: where no other thread of the process looks on, they are taken together
+with
 the step before them."""
 
 
@@ -114,7 +115,9 @@ class At:
         """The server cannot be reached, or says that it is a replica: on to what catches it. New connections lead elsewhere."""
         steps = self.thread.steps
         at = next((i for i, step in enumerate(steps) if step[0] == "?"), len(steps))
-        return self.only(*(step.lstrip("?") if i == at else step for i, step in enumerate(steps) if i >= at), process={"at_old": False})
+        return self.only(
+            *(step.lstrip("?") if i == at else step for i, step in enumerate(steps) if i >= at), process={"at_old": False}
+        )
 
     @property
     def reachable(self) -> bool:
