@@ -39,7 +39,7 @@ PYTHON = [(page, block) for page, language, block in BLOCKS if language == "pyth
 BOUND_S = 100
 
 FRAMEWORKS = ("fastapi", "django", "sentry_sdk")
-"""Of other projects. Their programs are run where they are installed."""
+"""Of other projects, which this one does not need: the extra `dev` has them. Their programs are skipped where they are absent."""
 VISITORS = {
     "fastapi": """
 from fastapi.testclient import TestClient
