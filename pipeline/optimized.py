@@ -1,4 +1,7 @@
-"""The persona pipeline behind the two-tier cache."""
+"""The persona pipeline behind the two-tier cache.
+
+One module, and a long one: it is the one face of the pipeline, with a method for each thing to do.
+"""
 
 from __future__ import annotations
 
@@ -31,17 +34,17 @@ from pipeline.shapes import Shapes, Unmatched
 logger: Final = logging.getLogger(__name__)
 
 REFRESH_PAUSE_S: Final = 5.0
-"""How long the fleet waits with sending an answer past its time to live to be computed anew once more: a model that fails is
-not asked at the rate of the requests."""
+"""So long an answer past its time to live is not sent to be computed anew once more: a failing model is not asked at the rate of
+the requests."""
 
 Refresh = Callable[[PersonaRequest], None]
-"""Has a request answered anew, by somebody else. Neither raises nor waits."""
+"""Has a request answered anew, by another process. Neither raises nor waits."""
 Renewed = Literal["computed", "joined", "fresh", "away"]
-"""What came of a renewal: computed here, or by somebody else; not needed; or not begun, since Redis is out of reach."""
+"""How a renewal ended: computed here, or by another process; not needed; or not begun, since Redis is out of reach."""
 
 
 class _NotKept(Exception):  # noqa: N818 - no error: a way past the cache, which keeps nothing that a computation did not return
-    """An answer that the model did not end by itself. Whoever has waited for it is given it."""
+    """An answer that the model did not end by itself. The caller that computed it is given it."""
 
     def __init__(self, response: PersonaResponse) -> None:
         super().__init__()
@@ -49,7 +52,8 @@ class _NotKept(Exception):  # noqa: N818 - no error: a way past the cache, which
 
 
 class Sought(NamedTuple):
-    """What a request was looked for by, and the answer if it was found. No key: without asking somebody there is none."""
+    """The result of a look-up: the answer's key and, unless it was found, what it depends on. `key` is empty if this process
+    would have to ask Redis for the routing."""
 
     key: str
     deps: tuple[str, ...]
@@ -114,8 +118,8 @@ class OptimizedPipeline:
     def process_request(self, request: PersonaRequest, *, counted: bool = True, tried_again: bool = False) -> PersonaResponse:
         """Answer a validated request. `cached` says where the answer came from.
 
-        Not `counted`: nobody has asked, an answer is renewed. `tried_again`: after a TransientModelError the caller tries once
-        more, so that the request has not failed yet.
+        Not `counted`: an answer is renewed, and no caller waits for it. `tried_again`: after a TransientModelError the caller
+        tries once more, so that the request has not failed yet.
         """
         started = self._clock()
         try:
@@ -127,10 +131,8 @@ class OptimizedPipeline:
         return self._served(found, started, counted=counted)
 
     def seek(self, request: PersonaRequest, *, wait: bool = True) -> Sought:
-        """Look for the answer and compute none. What was found is served and counted as `process_request` does it.
-
-        Without `wait` nobody is asked: what this process cannot tell by itself is not found.
-        """
+        """Look for the answer and compute none. A found answer is served and counted as `process_request` does it. Without `wait`
+        Redis is not asked: only what this process has is found."""
         started = self._clock()
         as_of = self.cache.as_of()
         if wait:
@@ -150,12 +152,12 @@ class OptimizedPipeline:
             found = self.cache.peek(key, type=PersonaResponse)
         if found is not MISS and found.source == "stale":
             self._have_refreshed(request, key)
-        response = None
-        if found is not MISS:  # else it is noted by who computes it
-            response = self._served(found, started)
-            if self._note is not None and ((context := request.context) is None or not context.is_personal):
-                self._note((key, request))
-        return Sought(key, keys.response_deps(routing.slug, request), response)
+        if found is MISS:  # the process that computes it notes that it was asked for
+            return Sought(key, keys.response_deps(routing.slug, request), None)
+        response = self._served(found, started)
+        if self._note is not None and ((context := request.context) is None or not context.is_personal):
+            self._note((key, request))
+        return Sought(key, (), response)
 
     def _served(self, found: Found, started: float, *, counted: bool = True) -> PersonaResponse:
         elapsed_ms = (self._clock() - started) * 1000
@@ -172,8 +174,8 @@ class OptimizedPipeline:
     def renew(self, request: PersonaRequest, least_s: float) -> Renewed:
         """Compute the answer anew if it has less than `least_s` left, or is not there. Until then the old one is served.
 
-        Not a request: nothing is counted. One computation in the fleet, also with those who miss the answer meanwhile. Raises
-        ValueError for a personal request, which nobody but its user may be answered, and the ModelErrors of the responder.
+        Nothing is counted. One computation in the fleet, shared with callers that miss the answer meanwhile. Raises ValueError
+        for a personal request, whose answer is its user's alone, and the ModelErrors of the responder.
         """
         if request.context is not None and request.context.is_personal:
             raise ValueError("request: has a personal context; such an answer is not renewed")
@@ -185,7 +187,7 @@ class OptimizedPipeline:
             return "away"
         if left_s[key] >= least_s:
             return "fresh"
-        # Without leave to serve the old answer after a failure: whoever renews shall know of it.
+        # Without leave to serve the old answer after a failure: the caller shall know of it.
         found = self._answer(key, request, routing, as_of, Grace(s=self._grace_s), least_s)
         return "computed" if found.source == "no" else "joined"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    # Made when it is asked for: a client, or `persona up`, decides on its settings before an app reads them.
+    # Made on request: a client, or `persona up`, decides on its settings before an app reads them.
     if name == "celery":
         from workers.app import app
 

@@ -1,4 +1,4 @@
-"""A coherent two-tier cache: values, what they depend on, and who must forget them.
+"""A coherent two-tier cache: values, the keys they depend on, and the invalidation of both.
 
 Knows nothing of personas. Imports itself, msgspec and the standard library, and no Redis client.
 """

@@ -1,6 +1,6 @@
 """The two tiers as one cache: what may be served, and when. The protocol and its proof: docs/coherence.md.
 
-One module, and a long one: it is all that a caller may ask of the cache, and its parts do the work.
+One module, and a long one: it is the one face of the cache, and its parts do the work.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ class TwoTierCache:
 
         It cannot say where the value came from, nor whether Redis could be asked: `lookup` tells both (`Found.degraded`).
         """
-        # The hot path, a first time: as `Tiers.lookup`, with nothing called or made that need not be.
+        # The hot path, a first time: the steps of `Tiers.lookup`, with nothing called or made that need not be. A test holds the
+        # two against each other.
         try:
             slot = self._slots.get(key)
         except TypeError:

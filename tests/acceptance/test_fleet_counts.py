@@ -242,6 +242,7 @@ def test_a_node_that_stops_tells_what_it_counted_last(counted_fleet: Fleet, read
     assert not [each for each in read(reader).nodes if each.name == node.name and each.processes]
 
 
+@pytest.mark.long
 def test_the_benchmark_of_counting_finds_what_it_asked_counted(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     """It fails when the fleet's figures differ from what it asked, or when a node that must not count does. No time is judged."""
     assert measure(["overhead", "--quick", "--json"]) == 0

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 import redis
+from catalogue import FOUR
 from faults import Clock
 from servers import ValkeyServer, free_port
 
@@ -21,7 +22,6 @@ from pipeline.hot import Asked, HotKeys, HotSet
 from pipeline.models import RESONANCES, PersonaRequest
 from pipeline.optimized import OptimizedPipeline
 from pipeline.persona_pipeline import PersonaPipeline
-from pipeline.personas import load_catalog
 from pipeline.preload import Preloader, Round, hot_set_of, maintain, report_of, warm
 from pipeline.preload.preloader import AWAY, FAILURES, NO_SHARED_TIER, OUT_OF_TIME, ROUND_S
 from pipeline.prompts import Prompt
@@ -72,7 +72,7 @@ def make(redis_url: str, namespace: str, model: Model, wall: Clock) -> Iterator[
     def make_pipeline(url: str = redis_url, other: Model | None = None) -> OptimizedPipeline:
         l2 = RedisCache(url=url, namespace=namespace, timeout_s=5.0 if url == redis_url else 0.2)
         cache = TwoTierCache(LocalCache(1000), l2, max_ttl_s=keys.LONGEST_TTL_S, wall_clock=wall, ttl_jitter=0.0)
-        made.append(OptimizedPipeline(PersonaPipeline(load_catalog(), other or model), cache, grace_s=300))
+        made.append(OptimizedPipeline(PersonaPipeline(FOUR, other or model), cache, grace_s=300))
         return made[-1]
 
     yield make_pipeline
@@ -335,7 +335,7 @@ def test_without_redis_it_reports_and_spends_nothing(make: Make, model: Model) -
     """Nor without a shared tier. The stages are in this process's own."""
     away = preloader(make(f"redis://127.0.0.1:{free_port()}/0")).run("r", 50)
     assert (away.routes, away.renewed, away.stopped_because) == (216, 0, AWAY)
-    alone = OptimizedPipeline(PersonaPipeline(load_catalog(), model), TwoTierCache(LocalCache(1000), max_ttl_s=7200))
+    alone = OptimizedPipeline(PersonaPipeline(FOUR, model), TwoTierCache(LocalCache(1000), max_ttl_s=7200))
     assert preloader(alone).run("r", 50).stopped_because == NO_SHARED_TIER
     assert not preloader(alone).help("r")
     assert model.asked == []
@@ -357,7 +357,7 @@ def test_a_new_process_has_the_hottest_answers_and_their_routings(here: Optimize
 def test_without_redis_a_process_begins_cold(make: Make, model: Model) -> None:
     """And without an error."""
     assert warm(make(f"redis://127.0.0.1:{free_port()}/0")) == 0
-    assert warm(OptimizedPipeline(PersonaPipeline(load_catalog(), model), TwoTierCache(LocalCache(10)))) == 0
+    assert warm(OptimizedPipeline(PersonaPipeline(FOUR, model), TwoTierCache(LocalCache(10)))) == 0
 
 
 # -- maintenance
@@ -377,7 +377,7 @@ def test_maintenance_sweeps_and_lets_scores_decay(here: OptimizedPipeline) -> No
 def test_maintenance_without_redis_says_so(make: Make, model: Model) -> None:
     """It raises nothing: the next run is due in a minute."""
     assert maintain(make(f"redis://127.0.0.1:{free_port()}/0")) == {"stopped_because": AWAY}
-    alone = OptimizedPipeline(PersonaPipeline(load_catalog(), model), TwoTierCache(LocalCache(10)))
+    alone = OptimizedPipeline(PersonaPipeline(FOUR, model), TwoTierCache(LocalCache(10)))
     assert maintain(alone) == {"stopped_because": NO_SHARED_TIER}
 
 

@@ -201,7 +201,7 @@ def test_who_waits_never_sees_what_the_type_of_another_has_left(
         return take(*arguments)
 
     monkeypatch.setattr(leases, "take", slowly)
-    seeking = pool.submit(here.fetch, "k", lambda: One(9), type=One)
+    seeking = pool.submit(here.fetch, "k", lambda: One(9), Kind(One))
     assert boarded.wait(5)
     waiting = pool.submit(here.fetch, "k", lambda: {"a": 8})
     deadline_s = time.monotonic() + 5

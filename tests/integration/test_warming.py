@@ -126,7 +126,7 @@ def test_an_entry_with_enough_left_is_not_computed(here: TwoTierCache, there: Tw
     """Whoever was first has renewed it for all."""
     fill(there, "a", "old", ttl=100)
     wall.tick(40)
-    found = here.fetch("a", lambda: pytest.fail("it is computed"), ttl=100, least_s=50)
+    found = here.fetch("a", lambda: pytest.fail("it is computed"), Kind(ttl=100), least_s=50)
     assert (found.value, found.source) == ("old", "l2")
 
 
@@ -164,7 +164,7 @@ def test_who_misses_meanwhile_joins_the_renewal(here: TwoTierCache, there: TwoTi
         assert there.l2 is not None
         there.l2.delete("a")
         here.l1.clear()
-        asked.append(pool.submit(here.fetch, "a", lambda: pytest.fail("it is computed twice"), ttl=100))
+        asked.append(pool.submit(here.fetch, "a", lambda: pytest.fail("it is computed twice"), Kind(ttl=100)))
         return "new"
 
     assert here.fetch("a", computing, Kind(ttl=100), least_s=50).value == "new"

@@ -1,4 +1,4 @@
-"""A preload, for who asks for one: the workers do it."""
+"""A preload on request: the workers do it."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class FleetPreload:
             )
 
     def progress(self) -> Progress:
-        """How far it has come; nothing before a worker has begun. Raises SharedTierUnavailableError."""
+        """Its progress; nothing before a worker has begun. Raises SharedTierUnavailableError."""
         return self._round.read()
 
     def stop(self, because: str) -> None:
-        """Have nobody begin another renewal of it. Never raises because a server is away."""
+        """Let no worker begin another renewal of it. Never raises because a server is away."""
         with suppress(SharedTierUnavailableError):
             self._round.stop(because)
         with suppress(QueueUnavailableError), reaching("the broker"):

@@ -1,7 +1,7 @@
-"""The fleet's figures as Prometheus has them. docs/operations.md lists the names and what they mean; alerts are built on them.
+"""The fleet's figures for Prometheus. docs/operations.md lists the names and their meaning; alerts are built on them.
 
-Counters and histograms are sums that the cache's server keeps since the fleet first counted: they go on when Flower is started
-anew. A server that lost them begins at 0, which Prometheus takes for the reset of a counter that it is.
+Counters and histograms are sums that the cache's server has kept since the fleet first counted: they outlive a restart of Flower.
+A server that lost them begins at 0, which Prometheus rightly takes for the reset of a counter.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pipeline.figures.fleet import Ever
 from pipeline.figures.histogram import WIDE_BUCKETS, wide_bound_ms
 
 SHOWN_MS: Final = (0.004, 200_000.0)
-"""Of the bounds of buckets, those that are shown: a hit takes some hundredths of a millisecond, a task lives for 85 s."""
+"""The range of bounds of buckets that is shown: a hit takes some hundredths of a millisecond, a task lives for 85 s."""
 BOUNDS: Final = tuple(wide for wide in range(WIDE_BUCKETS - 1) if SHOWN_MS[0] < wide_bound_ms(wide) < SHOWN_MS[1])
 
 
 class FleetCollector(Collector):
-    """One reading's figures. Without them, all there is to say is that the cache's server does not answer. The length of a queue
-    that could not be asked is left out."""
+    """One reading's figures. If there are none, only that the cache's server does not answer. The length of a queue that could
+    not be asked is left out."""
 
     def __init__(self, figures: FleetFigures, queue_lengths: Mapping[str, int]) -> None:
         self._figures, self._queue_lengths = figures, queue_lengths

@@ -1,4 +1,4 @@
-"""Where the page and the metrics get the fleet's figures."""
+"""The source of the fleet's figures for the page and the metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 FRESH_S: Final = 1.0
 BOUND_S: Final = 3.0
-"""How long one reading may take, and whoever waits for it."""
+"""How long one reading may take, and a caller may wait for it."""
 COMMAND_S: Final = 1.0
 AWAY: Final = FleetFigures(available=False)
 
@@ -53,11 +53,11 @@ class Shared(Generic[T]):
 
 
 class FigureSource:
-    """The figures of the last 15 minutes, at most a second old, read in a thread of its own: Flower's threads may all wait for
-    workers that do not answer. `configured`: whether there is a cache's server at all."""
+    """The figures of the last 15 minutes, at most a second old, read in a thread of its own: Flower's threads may all be waiting
+    for workers that do not answer. `configured`: whether a cache's server is configured at all."""
 
     def __init__(self, settings: Settings) -> None:
-        """Connects when first asked."""
+        """Connects at the first reading."""
         self.configured = bool(settings.cache_url)
         self._connection = RedisConnection(settings.cache_url, timeout_s=COMMAND_S) if self.configured else None
         self._keys = FigureKeys(settings.cache_namespace)
@@ -65,7 +65,7 @@ class FigureSource:
         self._shared = Shared(self._read, fresh_s=FRESH_S, bound_s=BOUND_S)
 
     async def latest(self) -> FleetFigures:
-        """Never raises because the server is away, or slow: then they are not `available`."""
+        """Never raises because the server is away, or slow: then the figures are not `available`."""
         if not self.configured:
             return AWAY
         try:

@@ -1,7 +1,7 @@
 """The node: a worker's main process, which follows the invalidation log for all its pool children.
 
-The broadcast is consumed here, on a channel of its own: on the tasks' channel it would share their prefetch credit and not
-even be read while all slots are busy, and in the pool one child of many would get it.
+The broadcast is consumed here, on a channel of its own. On the tasks' channel it would share their prefetch credit and not even
+be read while all slots are busy, and in the pool one child of many would get it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def equip_processes(sender: Any = None, **_: Any) -> None:
     """Before the pool forks: make the bus that the children will share."""
     global _bus, _outbox  # noqa: PLW0603 - one a worker, made here
     _bus = NodeBus()
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each call of the model, at INFO
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # at INFO it writes a line for each call of the model
     if get_settings().llm_url:
         import openai  # noqa: F401 - half a second, once for all children instead of once in each one's first answer
     _outbox = Outbox(sender.app)
@@ -52,7 +52,7 @@ def equip_processes(sender: Any = None, **_: Any) -> None:
 
 @worker_process_shutdown.connect(weak=False)
 def empty_outbox(**_: Any) -> None:
-    """A pool child ends without what a program does at its exit."""
+    """A pool child ends without running exit handlers."""
     if _outbox is not None:
         _outbox.close()
 
@@ -88,7 +88,7 @@ class InvalidationStep(bootsteps.ConsumerStep):
         self._reporter.courier.start()
         self._parent = c
         super().start(c)
-        self._follower.catch_up()  # after the subscription: nothing falls between the two
+        self._follower.catch_up()  # after the subscription: no notice falls between the two
         self._follower.beat()
         interval_s = min(settings.staleness_bound_s / 2, ALIVE_MS / 1000 / 3)
         self._timer_entries = [
@@ -119,7 +119,7 @@ class InvalidationStep(bootsteps.ConsumerStep):
         ]
 
     def on_message(self, message: Message) -> None:
-        """Apply one notice. A malformed or foreign message is counted and dropped: nothing may end the main process."""
+        """Apply one notice. A malformed or foreign message is counted and dropped: no message may end the main process."""
         follower = self._follower
         if follower is None:
             return
@@ -134,7 +134,7 @@ class InvalidationStep(bootsteps.ConsumerStep):
         self._tell_flower(message, notice.patterns, time.monotonic() - began_s)
 
     def _tell_flower(self, message: Message, patterns: tuple[str, ...], runtime_s: float) -> None:
-        """The events of a task that ran here, so that Flower shows the invalidation on each worker."""
+        """Send the events of a task that ran here, so that Flower shows the invalidation on each worker."""
         dispatcher = self._parent.event_dispatcher
         if dispatcher is None or not dispatcher.enabled:
             return
@@ -145,7 +145,7 @@ class InvalidationStep(bootsteps.ConsumerStep):
             dispatcher.send("task-received", uuid=uuid, name=TASK, args=shown, kwargs="{}", retries=0, eta=None, expires=None)
             dispatcher.send("task-started", uuid=uuid)
             dispatcher.send("task-succeeded", uuid=uuid, result="applied", runtime=runtime_s)
-        except Exception:  # an observer cannot break the work, whatever a broken connection raises here
+        except Exception:  # observers must not break the work, whatever a broken connection raises
             logger.warning("cache.event_lost", exc_info=True)
 
     def _beat(self) -> None:
@@ -163,12 +163,12 @@ class InvalidationStep(bootsteps.ConsumerStep):
 
 
 def _fields(message: Message) -> tuple[Any, Any, Any, Any, Any]:
-    """When it was published, epoch, seq, patterns and id as the message has them, unchecked; None each for what is no notice."""
+    """The time of publishing, epoch, seq, patterns and id of a message, unchecked; None for each if it is not a notice."""
     try:
         args, kwargs, _ = message.decode()
         epoch, seq, patterns = args
         if message.headers["task"] == TASK:
             return kwargs.get("published_at"), epoch, seq, patterns, kwargs.get("invalidation_id")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, KombuError):
-        pass  # counted and told by the caller, as one that is well-formed and not ours
+        pass  # the caller counts and logs it, like a well-formed message of another program
     return None, None, None, None, None

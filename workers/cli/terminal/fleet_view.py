@@ -1,4 +1,4 @@
-"""How the fleet's figures look on a terminal."""
+"""The fleet's figures on a terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS: Final = "▁▂▃▄▅▆▇█"
 
 
 def view_of(figures: FleetFigures, width: int) -> RenderableType:
-    """All of it. `width`: how many characters a line has."""
+    """The whole view. `width`: the characters of a line."""
     if not figures.available and figures.refused:
         return Text(f"The cache server refuses ({figures.refused}): no figures. See its login and rights.", style="yellow")
     if not figures.available:
@@ -43,14 +43,14 @@ def _heading(figures: FleetFigures) -> Text:
 
 
 def _throughput(figures: FleetFigures, width: int) -> Text:
-    """Now, and a column for each slot or several; the highest fills its line."""
+    """The rate now, and a chart with a column for one or several slots; the highest fills its line."""
     rates = [slot.requests.total / figures.slot_s for slot in figures.slots[:-1]] or [0.0]
     text = Text(f"{figures.requests_per_s:.1f} requests/s now, {max(rates):.1f} at most  ")
     return text.append(columns(rates, max(10, width - len(text) - 1)), style="cyan")
 
 
 def columns(values: Sequence[float], width: int) -> str:
-    """A small chart, at most `width` characters wide: each is the largest of those values that it stands for."""
+    """A small chart, at most `width` characters wide: each column is the largest of the values that it stands for."""
     together = max(1, -(-len(values) // width))
     first = len(values) % together
     groups = [values[:first]] if first else []
