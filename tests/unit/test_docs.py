@@ -165,3 +165,11 @@ def test_every_figure_that_a_page_quotes_is_held_here() -> None:
     """With its unit; a setting's default is no figure of a run."""
     quoted = {match for text in QUOTING.values() for match in re.findall(r"\d[\d,.]*(?:/s| ns| µs)", text)}
     assert quoted - {words.strip("*") for *_, words in FIGURES} == set()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/benchmarks.md"])
+def test_a_page_says_what_acts(page: str) -> None:
+    """A program, a task or a caller is "it" or "they", and a sentence has a subject: no "Who asks waits"."""
+    prose = FENCE.sub("", (ROOT / page).read_text(encoding="utf-8"))
+    assert re.findall(r"\b(?:[Hh]e|[Hh]im|[Hh]is|[Hh]imself)\b", prose) == []
+    assert re.findall(r"(?:^|[.;:] )[Ww]ho(?:ever)? \w+[^?\n]*$", prose, re.MULTILINE) == []
