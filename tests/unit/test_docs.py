@@ -66,11 +66,6 @@ def paths_named(text: str) -> set[str]:
     return {path.rstrip("/.") for path in PATH.findall(LINK.sub("]", text))}
 
 
-def named_tests(text: str) -> set[str]:
-    """Those that are named without their folder, which mirrors the package's."""
-    return set(re.findall(r"`(test_[\w*]+\.py)`", text))
-
-
 def is_there(path: str) -> bool:
     return any(True for _ in ROOT.glob(path)) if "*" in path else (ROOT / path).exists()
 
@@ -110,13 +105,6 @@ def test_a_link_of_a_page_leads_somewhere(page: str) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.+)$", found.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, target
-
-
-def test_a_test_that_the_architecture_names_is_there() -> None:
-    """Somewhere in the tests' folders."""
-    named = named_tests(ARCHITECTURE)
-    assert len(named) > 20
-    assert [name for name in sorted(named) if not any((ROOT / "tests").rglob(name))] == []
 
 
 def test_the_drawn_tree_is_there() -> None:
