@@ -27,7 +27,7 @@ _FOREIGN: Final = ("PERSONA_", "CELERY_", "FLOWER_")
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """The response."""
 
     status: int
     headers: http.client.HTTPMessage
