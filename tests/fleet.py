@@ -24,9 +24,9 @@ import redis
 from celery import Celery
 from celery.exceptions import OperationalError
 from celery.result import AsyncResult
-from endpoints import ScriptedEndpoint
 from servers import NO_STACK, ValkeyServer
 
+from benchmarks.kit.endpoint import ScriptedEndpoint
 from pipeline.discovery import STACK_DIR
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
 from pipeline.settings import load_settings

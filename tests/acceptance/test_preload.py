@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from celery.exceptions import TimeoutError as AnswerTimeout
 from celery.result import AsyncResult
-from endpoints import Fault
 from fleet import ROOT, Fleet, until
 
+from benchmarks.kit.endpoint import Fault
 from pipeline.hot import HotKeys
 from pipeline.personas import load_catalog
 from pipeline.preload.preloader import FAILURES

@@ -13,12 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from endpoints import ScriptedEndpoint
 from fleet import bare_app
 from pydantic import SecretStr
 from servers import ValkeyServer
 from supervised import eventually, found
 
+from benchmarks.kit.endpoint import ScriptedEndpoint
 from pipeline import keys
 from pipeline.models import INTENTS, PACES, TONES
 from pipeline.settings import Settings, load_settings
