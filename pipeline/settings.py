@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     )
     llm_max_tokens: int = Field(256, ge=1, le=32_768, description="How long an answer may be.")
     llm_temperature: float = Field(0.7, ge=0, le=2, description="0 is the most repeatable.")
-    # -- what is done ahead
+    # -- work done ahead
     preload_interval_s: float = Field(
         300.0, ge=1, le=86_400, description="How often the caches are warmed and the answers asked for most renewed."
     )

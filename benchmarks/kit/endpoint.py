@@ -202,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's own signature
-        """Nothing: `asked` has it."""
+        """Nothing: the requests are kept in `asked`."""
 
     def do_GET(self) -> None:
         if self.path == "/calls":

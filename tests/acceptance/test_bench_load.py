@@ -29,6 +29,7 @@ def figures_of(name: str) -> dict[str, Any]:
     return figures
 
 
+@pytest.mark.long
 def test_a_stampede_is_one_call_of_the_model_and_one_more_for_a_killed_owner() -> None:
     """From programs with and without this project's client."""
     figures = figures_of("stampede")
@@ -37,14 +38,16 @@ def test_a_stampede_is_one_call_of_the_model_and_one_more_for_a_killed_owner() -
     assert (figures["kills"], figures["kill_model_calls"]) == (1, 2)
 
 
+@pytest.mark.long
 def test_what_one_caller_may_cost_all_others_has_a_figure_each() -> None:
-    """It fails by itself where something that was invalidated is served, or what is bounded does not end."""
+    """It fails by itself where an invalidated entry is served, or a bounded step does not end."""
     figures = figures_of("bounds")
     assert figures["hit_ratio_after_eviction"] == 1
     assert figures["pending"] == 10_000
     assert {"l2_hit_foreign_globs_us", "first_read_long_log_ms", "invalidate_frozen_broker_max_ms"} <= set(figures)
 
 
+@pytest.mark.long
 def test_the_dashboard_loses_nothing_and_keeps_its_rate() -> None:
     """Nothing is judged by time: the machine may be busy."""
     figures = figures_of("dashboard")
@@ -60,6 +63,7 @@ def test_a_submit_that_hits_is_faster_than_a_task() -> None:
     assert figures["l1_ratio"] > figures["l2_ratio"] > 2
 
 
+@pytest.mark.long
 def test_an_outage_of_the_cache_costs_no_answer_and_ends() -> None:
     """Answers went on, degraded and right."""
     figures = figures_of("outage")
@@ -126,7 +130,7 @@ def test_a_dashboards_rate_counts_from_the_first_moment_to_the_last_answer() -> 
 
 
 def test_an_outage_is_told_by_its_windows() -> None:
-    """What is slow while the breaker opens does not count for later, and recovery ends with the last unconfirmed answer."""
+    """Slow answers while the breaker opens do not count for later, and recovery ends with the last unconfirmed answer."""
     times = Times(calm_s=0, stopped_s=10, open_s=12, resumed_s=20)
     happened = [right(at, took_s=0.250 if 11 <= at < 11.5 else 0.001, degraded=12 <= at < 21.5) for at in range(30)]
     figures = outage_figures("client", happened, times)

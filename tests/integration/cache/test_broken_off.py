@@ -98,7 +98,7 @@ def test_whatever_is_broken_off_at_any_step_leaves_no_answer_behind(
         if went_on:
             break
     assert step > 20
-    gc.collect()  # an error that is on its way may keep what it has met in a circle
+    gc.collect()  # an error that is on its way may keep in a circle the objects that it has met
     assert sockets() <= before
 
 
@@ -120,7 +120,7 @@ def test_ordinary_calls_after_broken_off_ones_have_their_own_answers(way: str) -
 def test_an_entry_that_is_another_keys_is_a_miss_counted_and_told(
     redis_url: str, namespace: str, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It says whose it is: also somebody who renames keys cannot make one user's value another's."""
+    """It says whose it is: a program that renames keys cannot make one user's value another user's, either."""
     with closing(RedisCache(url=redis_url, namespace=namespace, timeout_s=5.0)) as cache:
         cache.set("user:1", "the secret of 1")
         client.copy(cache.keys.entry("user:1"), cache.keys.entry("user:2"))

@@ -22,7 +22,7 @@ from pipeline.cache import MISS, InvalidPatternError, LocalCache, RedisCache, Tw
 
 
 class Cache(Protocol):
-    """What the caches have in common."""
+    """The interface that the caches share."""
 
     def get(self, key: str, default: Any = MISS) -> Any: ...
     def set(self, key: str, value: object, ttl: float = 300) -> object: ...
@@ -153,7 +153,7 @@ VALUES: list[Any] = [
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 def test_a_json_value_comes_back_equal_and_of_the_same_types(cache: Cache, value: Any) -> None:
-    """What was kept is what is read, to the type of every leaf; also at the second reading."""
+    """A value comes back as it was kept, to the type of every leaf; also at the second reading."""
     cache.set("k", value)
     for _ in range(2):
         assert repr(cache.get("k", "the default")) == repr(value)
@@ -211,7 +211,7 @@ def test_the_last_value_set_is_the_one_read(cache: Cache) -> None:
 
 
 def test_a_caller_who_changes_what_he_got_or_gave_changes_nothing_here(cache: Cache) -> None:
-    """Every reader has a value of his own, and the cache one of its own."""
+    """Every reader has its own value, and the cache has another."""
     given: dict[str, Any] = {"list": [1], "nested": {"a": [2]}}
     cache.set("k", given)
     given["list"].append("changed by the giver")
@@ -251,7 +251,7 @@ def test_an_entry_ends_with_its_ttl(subject: Subject) -> None:
     ids=lambda ttl: repr(ttl)[:12] if not isinstance(ttl, int) or ttl < 10**9 else "endless",
 )
 def test_a_ttl_that_is_none_is_refused_and_changes_nothing(cache: Cache, ttl: Any) -> None:
-    """Seconds above 0, or a timedelta; the error names `ttl` and what was there stays."""
+    """Seconds above 0, or a timedelta; the error names `ttl`, and the old value stays."""
     cache.set("k", "before")
     with pytest.raises(ValueError, match="ttl"):
         cache.set("k", "after", ttl=ttl)
@@ -379,7 +379,7 @@ UNCACHEABLE: list[Any] = [
 
 @pytest.mark.parametrize("value", UNCACHEABLE, ids=lambda value: repr(value)[:16])
 def test_a_value_that_json_cannot_carry_is_refused_and_changes_nothing(cache: Cache, value: Any) -> None:
-    """It is refused by every tier alike, before what was there is invalidated."""
+    """It is refused by every tier alike, before the old value is invalidated."""
     cache.set("k", "before")
     with pytest.raises(UncacheableValueError, match="value"):
         cache.set("k", value)
@@ -411,7 +411,7 @@ def test_clear_removes_this_namespace_and_nothing_else(cache: Cache, client: red
 
 
 def test_two_namespaces_share_nothing(redis_url: str, namespace: str) -> None:
-    """Equal keys of two namespaces are two entries, and an invalidation of one is none of the other."""
+    """Equal keys of two namespaces are two entries, and an invalidation of one leaves the other."""
     first, second = (
         TwoTierCache(None, RedisCache(url=redis_url, namespace=name, timeout_s=5.0)) for name in (namespace, namespace + "-b")
     )

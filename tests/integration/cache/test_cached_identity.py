@@ -1,4 +1,4 @@
-"""`cached`: a key holds what the value depends on, and no function is served another's values."""
+"""`cached`: a key holds everything that the value depends on, and no function is served another function's values."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ NAMELESS: dict[str, Any] = {
 
 @pytest.mark.parametrize("function", NAMELESS.values(), ids=NAMELESS.keys())
 def test_a_function_whose_name_does_not_say_what_it_is_needs_a_prefix(cache: TwoTierCache, function: Any) -> None:
-    """What it holds is not in its arguments; the error says what to write."""
+    """Its contents are not in its arguments; the error says what to write."""
     with pytest.raises(UncacheableFunctionError, match="key_prefix="):
         cached(cache=cache)(function)
 
@@ -108,7 +108,7 @@ def test_a_function_of_main_needs_a_prefix(program: str, redis_url: str, namespa
     environ = {**os.environ, "PERSONA_CACHE_URL": redis_url, "PERSONA_CACHE_NAMESPACE": namespace}
     ended = subprocess.run([sys.executable, "-c", source], cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert "UncacheableFunctionError: load: is of __main__" in ended.stderr
+    assert "UncacheableFunctionError: load: belongs to __main__" in ended.stderr
     assert "key_prefix='load'" in ended.stderr
 
 
@@ -126,7 +126,7 @@ WITH_PREFIX: dict[str, tuple[Any, tuple[Any, ...], Any]] = {
 
 @pytest.mark.parametrize(("function", "arguments", "expected"), WITH_PREFIX.values(), ids=WITH_PREFIX.keys())
 def test_with_a_prefix_any_callable_is_cached(cache: TwoTierCache, function: Any, arguments: Any, expected: Any) -> None:
-    """The prefix says what is meant."""
+    """The prefix identifies the function."""
     decorated = cached(key_prefix="named", cache=cache)(function)
     assert [decorated(*arguments), decorated(*arguments)] == [expected, expected]
     assert cache.get(decorated.cache_key(*arguments)) == expected  # type: ignore[attr-defined]  # see `cached`
@@ -194,7 +194,7 @@ def test_a_method_is_cached_by_what_its_key_says(cache: TwoTierCache) -> None:
 
 
 def test_a_key_stands_in_place_of_the_arguments(cache: TwoTierCache) -> None:
-    """Exactly: what it returns is told apart as arguments are, and refused as they are."""
+    """Exactly: its results are told apart as arguments are, and refused as they are."""
     load = cached(key_prefix="keyed", cache=cache, key=lambda x: x)(closure("value"))
     keys = {load.cache_key(part) for part in (1, 1.0, True, "1", (1,), [1], None, {"a": 1})}  # type: ignore[attr-defined]
     assert len(keys) == 8
@@ -327,7 +327,7 @@ def all_of(cache):
 
 
 def test_tuples_and_lists_have_keys_of_their_own(cache: TwoTierCache) -> None:
-    """Also within each other, and beside what they are written with."""
+    """Also within each other, and beside functions that are written with them."""
 
     @cached(key_prefix="rows", cache=cache)
     def function(x: object, *rest: object) -> str:
@@ -473,7 +473,7 @@ def test_a_recursion_is_good_for_as_many_levels_as_is_said(cache: TwoTierCache, 
 
 
 def test_a_recursion_that_is_too_deep_ends_by_pythons_own_error() -> None:
-    """It blames no argument; and what is asked after it is right."""
+    """It blames no argument; and later calls are right."""
 
     @cached(key_prefix="deep", cache=TwoTierCache())
     def fib(n: int) -> int:

@@ -1,4 +1,4 @@
-"""What was computed from what was computed from a match is a miss as well, however many steps lie between."""
+"""A value computed from a match, over any number of steps, is a miss as well."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_an_invalidation_reaches_the_end_of_the_chain(make: MakeCache, at: str) 
 
 
 def test_it_reaches_it_where_the_middle_is_in_l2_alone(make: MakeCache) -> None:
-    """Another process has computed b, and L1 has no room for it: what it was computed from stands in its entry."""
+    """Another process has computed b, and L1 has no room for it: b's own deps stand in its entry."""
     here, there = make(), make()
     fill(here, "a", 1)
     fill(here, "b", 2, deps=("a",))
@@ -62,7 +62,7 @@ def test_it_reaches_it_without_a_server() -> None:
 
 
 def test_what_was_invalidated_two_steps_away_is_not_joined(here: TwoTierCache, there: TwoTierCache) -> None:
-    """A thread asks while another computes the end of the chain from what was invalidated before it asked."""
+    """A thread asks while another computes the end of the chain from a value that was invalidated before it asked."""
     begun, go_on = threading.Event(), threading.Event()
     fill(here, "a", "old")
 

@@ -283,7 +283,7 @@ def test_an_exception_is_not_cached_and_not_changed(cache: TwoTierCache, calls: 
 
 
 def test_a_caller_may_change_what_he_got(cache: TwoTierCache) -> None:
-    """The next caller has his own."""
+    """The next caller gets a value of its own."""
 
     @cached(key_prefix="function", cache=cache)
     def function() -> list[int]:

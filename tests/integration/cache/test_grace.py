@@ -1,4 +1,4 @@
-"""What is served past its time to live: at once while it is computed anew, or when that fails; and what never is."""
+"""Entries past their time to live: served at once while they are computed anew, or when that fails; and those that never are."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_past_its_time_it_is_served_at_once_and_refreshed(
         assert fetch(here, lambda: pytest.fail("computed"), refresh=refresh) == Found("old", "stale")
         assert refresh.calls == served
     assert here.get_stats()["stale"] == 2
-    # Whoever may not be served it computes it anew, for all.
+    # A caller that may not be served it computes it anew, for all.
     assert fetch(there, lambda: "new", max_age_s=0.0) == Found("new", "no")
     assert fetch(here, lambda: pytest.fail("computed"), refresh=refresh) == Found("new", "l2")
     assert refresh.calls == 2

@@ -1,4 +1,4 @@
-"""The task that is queued or running for a key: who may join it, and what its owner may not do then."""
+"""The task that is queued or running for a key: which callers may join it, and what its owner may not do then."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_first_enters_and_the_others_join_him(here: TwoTierCache, there: Two
 
 
 def test_those_of_another_name_are_joined_by_none_but_each_other(here: TwoTierCache, there: TwoTierCache) -> None:
-    """A batch's task may be queued behind a thousand others: who is in a hurry does not wait for it."""
+    """A batch's task may be queued behind a thousand others: a caller that is in a hurry does not wait for it."""
     assert in_flight(here).enter("k", ("dep",), "batch", entered_as="bulk k") is None
     assert in_flight(there).enter("k", ("dep",), "hurried") is None
     assert in_flight(there).enter("k", ("dep",), "batch 2", entered_as="bulk k") == "batch"
@@ -44,7 +44,7 @@ def test_those_of_another_name_are_joined_by_none_but_each_other(here: TwoTierCa
 
 
 def test_what_runs_is_in_flight_for_as_long_as_its_process_lives(make: MakeCache, client: redis.Redis, namespace: str) -> None:
-    """However long that is; and what was queued for minutes is forgotten within a lease when its process dies."""
+    """However long that is; and a task that was queued for minutes is forgotten within a lease when its process dies."""
     lease_s = 0.3
     cache = make(lease_s=lease_s)
     assert in_flight(cache).enter("k", (), "task") is None
@@ -61,7 +61,7 @@ def test_what_runs_is_in_flight_for_as_long_as_its_process_lives(make: MakeCache
 
 @pytest.mark.parametrize("pattern", ["k", "dep", "*"])
 def test_nobody_joins_a_task_from_before_an_invalidation(here: TwoTierCache, there: TwoTierCache, pattern: str) -> None:
-    """The next one takes its place, and only he: the others join him."""
+    """The next caller takes its place, and no other does: the others join that one."""
     assert in_flight(here).enter("k", ("dep",), "old") is None
     there.invalidate(pattern)
     assert in_flight(here).enter("k", ("dep",), "new") is None
@@ -77,7 +77,7 @@ def test_an_invalidation_of_something_else_forbids_nothing(here: TwoTierCache, t
 
 
 def test_who_knows_less_of_the_log_than_the_owner_joins_all_the_same(here: TwoTierCache, there: TwoTierCache) -> None:
-    """He is behind, not the task."""
+    """The caller is behind, not the task."""
     lagging = in_flight(there)
     here.invalidate("k")
     assert in_flight(here).enter("k", (), "after") is None
@@ -97,7 +97,7 @@ def test_an_owner_withdraws_only_what_nobody_has_joined(here: TwoTierCache, ther
 
 
 def test_each_record_ends_by_itself(here: TwoTierCache, client: redis.Redis, namespace: str) -> None:
-    """A producer or worker that dies leaves nothing for ever, and what is not queued yet for seconds only."""
+    """A producer or worker that dies leaves no record for ever, and one of a task that is not queued yet for seconds only."""
     name = KeySpace(namespace).in_flight("k")
     assert in_flight(here).enter("k", (), "mine") is None
     assert 0 < client.pttl(name) <= ENTERED_S * 1000
@@ -116,7 +116,7 @@ def test_a_record_that_is_none_is_replaced(here: TwoTierCache, client: redis.Red
 
 
 def test_without_the_server_everybody_is_on_his_own(clock: Clock) -> None:
-    """No error, no joining, and no refresh: what nobody can be asked about is not sent twice."""
+    """No error, no joining, and no refresh: where no server can be asked, a refresh is not sent twice."""
     cache = TwoTierCache(LocalCache(10), RedisCache(url="redis://127.0.0.1:1/0"), clock=clock)
     alone = cache.in_flight
     assert alone is not None

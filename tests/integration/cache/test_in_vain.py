@@ -1,4 +1,5 @@
-"""A computation that brings nothing to share: who waited for it waits for no other, and who comes after it is no worse off."""
+"""A computation that brings nothing to share: a caller that waited for it waits for no other, and later callers are no worse
+off."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def pauses(cache: TwoTierCache) -> threading.Event:
-    """Set when a caller of this cache has seen who computes the key, and waits for him."""
+    """Set when a caller of this cache has seen another compute the key, and waits for it."""
     paused = threading.Event()
 
     def sleep(seconds: float) -> None:
@@ -58,7 +59,7 @@ def outcome_of(ask: Callable[[], Found]) -> object:
 def test_who_waited_in_vain_computes_at_once(
     make: MakeCache, pool: ThreadPoolExecutor, value: Any, options: dict[str, Any]
 ) -> None:
-    """All of them at the same time, in whatever process they are: one after another, the last would wait for all before him."""
+    """All of them at the same time, in whatever process they are: one after another, the last would wait for all before it."""
     failure = value if isinstance(value, BaseException) else None
     first, caches = make(), [make() for _ in range(WAITING)]
     slow = Slow(value)
@@ -87,7 +88,8 @@ def test_who_waited_in_vain_computes_at_once(
 def test_what_ends_before_anybody_looks_was_in_vain(
     here: TwoTierCache, client: redis.Redis, namespace: str, ttl: float, told: bool
 ) -> None:
-    """Who waits looks ten times a second: what he cannot count on finding is as good as nothing, but for one."""
+    """A waiting caller looks ten times a second: an entry that it cannot count on finding is as good as nothing, except for
+    one."""
     assert here.fetch("k", lambda: "brief", Kind(ttl=ttl)) == Found("brief", "no")
     assert (client.get(KeySpace(namespace).lease("k")) is not None) is told
 
@@ -129,7 +131,7 @@ def test_what_was_invalidated_meanwhile_is_computed_anew_by_one(make: MakeCache,
 def test_a_lease_tells_what_its_owner_knew_when_he_began(
     make: MakeCache, pool: ThreadPoolExecutor, client: redis.Redis, namespace: str
 ) -> None:
-    """Not before: else who knows of an invalidation that was made in between would not wait for him."""
+    """Not before: else a caller that knows of an invalidation in between would not wait for it."""
     here, there = make(), make()
     here.refresh()
     done = there.invalidate("k")
@@ -144,7 +146,7 @@ def test_a_lease_tells_what_its_owner_knew_when_he_began(
 
 
 def test_a_thread_that_is_stopped_sends_nobody_off(make: MakeCache, pool: ThreadPoolExecutor) -> None:
-    """A time limit or Ctrl-C says nothing of the key: one of those who wait takes over, and the others wait for him."""
+    """A time limit or Ctrl-C says nothing of the key: one of the waiting callers takes over, and the others wait for that one."""
     here, caches = make(), [make() for _ in range(4)]
     stopped, slow = Slow(), Slow("theirs")
     stopped.failure = KeyboardInterrupt()
@@ -202,7 +204,7 @@ def test_a_claim_given_back_tells_how_often_it_was_held_in_vain(claims: Claims, 
 def test_a_text_that_is_no_claim_is_given_back_and_read_all_the_same(
     claims: Claims, client: redis.Redis, namespace: str, foreign: bytes
 ) -> None:
-    """Nobody waits for it, whatever it is."""
+    """No caller waits for it, whatever it is."""
     name = KeySpace(namespace).lease("k")
     client.set(name, foreign)
     owner = Claim.parse(foreign).owner
@@ -213,6 +215,6 @@ def test_a_text_that_is_no_claim_is_given_back_and_read_all_the_same(
 
 @pytest.mark.parametrize("claim", [Claim("a", "e", 1), Claim("a", "e", 1, in_vain=3), Claim("-", "", -1)], ids=str)
 def test_a_claim_is_read_as_it_was_written(claim: Claim) -> None:
-    """Also when somebody shares it; the words behind it stand in this order."""
+    """Also when another caller shares it; the words behind it stand in this order."""
     assert Claim.parse(str(claim).encode()) == claim
     assert Claim.parse(f"{claim} +".encode()) == claim._replace(shared=claim.seq >= 0)

@@ -74,7 +74,7 @@ def test_the_cache_bears_itself_in_the_middle(
 
 
 def test_who_was_interrupted_inside_waits_for_no_thread(make: MakeCache, pool: ThreadPoolExecutor) -> None:
-    """That one may be waiting for the very lock that he was interrupted in: he computes for himself."""
+    """That thread may be waiting for the very lock inside which this one was interrupted: it computes for itself."""
     cache = make(wait_s=600)
     slow = Slow("theirs")
     first = pool.submit(cache.fetch, "k", slow)
@@ -169,7 +169,7 @@ SIGNALS = """
 
 @pytest.mark.parametrize("shared", [True, False], ids=["with L2", "L1 only"])
 def test_signals_that_use_the_cache_all_the_time(redis_url: str, namespace: str, shared: bool) -> None:
-    """While the main thread and others use it too: no value of another key, nobody hangs, and L1 keeps its bound."""
+    """While the main thread and others use it too: no value of another key, no thread hangs, and L1 keeps its bound."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(SIGNALS), redis_url if shared else "", namespace],
         capture_output=True,

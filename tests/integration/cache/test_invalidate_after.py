@@ -115,7 +115,7 @@ def test_work_that_fails_or_is_cancelled_invalidates_nothing(cache: TwoTierCache
 
 
 def test_a_future_of_a_pool_ends_after_the_invalidation(cache: TwoTierCache) -> None:
-    """Whoever has its result finds nothing old, in whatever thread and by whatever way he waits."""
+    """A caller that has its result finds nothing old, in whatever thread and by whatever way it waits."""
     with ThreadPoolExecutor(1) as pool:
         for way in (Future.result, lambda future: wait([future])):
             go_on: Future[str] = Future()
@@ -134,7 +134,7 @@ def test_a_future_of_a_pool_ends_after_the_invalidation(cache: TwoTierCache) -> 
 
 
 def test_a_future_of_a_pool_that_fails_or_is_cancelled_invalidates_nothing(cache: TwoTierCache) -> None:
-    """Cancelling what was handed on cancels the work itself."""
+    """Cancelling the future that was handed on cancels the work itself."""
     failed: Future[str] = Future()
     failing = invalidate_cache("k", cache=cache)(lambda: failed)()
     failed.set_exception(LookupError("not saved"))

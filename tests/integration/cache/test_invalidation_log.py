@@ -45,7 +45,7 @@ def log(connection: RedisConnection, keys: KeySpace) -> RedisInvalidationLog:
 
 
 def records(client: redis.Redis, keys: KeySpace) -> dict[str, int]:
-    """What the log holds: the seq of each pattern."""
+    """The contents of the log: the seq of each pattern."""
     pairs: Any = client.zrange(keys.records, 0, -1, withscores=True)
     return {pattern.decode(): int(seq) for pattern, seq in pairs if pattern}  # '' tells since when they are whole
 
@@ -104,7 +104,7 @@ def test_the_first_reader_of_an_empty_server_begins_an_epoch(
 
 
 def test_readers_that_race_on_an_empty_server_agree_on_one_epoch(redis_url: str, keys: KeySpace) -> None:
-    """Whoever comes second finds the first one's."""
+    """The second one finds the first one's."""
     connections = [RedisConnection(redis_url, timeout_s=5.0) for _ in range(8)]
     logs = [RedisInvalidationLog(connection, keys, retention_s=RETENTION_S) for connection in connections]
     with ThreadPoolExecutor(len(logs)) as pool:
@@ -159,7 +159,7 @@ def test_a_server_that_forgot_its_scripts_is_told_them_again(log: RedisInvalidat
 
 
 def test_every_key_of_the_log_ends_by_itself(log: RedisInvalidationLog, client: redis.Redis, keys: KeySpace) -> None:
-    """A namespace that nobody uses any more leaves nothing behind; and none ends before the entries that it judges."""
+    """A namespace that is no longer used leaves nothing behind; and no key ends before the entries that it judges."""
     log.read_since(None)
     left_ms: Any = client.pttl(keys.tail)
     assert left_ms > 2 * RETENTION_S * 1000
@@ -180,7 +180,7 @@ def test_the_keys_of_the_log_are_in_one_slot_of_a_cluster(keys: KeySpace, namesp
 
 
 def test_a_reader_gets_what_is_new_and_only_that(log: RedisInvalidationLog) -> None:
-    """Records newer than what it knows; nothing when it knows all."""
+    """Records newer than the reader's position; none when it knows all."""
     first = log.append(["a", "b"])
     whole = log.read_since(None)
     assert whole.restart
@@ -217,7 +217,7 @@ def test_marks_are_few_however_often_is_appended(log: RedisInvalidationLog, clie
 
 
 def test_an_entry_is_judged_rightly_across_a_trim(log: RedisInvalidationLog, client: redis.Redis, keys: KeySpace) -> None:
-    """What was made after the trimmed records is served on; what was made before them is not, for its judges are gone."""
+    """Entries from after the trimmed records are served on; those from before them are not, for their judges are gone."""
     view = InvalidationView()
     epoch = log.append(["x"]).epoch
     log.append(["a", "b"])
@@ -237,7 +237,8 @@ def test_an_entry_is_judged_rightly_across_a_trim(log: RedisInvalidationLog, cli
 def test_a_log_is_never_longer_than_its_limit(
     connection: RedisConnection, client: redis.Redis, keys: KeySpace, batch: int
 ) -> None:
-    """Also when one append brings more than the limit; the floor says what is gone, and a reader behind it starts anew."""
+    """Also when one append brings more than the limit; the floor tells the reader what is gone, and a reader behind it starts
+    anew."""
     log = RedisInvalidationLog(connection, keys, retention_s=RETENTION_S, max_records=20)
     first = log.append(["first"])
     for number in range(6):
@@ -253,7 +254,7 @@ def test_a_log_is_never_longer_than_its_limit(
 
 @pytest.mark.parametrize("batch", [1, 7, 50])
 def test_a_log_without_a_server_is_never_longer_than_its_limit(batch: int) -> None:
-    """The same rules, nobody to share them with."""
+    """The same rules, shared with no other process."""
     log = LocalInvalidationLog(max_records=20)
     first = log.read_since(None).tail
     for number in range(6):
@@ -289,8 +290,8 @@ def test_records_that_were_evicted_raise_the_readers_floor(
 def test_evicted_records_are_missed_only_by_who_did_not_have_them(
     log: RedisInvalidationLog, client: redis.Redis, keys: KeySpace
 ) -> None:
-    """Who knows them already goes on; who stands behind them, or comes later, trusts only what is newer. That holds after the
-    next append, too, and after the next reading."""
+    """A reader that knows them already goes on; one that stands behind them, or comes later, trusts only entries that are newer.
+    That holds after the next append, too, and after the next reading."""
     before = log.append(["a", "k"])
     client.delete(keys.records)
     tail = log.append(["later"])
@@ -308,7 +309,7 @@ def test_evicted_records_are_missed_only_by_who_did_not_have_them(
 def test_a_long_log_is_read_in_portions(
     log: RedisInvalidationLog, connection: RedisConnection, keys: KeySpace, records_a_call: int
 ) -> None:
-    """The server serves others in between. What they append then is in the page, once, and in order."""
+    """The server serves others in between. Their appends are in the page, once, and in order."""
     for number in range(6):
         log.append([f"p{number}"])
     portions = RedisInvalidationLog(connection, keys, retention_s=RETENTION_S, records_a_call=records_a_call)
@@ -352,8 +353,8 @@ def test_a_log_that_loses_its_records_while_it_is_read_is_read_anew(
 
 
 def test_a_log_of_another_history_begins_anew(client: redis.Redis) -> None:
-    """A server that was started from an old snapshot, or promoted, may lack what another one acknowledged: its numbers are not
-    given out again. By whoever comes first, a reader, an appender or a beat."""
+    """A server that was started from an old snapshot, or promoted, may lack records that another one acknowledged: its numbers
+    are not given out again. The first to come begins anew: a reader, an appender or a beat."""
     keys = KeySpace("history")
     for first in ("append", "read", "beat"):
         with ValkeyServer(keep_on_disk=True) as server:
@@ -378,7 +379,7 @@ def test_a_log_of_another_history_begins_anew(client: redis.Redis) -> None:
 
 
 def test_a_tail_that_is_gone_is_a_new_epoch(log: RedisInvalidationLog, client: redis.Redis, keys: KeySpace) -> None:
-    """Its records are of no use any more; whoever asks first makes the epoch, reader or appender."""
+    """Its records are of no use any more; the first to ask makes the epoch, reader or appender."""
     before = log.append(["a", "b"])
     client.delete(keys.tail)
     page = log.read_since(before)

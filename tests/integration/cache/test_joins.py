@@ -1,4 +1,5 @@
-"""Whose computation a caller may join: judged by the log as it stood when he asked, not by what his process happened to know."""
+"""Which computations a caller may join: judged by the log as it stood when the caller asked, not by what its process happened to
+know."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def waits(cache: TwoTierCache) -> int:
-    """How many lookups have missed so far: who has missed is about to wait."""
+    """How many lookups have missed so far: a caller that has missed is about to wait."""
     return int(cache.get_stats()["l1"]["misses"])
 
 
@@ -56,7 +57,7 @@ def test_nobody_joins_a_thread_that_began_before_an_invalidation(
     assert new.begun.wait(BOUND_S), "it waits for the old one"
     third = pool.submit(here.fetch, "k", lambda: pytest.fail("a third computation"), deps=("dep",), **options)
     old.go_on.set()
-    assert first.result(BOUND_S).value == "old"  # he asked before
+    assert first.result(BOUND_S).value == "old"  # this caller asked before
     new.go_on.set()
     assert [each.result(BOUND_S).value for each in (second, third)] == ["new", "new"]
 
@@ -81,7 +82,7 @@ def test_an_invalidation_of_something_else_forbids_no_join(
 def test_a_join_is_judged_by_what_either_side_depends_on(
     make: MakeCache, pool: ThreadPoolExecutor, there: TwoTierCache, clock: Clock
 ) -> None:
-    """He who asks may not know what the other one's value is computed from: he may wait for it, and is not given it."""
+    """A caller may not know from which keys the other one's value is computed: it may wait for it, and is not given it."""
     here = make()
     assert here.refresh()
     old = Slow("from the old dep")
@@ -99,7 +100,7 @@ def test_a_join_is_judged_by_what_either_side_depends_on(
 def test_nobody_joins_a_thread_that_waits_for_what_was_invalidated_elsewhere(
     make: MakeCache, pool: ThreadPoolExecutor, there: TwoTierCache
 ) -> None:
-    """It began to wait for another process before that; who asks after it waits for neither."""
+    """It began to wait for another process before that; a caller that asks after it waits for neither."""
     here, third = with_a_lease(make()), make()
     old, new = Slow("old"), Slow("new")
     theirs = pool.submit(third.fetch, "k", old, least_s=5.0)
@@ -118,7 +119,7 @@ def test_nobody_joins_a_thread_that_waits_for_what_was_invalidated_elsewhere(
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_with_the_log_out_of_reach_who_is_strict_joins_nobody(pool: ThreadPoolExecutor, strict: bool) -> None:
-    """Nobody can know what was invalidated meanwhile. The others join by what their process knows, as L1 serves by it."""
+    """No process can know of invalidations meanwhile. The others join by what their process knows, as L1 serves by it."""
     with ValkeyServer() as server:
         clock = Clock()
         l2 = RedisCache(url=server.url, namespace="away")
@@ -140,7 +141,7 @@ def test_with_the_log_out_of_reach_who_is_strict_joins_nobody(pool: ThreadPoolEx
 
 @pytest.mark.parametrize("pattern", ["k", "dep", "*"])
 def test_nobody_joins_a_task_that_was_entered_before_an_invalidation(make: MakeCache, there: TwoTierCache, pattern: str) -> None:
-    """Whether or not the producer has heard of it. The next one takes the task's place, and the others join him."""
+    """Whether or not the producer has heard of it. The next caller takes the task's place, and the others join that one."""
     here = with_a_lease(make())
     assert here.in_flight is not None
     assert here.in_flight.enter("k", ("dep",), "old") is None
@@ -154,7 +155,8 @@ def test_nobody_joins_a_task_that_was_entered_before_an_invalidation(make: MakeC
 
 
 def test_a_task_is_joined_by_nobody_who_cannot_read_the_log() -> None:
-    """The claim may still be read, by one who finds the server again in the next moment: what was invalidated is not known."""
+    """The claim may still be read, by a caller that finds the server again in the next moment: invalidations in between are not
+    known."""
     with ValkeyServer() as server:
         clock = Clock()
         cache = with_a_lease(TwoTierCache(LocalCache(clock=clock), RedisCache(url=server.url, namespace="away"), clock=clock))

@@ -1,4 +1,4 @@
-"""What a pattern means here is what it means to the server, which removes by its own `SCAN MATCH` what L1 drops by ours."""
+"""A pattern means the same here as to the server, which removes by its own `SCAN MATCH` the entries that L1 drops by ours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.cache.errors import InvalidPatternError
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.patterns.pattern import escape, parse
 
-# Few letters, so that patterns and keys meet; all that is special to somebody: to Redis, to fnmatch, to re.
+# Few letters, so that patterns and keys meet; every character that is special to Redis, to fnmatch or to re.
 LETTERS = "ab:-!^]"
 SPECIAL = "*?[\\"
 

@@ -1,4 +1,4 @@
-"""A server that answers and refuses: what the public interface says, what is logged, and how it becomes well again."""
+"""A server that answers and refuses: what the public interface reports, what is logged, and how it becomes well again."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def cache_at(url: str, namespace: str = "s", **options: Any) -> TwoTierCache:
 
 
 def told(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
-    """What the cache has logged at that level."""
+    """The cache's log at that level."""
     return [each.getMessage() for each in caplog.records if each.name.startswith("pipeline.cache") and each.levelno == level]
 
 
@@ -78,7 +78,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_tier_that_is_refused_is_told_once_and_shown(server: ValkeyServer, caplog: pytest.LogCaptureFixture, case: str) -> None:
-    """Answers are computed as ever; whoever looks sees why."""
+    """Answers are computed as ever; the stats show why."""
     url, code = CASES[case]
     with closing(cache_at(url.format(port=server.port))) as cache:
         for number in range(5):
@@ -114,7 +114,7 @@ def test_what_cannot_be_reached_is_told_once_and_when_it_is_there(caplog: pytest
 
 
 def test_a_server_with_a_certificate_of_another_authority_is_told(server: ValkeyServer, caplog: pytest.LogCaptureFixture) -> None:
-    """And one whose certificate nobody asks for is not."""
+    """And one with a certificate that is not checked is not."""
     with TlsFront(server.port) as front:
         made = front.certificates
         url = f"rediss://:{PASSWORD}@127.0.0.1:{front.port}/0"
@@ -207,7 +207,7 @@ def test_a_key_of_another_type_is_no_refusal_of_the_tier(
 
 
 def test_a_refusal_that_nobody_meets_again_does_not_stand_for_ever() -> None:
-    """What is not needed any more cannot be found well again."""
+    """A need that has gone cannot be found met again."""
     now_s = 0.0
     health = Health(clock=lambda: now_s)
     health.refused("SCAN", "NOPERM")
@@ -241,7 +241,7 @@ def test_a_line_is_written_for_each_cause_and_one_when_all_is_well(caplog: pytes
 
 
 def test_a_process_follows_its_address_to_the_new_master(caplog: pytest.LogCaptureFixture) -> None:
-    """The old master lives on as a replica and keeps its connections. Also for who only ever reads."""
+    """The old master lives on as a replica and keeps its connections. Also for a process that only ever reads."""
     with ValkeyServer() as old, ValkeyServer() as new, old.client() as control, new.client() as promoted:
         promoted.execute_command("REPLICAOF", "127.0.0.1", old.port)
         eventually(lambda: promoted.info("replication")["master_link_status"] == "up", "the replica follows")

@@ -1,4 +1,4 @@
-"""One computation a key, among threads and among processes; who waits, for how long, and what he must not be given."""
+"""One computation a key, among threads and among processes; which callers wait, for how long, and what they must not be given."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pool() -> Any:
 
 
 def waits(cache: TwoTierCache, key: str) -> int:
-    """How many lookups have missed so far: who has missed is about to wait."""
+    """How many lookups have missed so far: a caller that has missed is about to wait."""
     return int(cache.get_stats()["l1"]["misses"])
 
 
@@ -84,7 +84,7 @@ def test_an_error_is_shared_by_the_threads_that_waited_and_is_not_cached(here: T
 
 
 def test_who_waits_with_another_type_in_mind_computes_for_himself(here: TwoTierCache, pool: ThreadPoolExecutor) -> None:
-    """What another thread computed under the key is of no use to him, and no reason to fail."""
+    """Another thread's value of another type under the key is of no use to the caller, and no reason to fail."""
     slow = Slow("text")
     first = pool.submit(here.fetch, "k", slow)
     assert slow.begun.wait(BOUND_S)
@@ -125,7 +125,8 @@ def test_a_thread_that_is_stopped_leaves_the_computation_to_another(here: TwoTie
 
 @pytest.mark.parametrize("shared", [True, False], ids=["with L2", "L1 only"])
 def test_who_is_stopped_at_any_step_holds_up_nobody(make: MakeCache, pool: ThreadPoolExecutor, shared: bool) -> None:
-    """A signal may raise before he computes, while he takes leave, or when he tells the others. It costs them a lease at most."""
+    """A signal may raise before the thread computes, while it takes leave, or when it tells the others. It costs them a lease at
+    most."""
     for step in range(1, 300):
         cache = make(wait_s=600, lease_s=0.1) if shared else TwoTierCache(wait_s=600)
         stopped = broken_off_at(
@@ -142,7 +143,7 @@ def test_who_is_stopped_at_any_step_holds_up_nobody(make: MakeCache, pool: Threa
 
 
 def test_the_death_of_the_owner_costs_one_lease(make: MakeCache, client: redis.Redis, namespace: str) -> None:
-    """Nobody gives back the lease of a process that was killed: it runs out, and one of those who wait takes over."""
+    """A killed process does not give back its lease: it runs out, and one of the waiting callers takes over."""
     cache = make()
     client.set(KeySpace(namespace).lease("k"), "killed " + tail_of(cache), px=300)
     began = time.monotonic()
@@ -181,7 +182,7 @@ def test_a_lease_is_kept_although_the_last_one_has_just_ended(make: MakeCache, p
 def test_who_has_waited_for_long_enough_computes_for_himself(
     make: MakeCache, pool: ThreadPoolExecutor, clock: Clock, where: str
 ) -> None:
-    """A computation that never ends holds up nobody for ever."""
+    """A computation that never ends holds up no caller for ever."""
     here = make(wait_s=0.2)
     other = here if where == "thread" else make(wait_s=5.0)
     stuck = Slow()
@@ -204,7 +205,8 @@ def test_who_has_waited_for_long_enough_computes_for_himself(
 def test_nobody_waits_for_a_computation_from_before_an_invalidation(
     make: MakeCache, pool: ThreadPoolExecutor, clock: Clock, where: str, pattern: str
 ) -> None:
-    """Promise 2: who asks after it has returned is not given what was begun before, and does not wait for it either."""
+    """Promise 2: a caller that asks after it has returned is not given a value that was begun before, and does not wait for it
+    either."""
     here, there = make(), make()
     asking = here if where == "thread" else there
     old = Slow("from old inputs")
@@ -217,7 +219,7 @@ def test_nobody_waits_for_a_computation_from_before_an_invalidation(
     assert new.begun.wait(BOUND_S), "it waits for the old one"
     third = pool.submit(asking.fetch, "k", lambda: pytest.fail("a third computation"), deps=("dep",))
     old.go_on.set()
-    assert first.result(BOUND_S).value == "from old inputs"  # he asked before
+    assert first.result(BOUND_S).value == "from old inputs"  # this caller asked before
     new.go_on.set()
     assert [each.result(BOUND_S).value for each in (second, third)] == ["from new inputs"] * 2
     clock.tick(2.0)
@@ -230,7 +232,7 @@ def test_a_computation_may_ask_for_its_own_key(here: TwoTierCache) -> None:
 
 
 def test_two_computations_that_need_each_other_fail_at_once(make: MakeCache, pool: ThreadPoolExecutor) -> None:
-    """In two threads of a process: waiting would be for nothing. What they hold of the fleet is given back."""
+    """In two threads of a process: waiting would be for nothing. Their leases of the fleet are given back."""
     cache = make(wait_s=600)
     meet = threading.Barrier(2)
 
@@ -246,7 +248,7 @@ def test_two_computations_that_need_each_other_fail_at_once(make: MakeCache, poo
 
 
 def test_who_waits_in_the_fleet_is_in_no_circle(make: MakeCache, pool: ThreadPoolExecutor) -> None:
-    """A thread that waits for one of this process, which waits for another process, has nobody waiting for it."""
+    """A thread that waits for one of this process, which waits for another process, has no thread waiting for it."""
     here, there = make(), make()
     theirs = Slow("theirs")
     first = pool.submit(there.fetch, "far", theirs)
@@ -287,7 +289,7 @@ def test_a_fill_from_inputs_that_were_invalidated_meanwhile_is_not_kept(make: Ma
 
 
 def test_without_the_server_each_process_computes_once(clock: Clock) -> None:
-    """Nobody can be asked: its threads still share."""
+    """No server can be asked: its threads still share."""
     cache = TwoTierCache(LocalCache(10), RedisCache(url="redis://127.0.0.1:1/0"))
     slow = Slow()
     with ThreadPoolExecutor(4) as pool:

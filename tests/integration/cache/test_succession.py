@@ -94,7 +94,7 @@ def make(master: ValkeyServer) -> Iterator[Callable[[], TwoTierCache]]:
 @pytest.mark.parametrize("way", WAYS)
 def test_numbers_that_were_lost_are_not_given_out_again(master: ValkeyServer, make: Callable[[], TwoTierCache], way: str) -> None:
     """Three invalidations are lost and three others take their place: a process that stood at the third takes none of them for
-    what it knows. Neither does a computation that began there, nor a process that begins later."""
+    those it knows. Neither does a computation that began there, nor a process that begins later."""
     here, there = make(), make()
     for number in range(5):
         there.invalidate(f"before:{number}")
@@ -129,7 +129,8 @@ def test_numbers_that_were_lost_are_not_given_out_again(master: ValkeyServer, ma
 def test_what_was_acknowledged_and_lost_is_honoured(
     master: ValkeyServer, make: Callable[[], TwoTierCache], way: str, first: str
 ) -> None:
-    """The new server has the entry, and has never heard of its invalidation. Whoever comes to it next voids what is older."""
+    """The new server has the entry, and has never heard of its invalidation. The next process that comes to it voids older
+    entries."""
     here, there = make(), make()
     here.get_or_compute("k", lambda: "old")
     there.refresh()
@@ -152,8 +153,8 @@ def test_what_was_acknowledged_and_lost_is_honoured(
 def test_a_master_that_was_put_aside_and_brought_back_is_another_history(
     master: ValkeyServer, make: Callable[[], TwoTierCache]
 ) -> None:
-    """Its connections live on, and its log is as it was. The next to append begins anew: what was acknowledged elsewhere in
-    between nobody here can know."""
+    """Its connections live on, and its log is as it was. The next to append begins anew: no process here can know what was
+    acknowledged elsewhere in between."""
     here, there = make(), make()
     here.get_or_compute("k", lambda: "old")
     here.refresh()
@@ -166,7 +167,7 @@ def test_a_master_that_was_put_aside_and_brought_back_is_another_history(
 
 def test_a_demoted_master_is_not_taken_for_an_outage(master: ValkeyServer) -> None:
     """Out of reach, L1 is served within its own time. A server that says that it is a replica is proof of another one, where
-    invalidations are made that nobody here can hear of: past the lease L1 serves nothing."""
+    invalidations are made that no process here can hear of: past the lease L1 serves nothing."""
     cache = TwoTierCache(LocalCache(), RedisCache(url=master.url, namespace=NAMESPACE, timeout_s=5.0), staleness_bound_s=0.05)
     cache.get_or_compute("k", lambda: "old")
     assert cache.get("k") == "old"

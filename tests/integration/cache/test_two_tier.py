@@ -120,7 +120,7 @@ def test_a_wall_clock_that_is_wrong_never_lengthens_an_entry(
 
 
 def test_a_computed_entry_lives_shorter_by_the_jitter_and_never_longer(make: MakeCache) -> None:
-    """TTL times (1 - jitter x random): what was made together does not end together."""
+    """TTL times (1 - jitter x random): entries made together do not end together."""
     for random, expected_ms in ((0.0, 100_000), (0.5, 95_000), (1.0, 90_000)):
         cache = make(ttl_jitter=0.1, rng=lambda random=random: random)
         fill(cache, f"k{random}", ttl=100)
@@ -152,7 +152,7 @@ def test_serving_from_l1_does_not_renew_the_lease(here: TwoTierCache, there: Two
 
 
 def test_a_read_of_any_key_in_l2_confirms_all_of_l1(here: TwoTierCache, there: TwoTierCache, clock: Clock) -> None:
-    """The tail comes with every entry: what was invalidated before that read is not served after it."""
+    """The tail comes with every entry: an entry that was invalidated before that read is not served after it."""
     fill(here, "k", "old")
     fill(here, "kept")
     there.invalidate("k")
@@ -173,7 +173,7 @@ def test_a_read_that_goes_to_l2_sees_an_invalidation_at_once(here: TwoTierCache,
 
 
 def test_the_lease_counts_from_before_the_server_was_asked(here: TwoTierCache, there: TwoTierCache, clock: Clock) -> None:
-    """An answer that was long on its way says what was true when it left, which is some time after the question."""
+    """A reply that was long on its way tells the state when it left, which is some time after the question."""
     fill(here, "k", "old")
     clock.tick(BOUND_S)
 
@@ -235,7 +235,7 @@ def test_a_dep_that_is_no_key_is_refused_before_anything_is_computed(here: TwoTi
 
 
 def test_get_stats_counts_each_lookup_once(here: TwoTierCache, there: TwoTierCache) -> None:
-    """L1's and L2's hits and misses, and what was computed, exactly."""
+    """L1's and L2's hits and misses, and the computations, exactly."""
     fill(there, "k")
     assert [source(here, key) for key in ("k", "k", "absent")] == ["l2", "l1", "miss"]
     fill(here, "computed")

@@ -26,7 +26,7 @@ MakeCache = Callable[..., TwoTierCache]
 
 @pytest.fixture
 def server() -> Iterator[ValkeyServer]:
-    """A server of the test's own, to do to it what it likes."""
+    """A server of the test's own, to break at will."""
     with ValkeyServer() as server:
         yield server
 
@@ -143,7 +143,7 @@ def test_l1_outlives_an_outage_by_its_ttl_and_by_60_s_at_most(make: MakeCache, s
 def test_a_frozen_server_costs_one_time_out_and_then_nothing(
     make: MakeCache, server: ValkeyServer, clock: Clock, call: str
 ) -> None:
-    """Each call is bounded by the time-out, not by a multiple; while the breaker is open nobody waits at all."""
+    """Each call is bounded by the time-out, not by a multiple; while the breaker is open no call waits at all."""
     timeout_s, slack_s = 0.5, 0.45  # below a second time-out
     cache = make(timeout_s=timeout_s)
     calls: dict[str, Callable[[], object]] = {
@@ -269,7 +269,7 @@ def test_a_computation_begun_before_an_invalidation_in_an_outage_is_not_kept(
 
 
 def test_a_value_set_during_an_outage_is_read_back_here(make: MakeCache, server: ValkeyServer, clock: Clock) -> None:
-    """It replaces the old value in this process; after the outage nobody is served the old one."""
+    """It replaces the old value in this process; after the outage no caller is served the old one."""
     here, there = make(), make()
     here.set("k", "old")
     assert there.get("k") == "old"
@@ -287,7 +287,7 @@ def test_a_value_set_during_an_outage_is_read_back_here(make: MakeCache, server:
 
 
 def test_a_server_that_lost_everything_is_a_new_epoch_for_all(make: MakeCache, server: ValkeyServer, clock: Clock) -> None:
-    """What L1s hold was made under a log that is gone: nobody serves it once he has asked."""
+    """The entries of L1s were made under a log that is gone: no process serves them once it has asked."""
     here, there = make(), make()
     here.get_or_compute("k", lambda: "old")
     assert there.get("k") == "old"
@@ -321,7 +321,7 @@ def test_a_server_that_is_full_costs_no_answer(make: MakeCache, server: ValkeySe
 
 
 def test_a_reader_that_cannot_append_does_not_read_past_what_it_has_invalidated(make: MakeCache, clock: Clock) -> None:
-    """As long as the append fails, L2's copy of what was invalidated here is not served here."""
+    """As long as the append fails, L2's copy of an entry that was invalidated here is not served here."""
     here, there = make(), make()
     there.get_or_compute("k", lambda: "old")
     log = step_into_log(here)

@@ -1,4 +1,4 @@
-"""Computations and invalidations that cross each other's way, forced step by step: what is never served."""
+"""Computations and invalidations that cross each other's way, forced step by step: which values are never served."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MakeCache = Callable[..., TwoTierCache]
 def test_a_computation_that_an_invalidation_overtakes_is_never_served_again(
     here: TwoTierCache, there: TwoTierCache, clock: Clock, pattern: str
 ) -> None:
-    """Its result goes to the caller who asked before, and to nobody after him: neither here nor there."""
+    """Its result goes to the caller that asked before, and to no later caller: neither here nor there."""
     key = "k:1" if ":" in pattern else "k"
     started, go_on = threading.Event(), threading.Event()
 
@@ -93,7 +93,8 @@ def test_an_invalidation_between_the_read_of_l2_and_the_fill_of_l1_is_not_lost(
 
 
 def test_another_thread_that_advances_the_view_between_read_and_fill_is_heard(here: TwoTierCache, there: TwoTierCache) -> None:
-    """The fill is judged by what is known when it is made, or judged anew at the next read: never served after it was known."""
+    """The fill is judged by what is known when it is made, or judged anew at the next read: it is never served once the
+    invalidation is known."""
     fill(there, "k", "old")
 
     def meanwhile() -> None:
@@ -119,7 +120,7 @@ def test_an_invalidation_while_an_entry_is_written_to_l2_wins(here: TwoTierCache
 
 
 def test_an_invalidation_twice_and_from_two_at_once_is_one(here: TwoTierCache, there: TwoTierCache, clock: Clock) -> None:
-    """It can be repeated by anybody at any time: the keys are misses, and a fill after it stays."""
+    """Any caller can repeat it at any time: the keys are misses, and a fill after it stays."""
     fill(here, "k", "old")
     barrier = threading.Barrier(2)
 
@@ -137,7 +138,7 @@ def test_an_invalidation_twice_and_from_two_at_once_is_one(here: TwoTierCache, t
 
 
 def test_an_invalidation_takes_effect_in_its_own_process_at_once(here: TwoTierCache) -> None:
-    """Whoever has invalidated reads no old value after it, without any passing of time."""
+    """A caller that has invalidated reads no old value after it, without any passing of time."""
     for pattern in ("k", "*", "k*", "[k]"):
         fill(here, "k")
         here.invalidate(pattern)
@@ -231,7 +232,7 @@ def test_an_append_whose_answer_was_lost_is_made_again(here: TwoTierCache, there
 
 
 def test_an_append_that_could_not_be_read_back_holds_here_too(here: TwoTierCache, there: TwoTierCache) -> None:
-    """It is durable, so it says so; and this process does not serve what it has invalidated."""
+    """It is durable, so it says so; and this process does not serve the entries that it has invalidated."""
     fill(here, "k", "old")
     log = step_into_log(here)
     log.after_read = once(lost)
@@ -242,7 +243,7 @@ def test_an_append_that_could_not_be_read_back_holds_here_too(here: TwoTierCache
 
 
 def test_a_pending_invalidation_is_not_overtaken_by_a_read_of_l2(here: TwoTierCache) -> None:
-    """What is invalidated here while an entry is on its way from L2 is not served from then on, appended or not."""
+    """An entry that is invalidated here while it is on its way from L2 is not served from then on, appended or not."""
     fill(here, "k", "old")
     here.l1.clear()
     log = step_into_log(here)
@@ -261,8 +262,8 @@ def test_a_pending_invalidation_is_not_overtaken_by_a_read_of_l2(here: TwoTierCa
 def test_a_view_that_was_taken_to_another_epoch_judges_nothing_that_was_read_here(
     here: TwoTierCache, there: TwoTierCache, clock: Clock, held_by: str
 ) -> None:
-    """The server lost its log between two threads' questions: whoever came to L2 after the invalidation is served nothing
-    by what the slower thread brings of the log before, neither from L2 nor from L1."""
+    """The server lost its log between two threads' questions: a caller that came to L2 after the invalidation is served nothing
+    by the older log that the slower thread brings, neither from L2 nor from L1."""
     fill(here, "k", "old")
     if held_by == "l2":
         here.l1.clear()
@@ -283,8 +284,8 @@ def test_a_view_that_was_taken_to_another_epoch_judges_nothing_that_was_read_her
 
 
 def test_the_lease_is_granted_before_a_slot_is_judged(redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child finds the bus's writer in the middle of a write, and at its next look what there is by then: a slot that was judged
-    before that look would be served by a lease that vouches for what it was not judged by."""
+    """A child finds the bus's writer in the middle of a write, and at its next look the finished state: a slot that was judged
+    before that look would be served by a lease for a state that it was not judged by."""
     bus = NodeBus()
     with closing(RedisConnection(redis_url)) as connection:
         keys = KeySpace(namespace)

@@ -1,4 +1,4 @@
-"""What is set, what is accepted, and what a read makes of whatever Redis may hold."""
+"""Values that are set, values that are accepted, and how a read treats whatever Redis may hold."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_an_exception_of_a_computation_is_not_cached(here: TwoTierCache) -> None
     assert fill(here, "k", "now it works") == "now it works"
 
 
-# -- what is accepted
+# -- accepted values
 
 
 def test_a_value_that_is_not_accepted_is_computed_anew_and_replaced(here: TwoTierCache, there: TwoTierCache) -> None:
@@ -112,7 +112,7 @@ def test_a_value_that_is_not_accepted_is_computed_anew_and_replaced(here: TwoTie
 
 
 def test_a_computed_value_need_not_be_accepted(here: TwoTierCache) -> None:
-    """`accept` judges what was cached: a computation is not repeated for it."""
+    """`accept` judges cached values: a computation is not repeated for it."""
     computed = iter(["fresh", "once more"])
     assert here.get_or_compute("k", lambda: next(computed), accept=lambda _: False) == "fresh"
 
@@ -190,7 +190,7 @@ def test_a_type_never_sees_what_another_has_left_of_the_value(
 def test_who_waits_never_sees_what_the_type_of_another_has_left(
     here: TwoTierCache, there: TwoTierCache, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also of a value that the first one found after all, while the second one waited for him."""
+    """Also of a value that the first one found after all, while the second one waited for it."""
     leases = here._flight._leases
     assert leases is not None
     take, boarded, go_on = leases.take, threading.Event(), threading.Event()
@@ -287,7 +287,7 @@ def test_bytes_that_are_no_entry_are_a_miss_and_are_replaced(here: TwoTierCache,
     ids=["no UTF-8", "deep", "key", "surrogate"],
 )
 def test_a_valid_entry_whose_value_does_not_decode_is_a_miss(here: TwoTierCache, value: bytes) -> None:
-    """The envelope being sound says nothing of what is in it."""
+    """A sound envelope says nothing of its contents."""
     shared(here).raw().set(shared(here).keys.entry("k"), entry(here.as_of(), value), ex=60)
     assert here.get("k") is MISS
     assert shared(here).get("k") is MISS
@@ -305,7 +305,7 @@ def test_a_key_of_a_foreign_type_is_a_miss_and_is_replaced(here: TwoTierCache) -
 
 
 def test_an_entry_of_another_epoch_or_of_the_future_is_a_miss(here: TwoTierCache) -> None:
-    """It is judged by a log that it was not made under, or that has lost what it was made by."""
+    """It is judged by a log that it was not made under, or that has lost the records it was made by."""
     here.invalidate("x")
     now = here.as_of()
     raw, name = shared(here).raw(), shared(here).keys.entry("k")
@@ -321,7 +321,7 @@ def test_an_entry_of_another_epoch_or_of_the_future_is_a_miss(here: TwoTierCache
 
 
 def test_what_the_single_tier_wrote_is_not_served_by_the_protocol(here: TwoTierCache) -> None:
-    """`RedisCache` alone knows no log: what it wrote cannot be judged, and so is a miss."""
+    """`RedisCache` alone knows no log: its entries cannot be judged, and so are misses."""
     shared(here).set("k", "unjudged")
     assert here.get("k") is MISS
 

@@ -1,4 +1,4 @@
-"""`invalidate(..., wait_s=...)`: whom it waits for, and what it says of those it did not hear from."""
+"""`invalidate(..., wait_s=...)`: which nodes it waits for, and what it says of those that did not answer."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_it_returns_when_all_who_are_alive_have_applied_it(
 def test_a_list_of_nodes_that_was_lost_is_not_taken_for_nobody(
     connection: RedisConnection, client: redis.Redis, namespace: str
 ) -> None:
-    """Whoever is alive writes its name anew at its next beat: also one that comes after the first has acknowledged."""
+    """Every node that is alive writes its name anew at its next beat: also one that comes after the first has acknowledged."""
     waited = Waited(connection, namespace)
     beats = NodeRegistry(connection, KeySpace(namespace))
     waited.happens = {
@@ -118,7 +118,7 @@ def test_a_time_out_shorter_than_any_pause_is_no_outage(redis_url: str, namespac
 
 
 def test_nobody_is_waited_for_where_nobody_is_told(redis_url: str, namespace: str) -> None:
-    """A cache without a way to the nodes says that it has told nobody, at once."""
+    """A cache without a way to the nodes says at once that none was told."""
     cache = TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace, timeout_s=5.0))
     assert cache.l2 is not None
     NodeRegistry(cache.l2.connection, cache.l2.keys).beat("a")

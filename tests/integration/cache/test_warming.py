@@ -31,7 +31,7 @@ def calls_of(client: redis.Redis, command: str) -> int:
 
 
 def test_entries_come_in_one_round_trip_and_are_hits_after_it(here: TwoTierCache, there: TwoTierCache) -> None:
-    """A process that is new has what the fleet has; what nobody has stays a miss."""
+    """A new process has the fleet's entries; a key without one stays a miss."""
     for key in KEYS:
         fill(there, key, key)
     client = shared(here).raw()
@@ -123,7 +123,7 @@ def test_an_entry_near_its_end_is_computed_anew_and_the_others_served_meanwhile(
 
 
 def test_an_entry_with_enough_left_is_not_computed(here: TwoTierCache, there: TwoTierCache, wall: Clock) -> None:
-    """Whoever was first has renewed it for all."""
+    """The first process has renewed it for all."""
     fill(there, "a", "old", ttl=100)
     wall.tick(40)
     found = here.fetch("a", lambda: pytest.fail("it is computed"), Kind(ttl=100), least_s=50)
@@ -131,7 +131,7 @@ def test_an_entry_with_enough_left_is_not_computed(here: TwoTierCache, there: Tw
 
 
 def test_two_that_renew_at_once_compute_once(here: TwoTierCache, there: TwoTierCache, wall: Clock) -> None:
-    """One in the fleet, and he who came second has the first one's value."""
+    """One in the fleet, and the second gets the first one's value."""
     fill(there, "a", "old", ttl=100)
     wall.tick(90)
     computed, go_on, started = [], threading.Event(), threading.Event()
@@ -173,7 +173,7 @@ def test_who_misses_meanwhile_joins_the_renewal(here: TwoTierCache, there: TwoTi
 
 
 def test_a_renewal_that_fails_leaves_the_old_value_and_raises(here: TwoTierCache, there: TwoTierCache, wall: Clock) -> None:
-    """Whoever renews must know of it, and whoever asks need not."""
+    """The caller that renews must know of it, and one that only reads need not."""
     fill(there, "a", "old", ttl=100)
     wall.tick(90)
 
@@ -186,7 +186,7 @@ def test_a_renewal_that_fails_leaves_the_old_value_and_raises(here: TwoTierCache
 
 
 def test_a_renewal_that_an_invalidation_overtakes_is_not_served(here: TwoTierCache, there: TwoTierCache, wall: Clock) -> None:
-    """As any computation: from old inputs, it is nobody's who asks after."""
+    """As any computation: from old inputs, it is not for a caller that asks later."""
     fill(there, "a", "old", ttl=100)
     wall.tick(90)
 
@@ -254,7 +254,7 @@ def test_a_pass_goes_on_where_the_last_run_ended_whoever_ran_it(here: TwoTierCac
 
 
 def test_what_was_written_after_it_was_judged_stays(here: TwoTierCache, there: TwoTierCache) -> None:
-    """Else a sweep would cost somebody the answer that he had just computed."""
+    """Else a sweep would cost a caller the answer that it had just computed."""
     fill(there, "a", "old")
     there.invalidate("a")
     stepped = AfterReadingMany(shared(here), once(lambda: fill(there, "a", "new")))
@@ -280,7 +280,7 @@ class AfterReadingMany:
 
 
 def test_entries_of_a_log_that_is_gone_go_and_those_of_none_stay(here: TwoTierCache, there: TwoTierCache) -> None:
-    """A Redis that lost its log has voided them all. What a RedisCache by itself has written no log can judge."""
+    """A Redis that lost its log has voided them all. No log can judge entries that a RedisCache by itself has written."""
     fill(there, "a")
     shared(there).set("b", "by itself")
     client = shared(here).raw()
@@ -293,7 +293,7 @@ def test_entries_of_a_log_that_is_gone_go_and_those_of_none_stay(here: TwoTierCa
 
 
 def test_bytes_that_are_no_entry_and_another_namespace_stay(here: TwoTierCache, make: MakeCache) -> None:
-    """It removes what it can judge."""
+    """It removes the entries that it can judge."""
     client = shared(here).raw()
     name = shared(here).keys.entry("a")
     client.set(name, b"garbage", ex=60)

@@ -66,7 +66,7 @@ def test_a_command_is_encoded_as_the_server_reads_it(server: ValkeyServer, wire:
 
 
 def test_a_late_answer_is_not_taken_for_the_next_ones(server: ValkeyServer, wire: Wire) -> None:
-    """The server answers after the time-out, when nobody reads it any more."""
+    """The server answers after the time-out, when no caller reads the answer any more."""
     assert ask(wire, get("a")) == b"of a"
     server.freeze()
     try:
@@ -187,11 +187,11 @@ def test_a_connection_asks_behind_its_breaker(server: ValkeyServer) -> None:
         assert connection.ask(get("a"), ("GET",)) == [b"of a"]
 
 
-# -- so many connections and no more
+# -- a bounded number of connections
 
 
 def test_threads_share_the_connections_that_there_may_be(server: ValkeyServer) -> None:
-    """A limit of this process's own is no outage: who finds none free waits for one."""
+    """A limit of this process's own is no outage: a caller that finds none free waits for one."""
     url = f"{server.url}?max_connections=2&client_name={NAME}"
     with closing(RedisConnection(url, timeout_s=10.0)) as connection:
         wrong: list[Any] = []
@@ -236,7 +236,7 @@ def test_who_waits_too_long_for_a_connection_misses_and_the_server_is_not_blamed
 
 
 def test_a_place_that_was_lost_is_not_missing_for_ever(server: ValkeyServer) -> None:
-    """An exchange that is broken off at any step gives its place back, though nobody gives it."""
+    """The place of an exchange that is broken off at any step is free again, though no code gives it back."""
     url = f"{server.url}?max_connections=1"
     with closing(Wire(Address.parse(url), timeout_s=2.0)) as wire:
         for step in range(1, 200):
@@ -252,7 +252,7 @@ def test_a_place_that_was_lost_is_not_missing_for_ever(server: ValkeyServer) -> 
 
 
 def test_connections_are_counted_before_anything_is_read_from_them(server: ValkeyServer) -> None:
-    """Who has seen the count knows whether what he knows may be of another server."""
+    """A thread that has seen the count knows whether its knowledge may be of another server."""
     with closing(RedisConnection(server.url, timeout_s=2.0)) as connection:
         assert connection.made == 0
         seen = [connection.call(lambda client: (client.ping(), connection.made))[1] for _ in range(3)]
@@ -279,7 +279,7 @@ def test_a_wait_on_purpose_is_not_cut_short_by_the_time_out(server: ValkeyServer
             server.thaw()
 
 
-# -- what is no reply of a server
+# -- replies that no server gives
 
 
 class Impostor:

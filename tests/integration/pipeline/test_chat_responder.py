@@ -305,7 +305,7 @@ def test_a_pause_beyond_the_deadline_is_not_waited_for(
 def test_nothing_personal_and_no_key_is_in_an_error_its_traceback_or_a_log(
     endpoint: ScriptedEndpoint, make: Callable[..., ChatResponder], caplog: pytest.LogCaptureFixture, fault: Fault
 ) -> None:
-    """Even from an endpoint that echoes what it was sent, and even with every log at its most talkative."""
+    """Even from an endpoint that echoes its requests, and even with every log at its most talkative."""
     caplog.set_level(logging.DEBUG)
     endpoint.script(fault)
     error = error_of(make(api_key=KEY))
@@ -335,7 +335,7 @@ def in_a_fork(work: Callable[[], str]) -> str:
     """What `work` returns, or how it failed, in a forked child."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        # From Python 3.12 on a fork beside threads warns; that such a child works is what is tested here.
+        # From Python 3.12 on a fork beside threads warns; the test is that such a child works.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
@@ -372,7 +372,7 @@ def test_a_forked_child_opens_a_connection_of_its_own(endpoint: ScriptedEndpoint
 
 
 def test_a_child_forked_while_another_thread_connects_is_not_locked_out(make: Callable[..., ChatResponder]) -> None:
-    """The lock that was held at the fork stays held in the child: nobody is left there to release it."""
+    """The lock that was held at the fork stays held in the child, where no thread is left to release it."""
     responder = make(deadline_s=BOUND_S)
     responder.respond(prompt_of())
     with responder._own[os.getpid()].lock:

@@ -46,7 +46,7 @@ def test_the_named_directory_is_the_only_one_that_counts(project: Path, tmp_path
 
 
 def test_the_settings_of_the_running_stack_lie_beneath_the_environment(project: Path) -> None:
-    """No configuration is needed, and whoever sets a variable is obeyed."""
+    """No configuration is needed, and a variable that is set wins."""
     where = {"PERSONA_STACK_DIR": str(project / ".persona")}
     info = find_stack(environ=where)
     assert info is not None
@@ -75,7 +75,7 @@ def test_who_names_another_server_has_nothing_of_the_stack(variable: str, projec
 
 
 def test_files_without_a_living_owner_are_no_stack(project: Path, tmp_path: Path) -> None:
-    """What a killed stack leaves must not send clients to ports that others may have by now."""
+    """The leavings of a killed stack must not send clients to ports that others may have by now."""
     state = (project / ".persona" / "stack.json").read_bytes()
     for content in (state, b"{", b"[]", b"\xff"):
         (tmp_path / "stack.json").write_bytes(content)
@@ -114,7 +114,7 @@ PIPELINE = """
 
 
 def beside(directory: Path, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """A program as somebody starts it in that directory."""
+    """A program as a user starts it in that directory."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERSONA_", "CELERY_"))}
     return subprocess.run(
         [*(command or (sys.executable, "-c", textwrap.dedent(PIPELINE)))],
@@ -155,7 +155,7 @@ def test_a_program_elsewhere_is_left_alone(project: Path, tmp_path: Path) -> Non
 
 
 def test_a_worker_that_is_started_beside_a_stack_is_one_of_its_fleet(project: Path) -> None:
-    """The app, too, goes by the stack: a worker on the default broker would answer nobody who asks here."""
+    """The app, too, goes by the stack: a worker on the default broker would answer no program here."""
     program = "from workers.app import app, settings; print(app.connection_for_read().port, settings.cache_url)"
     done = beside(project, sys.executable, "-c", program)
     environment = stack_of(project).environment

@@ -1,4 +1,4 @@
-"""Figures by way of a real server: what processes report is what is read, once each, whatever happens on the way."""
+"""Figures through a real server: every report of a process is read, once each, whatever happens on the way."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_what_was_counted_while_redis_was_away_comes_later(make: MakeReporter, k
 
 
 def test_a_long_outage_costs_the_oldest_slots_and_no_sum(make: MakeReporter, reader: RedisConnection, keys: FigureKeys) -> None:
-    """What is kept meanwhile is bounded: a quarter of an hour by slots, and the sums."""
+    """The figures kept meanwhile are bounded: a quarter of an hour by slots, and the sums."""
     reporter = make(clock=(clock := Clock()))
     reporter.courier.deliver()
     outage = 3 * SLOTS
@@ -251,7 +251,7 @@ def test_clearing_the_cache_leaves_the_figures(
 def test_a_process_is_shown_while_it_reports_and_not_after_its_end(
     make: MakeReporter, reader: RedisConnection, keys: FigureKeys
 ) -> None:
-    """By node; with what it has counted itself since it began."""
+    """By node; with its own counts since it began."""
     record(one := make(l1_entries=lambda: 17), l1=2, failed=1)
     two = make(role="main")
     three = make(role="producer", node="laptop")
@@ -300,7 +300,7 @@ def test_what_another_release_wrote_is_left_out(
 
 
 def test_an_invalidation_is_shown_with_its_reach(make: MakeReporter, reader: RedisConnection, keys: FigureKeys) -> None:
-    """Who made it, and which nodes have applied it after how long; the longest is exact."""
+    """The process that made it, and which nodes have applied it after how long; the longest is exact."""
     registry = NodeRegistry(reader, KeySpace(keys.namespace))
     for name in ("n1", "n2", "n3"):
         registry.beat(name)
@@ -369,7 +369,7 @@ def settings_of(url: str, namespace: str, **more: str) -> Settings:
 def test_a_pipeline_counts_each_request_once_by_its_outcome(
     redis_url: str, namespace: str, reader: RedisConnection, keys: FigureKeys
 ) -> None:
-    """A failure that is tried again is none yet, and what nobody has asked for does not count at all."""
+    """A failure that is tried again is none yet, and a renewal, which no caller asked for, does not count at all."""
     request = PersonaRequest.create("How do I begin?", "calm-flowing-planning")
     other = PersonaRequest.create("And then?", "calm-flowing-planning")
     responder = Moody()
@@ -511,7 +511,7 @@ FORKING = """
 def test_a_forked_child_begins_from_nothing_and_the_parent_reports_at_exit(
     redis_url: str, keys: FigureKeys, reader: RedisConnection
 ) -> None:
-    """Neither counts for the other, whatever locks were held, and nobody waits for a thread that is not there."""
+    """Neither counts for the other, whatever locks were held, and no call waits for a thread that is not there."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(FORKING), redis_url, keys.namespace],
         capture_output=True,

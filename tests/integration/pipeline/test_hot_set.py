@@ -1,4 +1,4 @@
-"""The hot set over a real server: what is asked for much is at its top, what is not goes, and so do its words."""
+"""The hot set over a real server: keys that are asked for much are at its top, others go, and so do their requests' words."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def pass_time(client: redis.Redis, keys: HotKeys, seconds: float) -> None:
 
 
 def test_what_all_processes_are_asked_for_adds_up(hot: HotSet) -> None:
-    """The highest score first; what was asked for once is not hot."""
+    """The highest score first; a key that was asked for once is not hot."""
     hot.count(asked(a=3, b=1, c=5))
     hot.count(asked(a=4, d=1))
     assert hot.top() == [("a", 7), ("c", 5)]
@@ -121,14 +121,14 @@ def test_a_hot_key_has_its_request_for_a_time(hot: HotSet, client: redis.Redis, 
 
 
 def test_a_long_request_is_not_kept(hot: HotSet) -> None:
-    """What is kept in all is bounded in bytes, too. Its key counts."""
+    """The whole is bounded in bytes, too. Its key counts."""
     hot.count({"long": Asked(5, PersonaRequest.create("x" * REQUEST_BYTES, KEY))})
     assert hot.top() == [("long", 5)]
     assert hot.request("long") is None
 
 
 def test_with_no_budget_no_request_is_kept(connection: RedisConnection, keys: HotKeys, client: redis.Redis) -> None:
-    """Nobody would renew anything: then nobody's words are needed."""
+    """No renewal would follow: then no user's words are needed."""
     hot = HotSet(connection, keys, keeps_requests=False)
     hot.count(asked(a=9))
     assert hot.top() == [("a", 9)]
@@ -141,7 +141,7 @@ def test_with_no_budget_no_request_is_kept(connection: RedisConnection, keys: Ho
      b'{"user_input": "x", "resonance_key": "calm-flowing-planning", "context": {"user_id": "u"}}'],
 )  # fmt: skip
 def test_what_is_no_request_here_is_none(hot: HotSet, client: redis.Redis, keys: HotKeys, raw: bytes) -> None:
-    """Another release wrote it, or somebody else. A personal one is nobody's to compute."""
+    """Another release wrote it, or another program. A personal one is never to be renewed."""
     client.set(keys.request("a"), raw)
     assert hot.request("a") is None
 
@@ -205,7 +205,7 @@ def test_the_fleets_figures_show_the_hot_set(hot: HotSet, connection: RedisConne
 
 
 def test_recent_requests_are_bounded_and_taken_once() -> None:
-    """A process that nobody reports for does not grow; of one that is asked for much it is the last that are kept."""
+    """A process without a reporter does not grow; of one that is asked for much the last requests are kept."""
     recent = Recent(room=4)
     for number in range(10):
         recent.note((f"key{number % 3}", REQUEST))
@@ -224,7 +224,7 @@ def test_without_redis_every_method_says_so(keys: HotKeys) -> None:
 
 
 def test_nothing_that_clears_the_cache_touches_it(redis_url: str, namespace: str, hot: HotSet, valkey: ValkeyServer) -> None:
-    """What is asked for much is known still, and can be computed again."""
+    """A key that is asked for much is still known, and can be computed again."""
     settings = load_settings({"PERSONA_CACHE_URL": redis_url, "PERSONA_CACHE_NAMESPACE": namespace})
     hot.count(asked(a=3))
     with closing(build_optimized_pipeline(settings, PersonaPipeline(load_catalog(), responder_from(settings)))) as pipeline:

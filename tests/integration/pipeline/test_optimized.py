@@ -1,4 +1,4 @@
-"""The pipeline behind the cache over a real server: the same answers, fewer of them computed, none of them another's."""
+"""The pipeline behind the cache over a real server: the same answers, fewer of them computed, none of them another user's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OTHER_KEY = "calm-medium-learning"  # Elro does
 
 
 class CountingResponder:
-    """Answers with what it was told, so that an answer to another prompt shows; counts; fails when it is told to."""
+    """Answers with the prompt's own text, so that an answer to another prompt shows; counts; fails when it is told to."""
 
     model = "counting"
 
@@ -170,7 +170,7 @@ USERS = [
 
 
 def test_users_who_differ_in_their_id_only_never_share_an_answer(here: OptimizedPipeline, there: OptimizedPipeline) -> None:
-    """Not in either tier, whatever their ids look like; and nobody without an id is served one of theirs."""
+    """Not in either tier, whatever their ids look like; and no user without an id is served one of theirs."""
     here.process("hello", KEY)
     for user in USERS:
         assert here.process("hello", KEY, {"user_id": user}).cached == "no", user
@@ -220,7 +220,7 @@ OTHERS = ["a", "ab", "A", "u", "김", "김민", "Jose", "b", "x" * 127, "0"]
 def test_a_user_is_forgotten_by_the_id_that_the_request_had(
     here: OptimizedPipeline, there: OptimizedPipeline, clock: Clock, user: str
 ) -> None:
-    """In both tiers, whatever stands in the id; and nobody else is."""
+    """In both tiers, whatever characters the id has; and no other user is."""
     users = [user, *(each for each in OTHERS if each != user)]
     for each in users:
         here.process("hello", KEY, {"user_id": each})
@@ -234,7 +234,7 @@ def test_a_user_is_forgotten_by_the_id_that_the_request_had(
 
 @pytest.mark.parametrize("user", RAW_IDS, ids=lambda user: user[:12])
 def test_a_raw_id_in_a_pattern_means_that_user_or_is_refused(here: OptimizedPipeline, user: str) -> None:
-    """It says `durable` only if it does something; what is written as another's key means that one."""
+    """It says `durable` only if it does something; an id that is written as another user's key means that one."""
     here.process("hello", KEY, {"user_id": user})
     if user in ("1", "a@b.c", "+1", "~", "x" * 128, "*"):
         here.invalidate(f"user:{user}")
@@ -258,7 +258,7 @@ def test_an_id_that_no_request_can_name_is_refused(here: OptimizedPipeline, user
 
 @pytest.mark.parametrize("name", ["Lua", "lua", "LUA", " Lua "])
 def test_a_persona_is_forgotten_by_its_name(here: OptimizedPipeline, name: str) -> None:
-    """As answers show it: its info and answers, and what was made of them; no other's."""
+    """As answers show it: its info and answers, and values made of them; those of no other."""
     for key in (KEY, OTHER_KEY):
         here.process("hello", key)
     here.invalidate_persona(name)
@@ -387,7 +387,7 @@ def test_an_answer_is_made_once_more_after_an_invalidation_elsewhere(
 def test_an_answer_in_the_making_is_not_kept_when_its_routing_is_invalidated(
     here: OptimizedPipeline, there: OptimizedPipeline, clock: Clock, responder: CountingResponder
 ) -> None:
-    """The model is slow; what was true when it was asked may no longer be so when it answers."""
+    """The model is slow; knowledge from when it was asked may be out of date when it answers."""
     responder.before_answer = lambda: there.invalidate("routing:*") and None
     assert here.process("hello", KEY).cached == "no"
     responder.before_answer = lambda: None
@@ -548,7 +548,7 @@ def test_the_statistics_of_nothing_are_zeros() -> None:
 
 
 def test_the_settings_make_the_cache_that_they_describe() -> None:
-    """What an operator sets is what is used."""
+    """An operator's settings are used."""
     cache = build_cache(load_settings({"PERSONA_L1_MAX_ENTRIES": "7"}))
     assert cache.l1.max_size == 7
     assert cache.l2 is None

@@ -1,4 +1,4 @@
-"""Preloads over a real server: what is due is renewed, by several, within the budget, and for nobody in particular."""
+"""Preloads over a real server: due answers are renewed, by several workers, within the budget, and for no user in particular."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def source(pipeline: OptimizedPipeline, question: str) -> str:
 def test_an_answer_near_its_end_is_renewed_for_all(
     here: OptimizedPipeline, there: OptimizedPipeline, wall: Clock, model: Model
 ) -> None:
-    """What it needs is not counted as a request; another one of the same is not needed."""
+    """Its own look-ups are not counted as requests; another one of the same is not needed."""
     ask(here, "a")
     request = PersonaRequest.create("a", KEY)
     assert there.renew(request, 500) == "fresh"
@@ -244,7 +244,7 @@ def test_a_helper_that_comes_late_finds_nothing_to_do(here: OptimizedPipeline, m
 
 @pytest.mark.parametrize("error", [TransientModelError("model: away"), PermanentModelError("model: no such key")])
 def test_a_failing_model_ends_it_and_nobody_was_called_to_help(here: OptimizedPipeline, model: Model, error: Exception) -> None:
-    """The report says so, without a word of what was asked or answered."""
+    """The report says so, without a word of a question or an answer."""
     ask(here, *"abcdef")
     here.invalidate("persona:*")
     model.asked.clear()
@@ -272,7 +272,7 @@ def test_one_that_fails_now_and_then_ends_nothing(here: OptimizedPipeline, model
 
 
 def test_a_key_of_another_release_is_forgotten(here: OptimizedPipeline, make: Make) -> None:
-    """Its request would be answered under another key: nobody asks for this one any more."""
+    """Its request would be answered under another key: no caller asks for this one any more."""
     ask(here, "a")
     here.invalidate("persona:*")
     newer = Model()
@@ -321,7 +321,7 @@ def test_whoever_stops_a_round_before_it_began_spends_nothing(here: OptimizedPip
 
 
 def test_what_breaks_it_off_stops_the_round(here: OptimizedPipeline, model: Model) -> None:
-    """A task's time limit is raised in the middle of it: helpers do not go on for nobody."""
+    """A task's time limit is raised in the middle of it: helpers do not go on for a round that has ended."""
     ask(here, *"abcdef")
     here.invalidate("persona:*")
     model.failure = RuntimeError("a signal")
@@ -364,7 +364,7 @@ def test_without_redis_a_process_begins_cold(make: Make, model: Model) -> None:
 
 
 def test_maintenance_sweeps_and_lets_scores_decay(here: OptimizedPipeline) -> None:
-    """What was done, as an object."""
+    """The report, as an object."""
     ask(here, "a", "b")
     here.invalidate("persona:*")
     done = maintain(here)

@@ -1,4 +1,4 @@
-"""Flower as `celery -A workers flower` serves it, on real servers: its one door, its figures, and what it does without Redis."""
+"""Flower as `celery -A workers flower` serves it, on real servers: its login, its figures, and its behaviour without Redis."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CANARY = "canary-of-a-prompt"
 
 @pytest.fixture(scope="module")
 def cache() -> Iterator[ValkeyServer]:
-    """Stopped and frozen by a test: nobody else's."""
+    """For one test alone, which stops and freezes it."""
     with ValkeyServer() as server:
         yield server
 
@@ -73,7 +73,7 @@ def state(flower: FlowerServer) -> str:
 
 
 def paths() -> list[str]:
-    """Every path that Flower, Tornado and we serve, and some that nobody does."""
+    """Every path that Flower, Tornado and we serve, and some that do not exist."""
     from flower.urls import handlers
 
     patterns = [entry.regex.pattern if hasattr(entry, "regex") else entry[0] for entry in handlers]
@@ -153,7 +153,7 @@ def test_the_page_needs_nothing_from_elsewhere(flower: FlowerServer) -> None:
 
 
 def test_answers_are_not_to_be_had_by_way_of_flower(flower: FlowerServer, valkey: ValkeyServer) -> None:
-    """Each is its asker's alone, and may quote what was asked."""
+    """Each is for its caller alone, and may quote the request."""
     with redis.Redis.from_url(valkey.url_of(1)) as client:  # where results are kept
         client.set("celery-task-meta-some-task", json.dumps({"status": "SUCCESS", "result": CANARY, "task_id": "some-task"}))
     answer = flower.ask("/api/task/result/some-task")
@@ -248,8 +248,8 @@ def test_the_metrics_are_those_that_the_manual_lists_with_those_labels(
 def test_without_the_caches_server_flower_says_so_soon_and_comes_back(
     flower: FlowerServer, cache: ValkeyServer, reporter: Reporter
 ) -> None:
-    """Gone, and frozen with its connections open: no request hangs, nothing is shown as if it were so, and nobody restarts
-    anything."""
+    """Gone, and frozen with its connections open: no request hangs, no old figure is shown as if it were current, and nothing
+    need be restarted."""
     reporter.tally.record("l1", 1.0)
     assert reporter.courier.deliver()
     until(lambda: state(flower) == "live", "Flower has figures")
@@ -275,7 +275,7 @@ def test_without_the_caches_server_flower_says_so_soon_and_comes_back(
 
 
 def listening(port: int) -> set[str]:
-    """The local addresses, as the kernel writes them, on which somebody listens at this port."""
+    """The local addresses, as the kernel writes them, with a listener at this port."""
     found = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         if Path(table).exists():

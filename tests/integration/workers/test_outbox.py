@@ -1,4 +1,5 @@
-"""Notices and renewals on brokers that take nothing: who posts them does not wait, and what can be sent is sent, in order."""
+"""Notices and renewals on brokers that take nothing: their callers do not wait, and messages that can be sent are sent, in
+order."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ from workers.queue.outbox import MOST, TRY_S, Outbox
 
 BOUND_S = 20.0
 LONG_S = 1.2
-"""More than a caller may wait for his notice, with a busy machine's share; less than one try to send it and what comes after."""
+"""More than a caller may wait for its notice, with a busy machine's share; less than one try to send it and what comes after."""
 THREADS = 24
 CHANNEL = f"/0.{exchange_of(DEFAULT_NAMESPACE).name}/{ROUTING_KEY}"
 
@@ -69,7 +70,7 @@ def refusing(scheme: str) -> Iterator[str]:
 
 
 class Listener:
-    """What is published to the nodes."""
+    """The messages that are published to the nodes."""
 
     def __init__(self, server: ValkeyServer) -> None:
         self._client = server.client()
@@ -104,7 +105,7 @@ def listener(broker: ValkeyServer) -> Iterator[Listener]:
 
 @pytest.mark.parametrize(("kind", "scheme"), [(frozen, "redis"), (silent, "redis"), (silent, "amqp"), (refusing, "redis")])
 def test_a_broker_that_takes_nothing_holds_up_no_invalidation(kind: Any, scheme: str) -> None:
-    """The notice is a hint: many threads at once are through within a moment, durable, and told that nobody was."""
+    """The notice is a hint: many threads at once are through within a moment, durable, and told that no node was told."""
     with ValkeyServer() as cache, kind(scheme) as url, PersonaClient(settings_of(url, cache.url)) as client:
         outcomes: list[tuple[bool, bool, float]] = []
 
@@ -147,7 +148,7 @@ def test_a_step_that_nothing_ends_holds_up_no_invalidation_either(broker: Valkey
 
 
 def test_when_the_broker_is_back_notices_are_sent_again(broker: ValkeyServer, listener: Listener) -> None:
-    """What is too old to tell anybody anything is not sent late; what no log has is. Then all is as before."""
+    """A notice that is too old to be news is not sent late; one of what is in no log is. Then all is as before."""
     settings = settings_of(broker.url)
     with closing(make_app(settings)) as app, closing(Outbox(app)) as outbox:
         announce = Announcer(app, settings, outbox)
@@ -189,7 +190,7 @@ def test_a_broker_that_was_restarted_costs_no_notice(broker: ValkeyServer) -> No
 
 
 def test_notices_go_out_in_their_order_and_all_before_the_end(broker: ValkeyServer, listener: Listener) -> None:
-    """Nobody waits for them, and `close` does, for a moment; afterwards the same outbox begins anew."""
+    """No caller waits for them, and `close` does, for a moment; afterwards the same outbox begins anew."""
     settings = settings_of(broker.url)
     with closing(make_app(settings)) as app, closing(Outbox(app)) as outbox:
         announce = Announcer(app, settings, outbox)
@@ -272,7 +273,7 @@ AT_ONCE = """
 
 
 def test_a_program_that_ends_at_once_takes_no_notice_with_it(broker: ValkeyServer, listener: Listener) -> None:
-    """Without a `close`, too: its end waits for what is not sent yet."""
+    """Without a `close`, too: its end waits for messages that are not sent yet."""
     with ValkeyServer() as cache:
         done = run(AT_ONCE, broker, cache)
     assert (done.returncode, done.stderr) == (0, "")

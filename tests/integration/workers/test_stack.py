@@ -1,4 +1,4 @@
-"""The embedded stack: what it starts works, what it cannot start it names, and nothing of it is left behind."""
+"""The embedded stack: the services that it starts work, it names those that it cannot start, and nothing of it is left behind."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def options(directory: Path) -> StackOptions:
 
 
 def test_the_servers_answer_with_their_password_only(options: StackOptions) -> None:
-    """Every program of the machine reaches a loopback port: what is on it must ask who calls."""
+    """Every program of the machine reaches a loopback port: a service there must ask for a password."""
     with Stack(options) as stack:
         for variable in ("PERSONA_BROKER_URL", "PERSONA_RESULT_URL", "PERSONA_CACHE_URL"):
             url = stack.info.environment[variable]
@@ -171,7 +171,7 @@ def test_a_stop_signal_in_the_body_of_the_with_statement_stops_everything(option
 
 @linux_only
 def test_no_process_outlives_a_killed_supervisor_and_the_next_start_cleans_up(options: StackOptions, directory: Path) -> None:
-    """KILL runs no code of ours: the kernel ends the services, and the stale files block nobody."""
+    """KILL runs no code of ours: the kernel ends the services, and the stale files block no later start."""
     with supervisor(directory, SERVERS) as (process, info):
         process.kill()
         eventually(lambda: not any(alive(service.pid) for service in info.services), "the services are gone")
@@ -238,7 +238,7 @@ def test_a_service_that_dies_is_started_again_where_it_was(directory: Path) -> N
 
 
 def test_a_service_that_dies_again_and_again_ends_the_stack_with_an_error(directory: Path) -> None:
-    """Three restarts within a minute, then the user is told: a stack that flaps for ever helps nobody."""
+    """Three restarts within a minute, then the user is told: a stack that flaps for ever is of no use."""
     with supervisor(directory, SERVERS) as (process, info):
         for _ in range(4):
             pid = _pid_of(directory, "cache")
@@ -310,7 +310,7 @@ def test_a_server_that_the_environment_names_is_used_and_not_started(directory: 
 
 
 def test_a_directory_that_holds_other_files_is_left_alone(tmp_path: Path) -> None:
-    """The folder is removed at the end: it must never be somebody's home."""
+    """The folder is removed at the end: it must never be a user's home."""
     precious = tmp_path / "logs" / "precious"
     precious.parent.mkdir()
     precious.write_text("mine")
@@ -337,7 +337,7 @@ def test_an_option_that_does_not_fit_is_named(choice: dict[str, object], message
 
 
 def test_a_setting_that_does_not_fit_is_named(directory: Path) -> None:
-    """A worker that dies of a wrong variable would be told to nobody."""
+    """A worker that dies of a wrong variable would tell no one."""
     options = StackOptions(services=("cache",), directory=directory, environ={"PERSONA_LLM_TIMEOUT_S": "soon"})
     with pytest.raises(StackError, match="PERSONA_LLM_TIMEOUT_S"):
         Stack(options).start()
@@ -378,7 +378,7 @@ def test_the_local_model_answers_with_its_key_only(directory: Path) -> None:
 
 
 def test_an_endpoint_that_the_environment_names_is_used_instead_of_the_local_model(directory: Path) -> None:
-    """Whoever has a better model is not given a small one; an empty name means none."""
+    """A user with a better model is not given a small one; an empty name means none."""
     environ = {"PERSONA_LLM_URL": "http://127.0.0.1:9/v1", "PERSONA_LLM_MODEL": "big", "PERSONA_LLM_API_KEY": "k3y"}
     for given, settings in ((environ, environ), ({"PERSONA_LLM_URL": ""}, {"PERSONA_LLM_URL": ""})):
         options = StackOptions(services=("cache", "model"), directory=directory, environ=given)

@@ -1,4 +1,4 @@
-"""`persona stats`: what it shows is what was counted, and it says so when there is nothing to be had."""
+"""`persona stats`: it shows the counted figures, and says so when there are none to be had."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_watch_and_json_do_not_go_together(reporter: Reporter, capfd: pytest.Cap
 
 
 class Terminal:
-    """A command in a terminal of its own, and what it has written there."""
+    """A command in a terminal of its own, and its output there."""
 
     def __init__(self, command: list[str]) -> None:
         self.master, side = pty.openpty()
@@ -166,5 +166,5 @@ def test_live_it_follows_survives_an_outage_and_ends_clean(namespace: str, monke
     ],
 )
 def test_the_chart_shows_the_largest_of_what_a_column_stands_for(values: list[float], width: int, chart: str) -> None:
-    """A short peak is not averaged away; what is not nothing shows."""
+    """A short peak is not averaged away; any count above 0 shows."""
     assert columns(values, width) == chart

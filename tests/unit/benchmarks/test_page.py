@@ -1,4 +1,5 @@
-"""What a run of `python -m benchmarks` leaves behind: records, plots and a page; and the arithmetic of its comparisons."""
+"""The results that a run of `python -m benchmarks` leaves behind: records, plots and a page; and the arithmetic of its
+comparisons."""
 
 from __future__ import annotations
 
@@ -131,12 +132,12 @@ class TestThePage:
         assert "cores 64" in page
 
     def test_figures_of_a_quick_run_are_marked(self) -> None:
-        """Nobody shall quote them."""
+        """They are not to be quoted."""
         assert "quick" not in page_of([document("first", {"p50_ms": 2.0})], {})
         assert "## first (quick: not to be quoted)" in page_of([document("first", {"p50_ms": 2.0}, quick=True)], {})
 
     def test_notes_stand_beside_the_figures(self) -> None:
-        """What was left out is part of the result."""
+        """Notes on what was left out are part of the result."""
         assert "Note: a peer is left out" in page_of([document("second", {}, notes=["a peer is left out"])], {})
 
     def test_a_cell_cannot_break_its_table(self) -> None:

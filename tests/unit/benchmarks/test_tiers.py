@@ -1,4 +1,5 @@
-"""The benchmarks of the tiers and the pipeline: what they are measured against, and that what is fast and wrong is no figure."""
+"""The benchmarks of the tiers and the pipeline: the other side of each comparison, and that a fast but wrong call gives no
+figure."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def every_way(trace: tuple[int, ...], size: int, kept: frozenset[int] = frozense
 
 @given(trace=st.lists(st.integers(0, 4), max_size=9), size=st.integers(1, 3))
 def test_the_optimum_is_the_best_of_all_ways(trace: list[int], size: int) -> None:
-    """Nobody can do better, and somebody who knows the future can do as well."""
+    """No cache can do better, and one that knows the future can do as well."""
     assert best_hits(trace, size, 0) == every_way(tuple(trace), size)
 
 
@@ -111,7 +112,7 @@ def test_an_l1_that_keeps_nothing_fails() -> None:
 
 
 def test_an_answer_from_another_place_than_its_case_says_fails() -> None:
-    """Without a shared tier there is no L2 hit: what was computed is not measured as one."""
+    """Without a shared tier there is no L2 hit: a computation is not measured as one."""
     with ExitStack() as resources:
         cases = _Cases(load_settings({}), resources)
         assert cases.batch("l1_hit", 3)() > 0

@@ -1,4 +1,4 @@
-"""What a URL of the cache's server may be, and how one that cannot work is refused before anything is asked."""
+"""The URLs of the cache's server that are allowed, and the refusal of one that cannot work before anything is asked."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_an_address_does_not_show_its_passwords() -> None:
 
 
 def test_a_tier_of_a_url_that_cannot_work_is_not_made() -> None:
-    """For who has no settings."""
+    """For a program without settings."""
     with pytest.raises(ValueError, match="unknown option foo"):
         RedisCache(url="redis://h?foo=bar")
     RedisCache(host="::1", port=6380)

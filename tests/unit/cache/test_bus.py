@@ -35,7 +35,7 @@ def read(bus: NodeBus, seq: int | None, *, epoch: str = EPOCH, volatile_seen: in
 
 
 def records(bus: NodeBus, seq: int) -> list[tuple[str, int]] | None:
-    """What a view at `seq` takes from the bus, by seq; None when it must ask Redis."""
+    """The records that a view at `seq` takes from the bus, by seq; None when it must ask Redis."""
     page = read(bus, seq).page
     return None if page is None else sorted(page.records, key=lambda record: record[1])
 
@@ -80,7 +80,7 @@ def test_a_reader_that_is_ahead_of_the_bus_has_nothing_to_take(bus: NodeBus, ahe
 
 
 def test_a_reader_of_another_epoch_or_of_none_must_ask_redis(bus: NodeBus) -> None:
-    """What the bus holds continues a log that this reader does not know."""
+    """The records on the bus continue a log that this reader does not know."""
     assert read(bus, 10, epoch="e2").page is None
     assert read(bus, None).page is None
     assert not read(bus, 10, epoch="e2").empty
@@ -168,7 +168,7 @@ def test_a_page_that_continues_nothing_is_not_taken_by_an_empty_bus() -> None:
 
 
 def test_a_late_answer_with_the_whole_log_does_not_take_the_bus_back(bus: NodeBus) -> None:
-    """Another thread was faster, with more. Readers that follow the bus would miss what is between."""
+    """Another thread was faster, with more. Readers that follow the bus would miss the records in between."""
     bus.publish(whole(12), 99.0)
     bus.publish(whole(11), 101.0)
     assert bus.tail == Tail(EPOCH, 12, 0)
@@ -202,7 +202,7 @@ def test_a_new_epoch_leaves_nothing_of_the_former_one(bus: NodeBus) -> None:
 
 
 def test_a_page_that_came_by_broadcast_confirms_nothing(bus: NodeBus) -> None:
-    """It says what was appended, and not that nothing else was."""
+    """It tells which records were appended, and not that there are no others."""
     bus.publish(more(10, "a"))
     assert bus.seconds[CONFIRMED] == 100.0
 
@@ -225,7 +225,7 @@ def test_what_is_vouched_for_is_on_the_bus_before_the_moment_is(bus: NodeBus, mo
 
 
 def test_a_restart_vouches_for_nothing_until_it_is_complete(bus: NodeBus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The moment that belongs to what was there before must not stand beside what comes: meanwhile nobody can read."""
+    """The moment of the old state must not stand beside the new one: meanwhile no reader can read."""
     seen: list[BusState | None] = []
     _observed(monkeypatch, bus, "_restart", lambda: seen.append(bus.read(Tail(EPOCH, 10, 0), 0)))
     bus.publish(whole(11), 105.0)
@@ -237,7 +237,7 @@ def test_a_restart_vouches_for_nothing_until_it_is_complete(bus: NodeBus, monkey
 
 
 def test_a_reader_in_the_middle_of_a_write_is_told_so(bus: NodeBus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A writer that is frozen there holds nobody up: the reader asks Redis. Afterwards the version is even, and another."""
+    """A writer that is frozen there holds up no reader: it asks Redis. Afterwards the version is even, and another."""
     seen: list[BusState | None] = []
     _observed(monkeypatch, bus, "_write", lambda: seen.append(bus.read(Tail(EPOCH, 10, 0), 0)))
     before = bus.words[VERSION]
@@ -250,7 +250,7 @@ def test_a_reader_in_the_middle_of_a_write_is_told_so(bus: NodeBus, monkeypatch:
 
 
 def test_a_reader_that_a_write_overtakes_reads_again(bus: NodeBus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it has read belongs to two moments: it never sees half of a page."""
+    """The parts that it has read belong to two moments: it never sees half of a page."""
     writes: list[Callable[[], None]] = [lambda: bus.publish(more(11, "b", "c")), lambda: bus.publish(more(10, "a"))]
     slots = bus._read
 
@@ -343,7 +343,7 @@ def test_volatile_patterns_do_not_take_room_from_records(bus: NodeBus) -> None:
 
 
 def test_a_reader_that_missed_volatile_patterns_takes_them_for_everything(bus: NodeBus) -> None:
-    """Nobody knows what was overwritten; a miss too many is the safe mistake. One fewer, and each is there."""
+    """The overwritten patterns are unknown; a miss too many is the safe mistake. One fewer, and each is there."""
     patterns = [f"v{number}" for number in range(64)]
     bus.publish_volatile(patterns)
     assert read(bus, 10).volatile == patterns

@@ -1,4 +1,4 @@
-"""What JSON can carry comes back equal; what it cannot is refused by its place; what is shared cannot be changed."""
+"""A value that JSON can carry comes back equal; any other is refused with its place; a shared value cannot be changed."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ REFUSED: list[Any] = [
     (1,),
     10**5000,
 ]
-"""What is no JSON, and what only is equal to it: a reader would have something else."""
+"""Values that are not JSON, and values that are only equal to it: a reader would have something else."""
 
 
 @pytest.mark.parametrize("value", REFUSED, ids=lambda value: f"{type(value).__name__}")

@@ -1,4 +1,4 @@
-"""The node's follower by itself: what it takes from a notice, when it asks the log, and what it does while the log is away."""
+"""The node's follower by itself: what it takes from a notice, when it asks the log, and how it behaves while the log is away."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Node:
         return state.volatile
 
     def append(self, *patterns: str) -> tuple[str, int, list[str]]:
-        """Somebody invalidates; the notice that follows from it."""
+        """Another process invalidates; the notice that follows from it."""
         tail = self.server.log.append(patterns)
         return tail.epoch, tail.seq, list(patterns)
 
@@ -110,7 +110,7 @@ def node() -> Node:
 
 
 def test_a_notice_that_follows_is_applied_without_asking_the_log(node: Node) -> None:
-    """That is what makes it fast: no round trip. It confirms nothing."""
+    """This makes it fast: no round trip. It confirms nothing."""
     reads, confirmed = node.server.log_reads, node.bus.seconds[CONFIRMED]
     node.clock.tick(5.0)
     for patterns in (("a",), ("b:*", "c"), ("a",)):
@@ -122,7 +122,7 @@ def test_a_notice_that_follows_is_applied_without_asking_the_log(node: Node) -> 
 
 
 def test_a_notice_after_a_lost_one_is_filled_from_the_log(node: Node) -> None:
-    """What the lost one said comes with it, before the bus says that it stands there."""
+    """The lost notice's records come with it, before the bus says that it stands there."""
     node.append("lost", "lost too")
     node.follower.receive(*node.append("heard"))
     assert node.patterns() == ["lost", "lost too", "heard"]
@@ -160,7 +160,7 @@ def test_a_notice_that_overlaps_what_is_known_is_filled_from_the_log(node: Node)
 
 
 def test_a_notice_of_a_former_epoch_changes_nothing(node: Node) -> None:
-    """It was under way when the server lost all it had; the log says what is."""
+    """It was under way when the server lost all its data; the log tells the present state."""
     late = node.append("a")
     node.server.begin_anew()
     node.follower.beat()
@@ -171,7 +171,7 @@ def test_a_notice_of_a_former_epoch_changes_nothing(node: Node) -> None:
 
 
 def test_a_notice_of_a_new_epoch_begins_anew(node: Node) -> None:
-    """Nobody has asked yet: the notice is the first to tell."""
+    """Before any reading: the notice is the first to tell."""
     node.server.begin_anew()
     notice = node.append("a")
     node.follower.receive(*notice)
@@ -228,7 +228,7 @@ _MALFORMED: list[Any] = [
 
 @pytest.mark.parametrize("fields", _MALFORMED, ids=lambda fields: repr(fields)[:40])
 def test_what_is_no_notice_is_counted_and_dropped(node: Node, fields: tuple[Any, ...]) -> None:
-    """Anybody may write to the broker: nothing of it may end a main process, change a bus, or be acknowledged."""
+    """Any program may write to the broker: no message may end a main process, change a bus, or be acknowledged."""
     before = node.tail
     assert node.follower.receive(*fields) is None
     assert node.count("malformed") == 1
@@ -256,7 +256,8 @@ def test_a_notice_with_a_seq_that_nobody_has_taken_does_not_move_the_bus(node: N
 
 
 def test_a_notice_is_acknowledged_after_it_is_on_the_bus(node: Node) -> None:
-    """Who asked for it may rely on it: from then on no child serves what was meant. Nobody asked: nothing is said."""
+    """The caller may rely on it: from then on no child serves a matching entry. Without a waiting caller no acknowledgement is
+    sent."""
     seen: list[list[str]] = []
     node.server.before_answer = lambda: seen.append(node.patterns())
     node.follower.receive(*node.append("a"), "id-1")
@@ -296,7 +297,7 @@ def test_a_beat_with_nothing_new_confirms_without_reading_the_log(node: Node) ->
 
 
 def test_a_beat_that_is_not_answered_confirms_nothing(node: Node) -> None:
-    """The lease of all children runs out: that is what it is for."""
+    """The lease of all children runs out: that is its purpose."""
     confirmed = node.bus.seconds[CONFIRMED]
     node.clock.tick(3.0)
     node.server.away = True
@@ -307,7 +308,7 @@ def test_a_beat_that_is_not_answered_confirms_nothing(node: Node) -> None:
 
 
 def test_a_beat_takes_the_moment_before_it_asks(node: Node) -> None:
-    """An answer that was long on its way confirms what was true when it left, and nobody knows when that was."""
+    """A reply that was long on its way confirms the state when it left, and when that was is unknown."""
     asked = node.clock()
     node.server.before_answer = lambda: node.clock.tick(0.7)
     node.follower.beat()
@@ -315,7 +316,7 @@ def test_a_beat_takes_the_moment_before_it_asks(node: Node) -> None:
 
 
 def test_a_server_that_lost_everything_is_followed_into_the_new_epoch(node: Node) -> None:
-    """What the former one said is void, also when the new one's seqs are lower."""
+    """The former log's records are void, also when the new one's seqs are lower."""
     node.follower.receive(*node.append("a", "b", "c"))
     node.server.begin_anew()
     node.append("d")
@@ -328,7 +329,7 @@ def test_a_server_that_lost_everything_is_followed_into_the_new_epoch(node: Node
 
 
 def test_a_follower_that_fell_behind_the_log_begins_anew() -> None:
-    """The log was trimmed past it: its children ask Redis, where the floor voids what nobody can judge."""
+    """The log was trimmed past it: its children ask Redis, where the floor voids entries that cannot be judged."""
     server = Server()
     server.log = LocalInvalidationLog(max_records=2)
     node = Node(server)
@@ -367,7 +368,7 @@ def test_a_notice_without_a_seq_reaches_the_children_at_once(node: Node) -> None
 
 
 def test_a_gap_that_the_log_cannot_fill_is_at_least_what_the_notice_says(node: Node) -> None:
-    """What was lost before it stays unknown until the next beat; the lease bounds that."""
+    """A notice that was lost before it stays unknown until the next beat; the lease bounds that."""
     node.append("lost")
     notice = node.append("heard")
     node.server.away = True
@@ -381,7 +382,7 @@ def test_a_gap_that_the_log_cannot_fill_is_at_least_what_the_notice_says(node: N
 
 
 def test_what_came_without_a_seq_is_appended_when_the_log_is_back(node: Node) -> None:
-    """Whoever made it may be gone by then. Once, and before anything is confirmed."""
+    """Their maker may be gone by then. Once, and before anything is confirmed."""
     node.server.away = True
     node.follower.receive("", 0, ["a"])
     node.follower.receive("", 0, ["b", "a"])

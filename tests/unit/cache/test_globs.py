@@ -72,8 +72,8 @@ def test_a_renewed_glob_counts_by_its_newer_seq() -> None:
 def test_whoever_invalidates_many_globs_costs_old_entries_and_not_everybodys_time(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of one place so many are remembered and no more. An entry that is older than the forgotten ones is a miss; one that is
-    younger is judged as ever."""
+    """A place remembers a bounded number. An entry that is older than the forgotten ones is a miss; one that is younger is judged
+    as ever."""
     view = InvalidationView()
     view.apply(Page(Tail("e", 0, 0), 0, [], restart=True), 0.0)
     count = 3 * MAX_IN_A_PLACE

@@ -47,7 +47,7 @@ def filled(size: int) -> LocalCache:
 
 
 def check(cache: LocalCache, size: int) -> None:
-    """What is kept is right, within the bound, and goes in its turn."""
+    """Kept values are right, within the bound, and go in their turn."""
     assert len(cache) <= size + 1  # until the next change: what came in between and the change itself
     assert all(cache.get(key) in (MISS, key) for key in tuple(cache.slots))
     for number in range(10):
@@ -62,7 +62,8 @@ def check(cache: LocalCache, size: int) -> None:
 @pytest.mark.parametrize("interruption", INTERRUPTIONS)
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_bears_another_one_in_its_middle(change: str, interruption: str) -> None:
-    """At whichever line, and whatever it is: nobody waits, the bound holds, nothing is lost sight of, what is kept is right."""
+    """At whichever line, and whatever it is: no thread waits, the bound holds, no entry is lost sight of, kept values are
+    right."""
     for size in (1, 5):
         for step in range(1, 200):
             cache = filled(size)
@@ -77,7 +78,7 @@ def test_a_change_bears_another_one_in_its_middle(change: str, interruption: str
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_a_handler_deletes_is_gone_and_what_it_writes_is_there(change: str) -> None:
-    """For the handler itself, at once: it is no worse off than anybody else, but for space."""
+    """For the handler itself, at once: it is no worse off than any other caller, except for space."""
     for step in range(1, 200):
         cache = filled(5)
         seen: list[object] = []

@@ -90,7 +90,7 @@ class Model:
 
 
 class AgainstAModel(RuleBasedStateMachine):
-    """Any sequence of calls gives what the model gives, keeps what it keeps, and counts what it counts."""
+    """Any sequence of calls gives the model's results, keeps the same entries, and counts the same."""
 
     @initialize(size=st.sampled_from([1, 2, 3, 4, 5, 25]))
     def begin(self, size: int) -> None:
@@ -106,7 +106,7 @@ class AgainstAModel(RuleBasedStateMachine):
 
     @rule(numbers=st.lists(st.integers(0, 12), max_size=60), ttl=st.sampled_from([1, 60]))
     def read_through(self, numbers: list[int], ttl: int) -> None:
-        """As a program does: what is not there is computed and kept."""
+        """As a program does: a missing value is computed and kept."""
         for number in numbers:
             self.get(f"n:{number}")
             if f"n:{number}" not in self.cache:
@@ -174,7 +174,7 @@ def kept(cache: LocalCache, keys: Iterable[str]) -> list[str]:
 
 
 def test_what_is_not_used_again_is_evicted_first() -> None:
-    """A read and a second write are uses; asking whether it is there is none."""
+    """A read and a second write are uses; asking whether it is there is not."""
     cache = LocalCache(4)
     for key in "abcd":
         cache.set(key, key)
@@ -187,7 +187,8 @@ def test_what_is_not_used_again_is_evicted_first() -> None:
 
 
 def test_a_scan_does_not_push_out_what_is_used() -> None:
-    """However long it is: what is asked for once passes through a tenth of the room. An LRU would keep nothing of the rest."""
+    """However long it is: keys that are asked for once pass through a tenth of the room. An LRU would keep nothing of the
+    rest."""
     cache = LocalCache(100)
     hot = [f"hot:{number}" for number in range(90)]
     for key in hot * 2:
@@ -223,7 +224,7 @@ def test_what_expired_has_no_second_turn() -> None:
 
 
 def test_what_expired_and_is_asked_for_comes_back_as_used() -> None:
-    """A short time to live costs what is popular a miss, not its place among what is popular."""
+    """A short time to live costs a popular key a miss, not its place among the popular ones."""
     clock = Clock()
     cache = LocalCache(10, clock=clock)
     for number in range(11):
@@ -278,7 +279,7 @@ def test_the_statistics_have_the_names_and_forms_that_dashboards_read() -> None:
 
 
 def test_counts_are_exact_under_threads() -> None:
-    """Eight threads: no hit and no miss is lost, no entry too many is kept, no reader sees another's value."""
+    """Eight threads: no hit and no miss is lost, no entry too many is kept, no reader sees another reader's value."""
     cache = LocalCache(100)
     barrier = threading.Barrier(8)
     wrong: list[Any] = []
@@ -336,7 +337,7 @@ def test_threads_that_write_beyond_the_size_never_exceed_it() -> None:
 
 @pytest.mark.parametrize("change", ["evict", "replace", "delete", "delete_pattern", "expire", "clear"])
 def test_a_change_that_was_broken_off_costs_nothing_but_itself(change: str) -> None:
-    """At whichever line: the bound holds, no entry is lost sight of, and what is kept is right."""
+    """At whichever line: the bound holds, no entry is lost sight of, and kept values are right."""
     for step in range(1, 500):
         clock = Clock()
         cache = LocalCache(5, clock=clock)
@@ -408,7 +409,7 @@ def slot(value: object, generation: int, expires_at: float = 100.0) -> Slot:
 
 
 def test_only_a_slot_of_this_generation_is_a_hit() -> None:
-    """What was judged by older records is to be judged again: it stays, and is not counted."""
+    """An entry judged by older records is to be judged again: it stays, and is not counted."""
     cache = LocalCache()
     kept = slot("v", 3)
     cache.put("k", kept)

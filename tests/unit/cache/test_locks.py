@@ -77,7 +77,7 @@ def test_the_thread_that_is_inside_goes_in_again() -> None:
 
 
 def test_a_section_that_bears_no_interruption_refuses_its_own_thread_and_stays_whole() -> None:
-    """It says so; and is left as if nobody had come."""
+    """It says so; and is left as if there had been no interruption."""
     lock = UninterruptedLock()
     with lock:
         with pytest.raises(ReentrantUseError, match="signal handler"), lock:
@@ -90,7 +90,7 @@ def test_a_section_that_bears_no_interruption_refuses_its_own_thread_and_stays_w
 
 @pytest.mark.parametrize("kind", [Lock, UninterruptedLock])
 def test_whether_it_is_held_is_asked_for_this_thread(kind: type[Lock]) -> None:
-    """Another's being inside is no interruption of this one."""
+    """Another thread's being inside is no interruption of this one."""
     lock = kind()
     with held_by_another(lock):
         assert not lock.held()
@@ -103,7 +103,7 @@ def test_whether_it_is_held_is_asked_for_this_thread(kind: type[Lock]) -> None:
 
 
 def test_a_signal_that_raises_never_leaves_it_held() -> None:
-    """Wherever it meets the thread: going in, inside, going out. A lock of functions around another's would stay held."""
+    """Wherever it meets the thread: going in, inside, going out. A lock of functions around another lock would stay held."""
     lock = Lock()
     raised = 0
 

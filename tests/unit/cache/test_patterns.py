@@ -144,7 +144,7 @@ def test_a_pattern_is_classed_by_what_it_costs(text: str, kind: str, subject: st
     ids=lambda value: repr(value)[:16],
 )
 def test_what_cannot_be_a_pattern_is_refused_by_name(text: Any, problem: str) -> None:
-    """One error of the cache's own that says what is wrong; a ValueError to those who know no better."""
+    """One error of the cache's own that names the fault; a ValueError to code that knows no better."""
     with pytest.raises(InvalidPatternError, match=f"^pattern: .*{problem}") as caught:
         parse(text)
     assert isinstance(caught.value, CacheError)
@@ -175,7 +175,7 @@ def test_the_longest_pattern_is_allowed() -> None:
 )
 @pytest.mark.parametrize("key", ["a" * 1024, "a" * 1023 + "b", "ab" * 512, "(" * 1024])
 def test_a_hostile_pattern_is_judged_in_bounded_time(hostile: str, key: str) -> None:
-    """Anybody who may invalidate may send it; a matcher that goes back over the key would take years."""
+    """Any program that may invalidate may send it; a matcher that goes back over the key would take years."""
     matches = parse(hostile).matcher()
     for _ in range(3):
         matches(key)

@@ -1,4 +1,4 @@
-"""Keys and patterns of data: what is written on the way in is what is meant on the way out, and nothing else."""
+"""Keys and patterns of data: a key written on the way in is matched on the way out, and nothing else is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_different_parts_have_different_keys(first: list[str], second: list[str]
 
 @given(parts=PARTS)
 def test_a_key_as_a_pattern_means_itself_and_nothing_else(parts: list[str]) -> None:
-    """It holds no wildcard, so that who invalidates it invalidates that one."""
+    """It holds no wildcard, so that its invalidation invalidates that one alone."""
     key = key_of("p", *parts)
     assert check_key(key) == key
     assert (parse(key).kind, parse(key).subject) == ("exact", key)
@@ -51,7 +51,7 @@ def test_a_segment_tells_the_data_it_stands_for(data: str) -> None:
 
 @pytest.mark.parametrize("segment", ["a b", "a|b", "%7c", "%", "%FF", "a:b", "a*", "é", "=", "=12", "a=b", "%61", "a/b", "O'N"])
 def test_what_no_data_is_written_as_stands_for_none(segment: str) -> None:
-    """Raw data, or another spelling of what is written otherwise."""
+    """Raw data, or another spelling of data that is written otherwise."""
     assert data_of(segment) is None
 
 

@@ -1,4 +1,4 @@
-"""What a process knows of the log: pages in any order, and judgements that may only ever err towards a miss."""
+"""A process's knowledge of the log: pages in any order, and judgements that may only ever err towards a miss."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_confirmation_never_goes_back() -> None:
 
 
 def test_a_late_page_does_not_take_the_tails_bytes_back() -> None:
-    """Else the next reading would be of what is known already."""
+    """Else the next reading would be of records that are known already."""
     view = started(seq=5)
     view.apply(page(7, ("a", 7)), 1.0)
     view.apply(page(6, ("b", 6)), 2.0)
@@ -183,7 +183,7 @@ def test_a_restart_forgets_what_was_known() -> None:
 
 
 def test_a_restart_confirms_no_later_than_it_was_asked() -> None:
-    """What was confirmed before was another log."""
+    """The earlier confirmation was of another log."""
     view = started(seq=5, at_s=1.0)
     view.apply(page(0, epoch="e2", restart=True), 2.0)
     assert view.confirmed_at_s == 2.0
@@ -193,8 +193,8 @@ def test_a_restart_confirms_no_later_than_it_was_asked() -> None:
 
 @pytest.mark.parametrize("asked_later_by_s", [0.0, 0.1, 100.0])
 def test_a_restart_of_the_same_epoch_never_takes_the_tail_back(asked_later_by_s: float) -> None:
-    """Two threads load the log at a process's start. Who asked later may have been answered earlier: the server's order is
-    that of the seqs, not that of the questions."""
+    """Two threads load the log at a process's start. The one that asked later may have been answered earlier: the server's order
+    is that of the seqs, not that of the questions."""
     view = started(("k", 11), ("x", 12), at_s=1.0)
     view.apply(page(10, ("y", 10), restart=True), 1.0 + asked_later_by_s)
     assert view.known == tail(12)
@@ -203,7 +203,7 @@ def test_a_restart_of_the_same_epoch_never_takes_the_tail_back(asked_later_by_s:
 
 
 def test_a_page_after_a_gap_judges_by_the_floor() -> None:
-    """Records at or below it are gone, and so is what they would judge."""
+    """Records at or below it are gone, and so are the entries that they would judge."""
     view = started(("old", 2), ("k", 4), seq=5)
     view.apply(page(9, ("new", 9), floor=4), 1.0)
     assert view.known == tail(9, 4)
@@ -214,7 +214,7 @@ def test_a_page_after_a_gap_judges_by_the_floor() -> None:
 
 
 def test_a_floor_never_goes_down() -> None:
-    """What was lost once does not come back."""
+    """Records that were lost once do not come back."""
     view = started(seq=9, floor=6)
     view.apply(page(10, ("a", 10), floor=2), 1.0)
     assert view.known == tail(10, 6)
@@ -266,7 +266,7 @@ def test_what_was_appended_is_settled_unless_it_was_invalidated_once_more() -> N
 
 
 def test_a_pending_table_is_not_changed_under_its_reader() -> None:
-    """Who appends it walks it without a lock."""
+    """The thread that appends it walks it without a lock."""
     view = started()
     view.pend(["a"])
     held = view.pending

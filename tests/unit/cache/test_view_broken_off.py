@@ -1,5 +1,5 @@
 """A view whose writer is broken off between any two of its steps, and what other threads read there: it may know too little for a
-moment, but it never vouches for what it has not yet taken in."""
+moment, but it never vouches for records that it has not yet taken in."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_many_pending_patterns_cost_a_judgement_no_walk(monkeypatch: pytest.Monk
 
 
 def test_what_is_read_from_l2_is_older_than_all_that_is_pending() -> None:
-    """Nobody can tell what is there from before it. What was computed here since then is not."""
+    """Which of its entries are from before it cannot be told. A value computed here since then is not."""
     view = view_at_3()
     view.hear(["k:*"])
     assert not view.valid(AsOf("e", 3, view.generation_of_reads), KEY, ())

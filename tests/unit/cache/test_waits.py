@@ -1,4 +1,4 @@
-"""Who waits for whom among threads: a circle is an error at once, and nothing else is."""
+"""Which threads wait for which: a circle is an error at once, and nothing else is."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def needing(cache: TwoTierCache, key: str, *needs: str, meet: threading.Barrier 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 7])
 def test_a_circle_of_threads_is_an_error_at_once_that_names_it(pool: ThreadPoolExecutor, count: int) -> None:
-    """Each computes one key and needs the next one's. Nobody waits for a time to run out: it would be for a minute."""
+    """Each computes one key and needs the next one's. No thread waits for a time to run out: it would be for a minute."""
     cache = TwoTierCache()
     meet = threading.Barrier(count)
     keys = [f"key:{number}" for number in range(count)]
@@ -68,7 +68,7 @@ def test_a_circle_may_lead_through_several_caches(pool: ThreadPoolExecutor) -> N
 
 
 def test_a_circle_may_lead_through_what_a_thread_computes_further_out(pool: ThreadPoolExecutor) -> None:
-    """One thread computes `outer` and for it `inner`, which needs what another computes, who needs `outer`."""
+    """One thread computes `outer` and for it `inner`, which needs a key that another thread computes, which needs `outer`."""
     cache = TwoTierCache()
     meet = threading.Barrier(2)
     nested = needing(cache, "inner", "theirs", meet=meet)
@@ -82,7 +82,7 @@ def test_a_circle_may_lead_through_what_a_thread_computes_further_out(pool: Thre
 
 
 def test_who_catches_it_may_go_on(pool: ThreadPoolExecutor) -> None:
-    """It is an error of the call that would have closed the circle, and of nobody whose value came about all the same."""
+    """It is an error of the call that would have closed the circle, and of no caller whose value came about all the same."""
     cache = TwoTierCache()
     meet = threading.Barrier(2)
 
@@ -159,7 +159,7 @@ def test_who_has_ended_is_waited_for_by_nobody(pool: ThreadPoolExecutor) -> None
 
 
 def test_a_thread_that_is_interrupted_while_it_waits_waits_for_both() -> None:
-    """What a signal handler waits for comes on top of it."""
+    """A signal handler's own wait comes on top of it."""
     waits = Waits()
     outer, inner = Flight("outer", (), AsOf("e", 1)), Flight("inner", (), AsOf("e", 1))
     outer.thread = inner.thread = -1

@@ -64,7 +64,7 @@ def test_the_compose_file_is_of_the_specification(tmp_path: Path) -> None:
 
 
 def test_the_five_run_always_and_the_others_by_their_profile() -> None:
-    """`docker compose up` starts what is needed and nothing else."""
+    """`docker compose up` starts the needed services and nothing else."""
     profiles = {name: set(service.get("profiles", ())) for name, service in SERVICES.items()}
     assert {name for name, found in profiles.items() if not found} == ALWAYS
     for profile, members in PROFILES.items():
@@ -100,7 +100,7 @@ def test_workers_can_be_scaled() -> None:
 
 
 def test_only_what_people_look_at_is_published_and_on_loopback() -> None:
-    """The servers hold what users wrote, and whoever may write to the broker may have tasks run."""
+    """The servers hold what users wrote, and any program that may write to the broker may have tasks run."""
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert set(published) == {"flower", "prometheus", "grafana"}
     for ports in published.values():
@@ -154,7 +154,7 @@ def test_no_password_is_on_a_command_line() -> None:
 
 @pytest.mark.parametrize("name", APP)
 def test_every_setting_is_passed_on(name: str) -> None:
-    """What somebody writes into .env must not be dropped in silence, and what is no setting is refused at start."""
+    """A setting in .env must not be dropped in silence, and a name that is not a setting is refused at start."""
     passed = {variable for variable in SERVICES[name]["environment"] if variable.startswith(PREFIX)}
     known = {PREFIX + field.upper() for field in Settings.model_fields}
     assert passed == known - {f"{PREFIX}STACK_DIR"}
@@ -207,7 +207,7 @@ def test_beats_check_asks_for_the_lock_that_beat_takes() -> None:
 
 
 def test_flower_listens_where_it_is_published_checked_and_scraped() -> None:
-    """One port, in four places; and nobody gets in without the password."""
+    """One port, in four places; and no request gets in without the password."""
     flower = SERVICES["flower"]
     assert "--port=5555" in flower["command"]
     assert flower["ports"] == ["127.0.0.1:5555:5555"]
@@ -335,7 +335,7 @@ def _name(distribution: str) -> str:
 
 
 def test_the_command_that_makes_the_passwords_makes_them(tmp_path: Path) -> None:
-    """As docs/operations.md has it: each blank is filled, nothing else is changed, nobody else can read it."""
+    """As docs/operations.md has it: each blank is filled, nothing else is changed, no other user can read it."""
     if shutil.which("openssl") is None:
         pytest.skip("there is no openssl here")
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")

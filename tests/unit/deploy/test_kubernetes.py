@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: what one object says of another is true, and what they run is what docker-compose.yml runs."""
+"""The Kubernetes manifests: the references between objects are true, and they run what docker-compose.yml runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMESPACE = BASE_FILE["namespace"]
 QUEUES = {queue.name for queue in CELERY["task_queues"]}
 COMPOSE = compose()["services"]
 
-# The API's own names of what is used here and near it: a server drops, or refuses, any other.
+# The API's own names of the fields used here and near them: a server drops, or refuses, any other.
 POD_FIELDS = {
     "affinity", "automountServiceAccountToken", "containers", "enableServiceLinks", "imagePullSecrets", "initContainers",
     "nodeSelector", "priorityClassName", "securityContext", "serviceAccountName", "terminationGracePeriodSeconds", "tolerations",
@@ -84,7 +84,7 @@ def config_maps() -> dict[str, set[str]]:
 
 
 def test_the_kustomizations_list_every_file_and_no_other() -> None:
-    """A manifest that is listed nowhere is applied by nobody."""
+    """A manifest that is listed nowhere is not applied."""
     for folder, kustomization in (("base", BASE_FILE), ("autoscaling", SCALING_FILE)):
         directory = KUBERNETES / folder
         listed = kustomization["resources"]
@@ -152,7 +152,7 @@ def test_whoever_connects_to_a_server_may() -> None:
 
 @pytest.mark.parametrize("name", sorted(WORKLOADS))
 def test_a_pod_meets_the_restricted_profile_and_has_bounds(name: str) -> None:
-    """Not root, nothing to write but what is mounted, no privileges, no token, no variables of Services."""
+    """Not root, nothing to write except the mounts, no privileges, no token, no variables of Services."""
     spec, only = pod(name), container(name)
     assert set(spec) <= POD_FIELDS
     assert set(only) <= CONTAINER_FIELDS
@@ -292,7 +292,7 @@ def triggers() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_workers_are_scaled_by_the_queues_that_they_read() -> None:
-    """The list is the queue's, the server the broker, the password its own, and nobody but KEDA says how many there are."""
+    """The list is the queue's, the server the broker, the password its own, and only KEDA says how many there are."""
     (login,) = [document for document in SCALING if document["kind"] == "TriggerAuthentication"]
     for reference in login["spec"]["secretTargetRef"]:
         assert reference["key"] in SECRETS[reference["name"]]
@@ -314,7 +314,7 @@ def test_workers_are_scaled_by_the_queues_that_they_read() -> None:
 
 
 def test_only_batches_may_be_left_without_a_worker() -> None:
-    """Somebody waits for everything else."""
+    """Callers wait for everything else."""
     for document in SCALING:
         if document["kind"] == "ScaledObject":
             spec = document["spec"]

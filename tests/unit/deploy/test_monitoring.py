@@ -56,7 +56,7 @@ def flowers_own() -> set[str]:
 
 
 def selectors(expression: str) -> list[Any]:
-    """Every selector of a PromQL expression. Raises ValueError for what is none."""
+    """Every selector of a PromQL expression. Raises ValueError for a text that is not one."""
     bare = re.sub(r"\$__(rate_interval|range)\b", "5m", expression)
     found: list[Any] = []
 
@@ -71,7 +71,7 @@ def selectors(expression: str) -> list[Any]:
 
 
 def check(expression: str) -> None:
-    """That it names only what there is, and matches only values that a label can have."""
+    """That it names only metrics that exist, and matches only values that a label can have."""
     known = series()
     assert selectors(expression), f"{expression}: selects nothing"
     for selector in selectors(expression):
@@ -134,7 +134,7 @@ def test_a_wrong_name_or_label_is_found(expression: str) -> None:
 
 
 def test_every_metric_is_on_the_dashboard() -> None:
-    """What nobody sees need not be counted."""
+    """A metric that no one sees need not be counted."""
     shown = {selector.name for _, expression in expressions() for selector in selectors(expression)}
     for name, (kind, _) in METRICS.items():
         assert {name, f"{name}_bucket", f"{name}_count"} & shown, name
@@ -142,7 +142,7 @@ def test_every_metric_is_on_the_dashboard() -> None:
 
 
 def test_each_alert_says_how_bad_it_is_and_has_a_place_in_the_manual() -> None:
-    """Whoever is woken by it finds there what to do; and nothing there is of an alert that is gone."""
+    """An operator who is woken by it finds there what to do; and nothing is there of an alert that is gone."""
     assert set(re.findall(r"^### (Persona\w+)$", MANUAL, re.MULTILINE)) == set(ALERTS)
     for name, alert in ALERTS.items():
         assert alert["labels"]["severity"] in ("critical", "warning"), name
@@ -179,7 +179,7 @@ def test_promtool_agrees(command: str) -> None:
 
 
 def test_the_panels_have_places_words_and_a_source() -> None:
-    """No two lie over each other, none is without a sentence that says what it shows."""
+    """No two overlap, and none is without a sentence on what it shows."""
     taken: Counter[tuple[int, int]] = Counter()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]

@@ -1,4 +1,4 @@
-"""Keys: what differs in anything that shapes an answer has another key, and no id can reach into another's."""
+"""Keys: requests that differ in anything that shapes an answer have different keys, and no id can reach into another id's key."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ NEAR_EQUAL = {
 
 
 def test_requests_that_are_nearly_equal_have_keys_that_are_not() -> None:
-    """Case, forms of Unicode in ids, where a field ends, what is missing: each is another key."""
+    """Case, forms of Unicode in ids, where a field ends, a missing field: each makes another key."""
     made = {name: response_key(each) for name, each in NEAR_EQUAL.items()}
     for (first, key), (second, other) in combinations(made.items(), 2):
         assert key != other, (first, second)
@@ -119,7 +119,7 @@ IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 @given(first=IDS, second=IDS)
 def test_different_ids_have_different_user_keys(first: str, second: str) -> None:
-    """Also ids that look alike, and ids that are written as another's key is."""
+    """Also ids that look alike, and ids that are written like another id's key."""
     assert (keys.user_key(first) == keys.user_key(second)) == (first == second)
 
 

@@ -1,4 +1,4 @@
-"""What a request may be, and what is said of one that may not."""
+"""Which requests are allowed, and the errors of those that are not."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_key_may_be_spelled_otherwise(text: str, meant: str) -> None:
     ],
 )
 def test_a_bad_key_is_refused_with_its_part_and_the_words_allowed(key: object, parts_of_the_message: tuple[str]) -> None:
-    """The message names the field, what was given and what may stand there."""
+    """The message names the field, the given value and the allowed ones."""
     error = refusal(resonance_key=key)
     assert error.field == "resonance_key"
     for part in parts_of_the_message:
@@ -340,7 +340,7 @@ def test_a_response_says_in_an_if_whether_it_was_a_hit(source: Source) -> None:
 
 
 def test_a_response_survives_the_wire() -> None:
-    """What a task's result carries is read back as the very same response."""
+    """The response in a task's result is read back as the very same response."""
     response = PersonaResponse(
         content="안녕",
         persona="Lua",

@@ -43,7 +43,7 @@ def ticking(*readings: float) -> Iterator[float]:
 
 
 def test_a_request_is_routed_prompted_and_answered() -> None:
-    """The response says what was answered, by whom, why and with which model."""
+    """The response tells the answer, its persona, the reason and the model."""
     responder = CountingResponder()
     clock = ticking(10.0, 10.25)
     pipeline = PersonaPipeline(load_catalog(), responder, clock=lambda: next(clock))
@@ -112,7 +112,7 @@ def test_an_info_of_nobody_is_refused() -> None:
 
 
 def test_an_error_of_the_model_reaches_the_caller_as_it_is() -> None:
-    """Whether it is worth another try is decided by who asked."""
+    """The caller decides whether it is worth another try."""
     with pytest.raises(TransientModelError, match="no answer to hello"):
         PersonaPipeline(load_catalog(), UnreachableResponder()).process("hello", KEY)
 

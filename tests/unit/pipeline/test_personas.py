@@ -80,7 +80,7 @@ def test_a_persona_is_found_by_slug_and_by_name(spelling: str) -> None:
 
 
 def test_an_unknown_persona_is_refused_with_those_there_are() -> None:
-    """The message names what was asked for and what may be."""
+    """The message names the request and what is allowed."""
     with pytest.raises(InvalidRequestError, match=r"^persona: unknown persona 'zoe'; known are Lua, Elro, Riri, Nana$"):
         FOUR.get("zoe")
 
@@ -156,7 +156,7 @@ def test_a_comment_does_not_change_the_version(folder: Path) -> None:
         ('name = "Elro"', 'name = " "', "name: ' '; expected text that is not empty"),
         ('name = "Elro"', 'name = "El\\nro"', "expected one line"),
         ('traits = ["logical"', 'traits = [7, "logical"', "traits[0]: 7; expected text"),
-        ('traits = ["logical"', 'traits = ["precise", "logical"', "traits[4]: 'precise' is there twice"),
+        ('traits = ["logical"', 'traits = ["precise", "logical"', "traits[4]: 'precise' is listed twice"),
         ("[affinity.tone]", "[affinity.tone]\nbored = 0.1", "affinity.tone.bored: unknown field; allowed are frus"),
         ("urgent = 0.8\n", "", "affinity.tone.urgent: missing; needed are frustrated"),
         ("burst = 0.4", "burst = 1.01", "affinity.pace.burst: 1.01; expected a number from 0.0 to 1.0"),

@@ -1,4 +1,4 @@
-"""What a model is told: in which language, in what words, and never in words that a user slipped in."""
+"""The prompt of a model: in which language, in what words, and never in words that a user slipped in."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_every_key_has_guidance_of_its_own(language: Language) -> None:
 
 
 def test_the_longest_english_prompt_stays_short() -> None:
-    """A small model has to digest it: at most 170 words without history, whoever answers whatever key."""
+    """A small model has to digest it: at most 170 words without history, for every persona and key."""
     for persona, key in itertools.product(load_catalog(), KEYS):
         request = PersonaRequest.create("Where do I start with this?", str(key), {"user_name": "Min Ji Kim"})
         prompt = compose(build_template(persona.info, key), request)
@@ -113,7 +113,7 @@ def test_a_prompt_is_in_one_language() -> None:
     ],
 )
 def test_what_a_user_writes_is_never_a_format(text: str) -> None:
-    """Input, name and history come through to the letter, and the system text is what it is without them."""
+    """Input, name and history come through to the letter, and the system text is the same as without them."""
     prompt = composed(text, {"user_name": text, "history": [{"role": "user", "content": text}]})
     assert prompt.user == text
     assert prompt.history == (Message("user", text),)

@@ -73,7 +73,7 @@ def test_the_settings_choose_the_responder() -> None:
     ids=lambda changes: next(iter(changes)),
 )
 def test_what_shapes_an_answer_changes_the_fingerprint(changes: dict[str, Any]) -> None:
-    """Else the cache would serve one model's answer for another's."""
+    """Else the cache would serve one model's answer for another model's."""
     assert chat(**changes).fingerprint != chat().fingerprint
     assert chat(**changes).fingerprint == chat(**changes).fingerprint
 
@@ -144,7 +144,7 @@ def test_a_status_that_will_not_pass_is_permanent(status: int) -> None:
     ids=lambda body: repr(body)[:40],
 )
 def test_an_answer_that_is_not_of_the_form_is_permanent(body: object) -> None:
-    """It is never returned as text, and never asked for again: the endpoint is not what it should be."""
+    """It is never returned as text, and never asked for again: the endpoint is at fault."""
     judged = failure(body)
     assert not judged.transient
     assert judged.advice
@@ -174,7 +174,7 @@ def failure_with(*, transient: bool) -> Any:
 
 
 def test_advice_names_the_variable_to_check() -> None:
-    """Whoever runs this should not have to read the endpoint's manual first."""
+    """An operator should not have to read the endpoint's manual first."""
     assert "PERSONA_LLM_API_KEY" in failure({}, 401).advice
     assert "PERSONA_LLM_MODEL is 'some-model'" in failure({}, 404).advice
     assert "PERSONA_LLM_URL" in failure({}, 404).advice

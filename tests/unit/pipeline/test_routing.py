@@ -1,4 +1,4 @@
-"""Who answers which key: the figures for some by hand, the formula by its properties for all."""
+"""Which persona answers which key: the figures for some by hand, the formula by its properties for all."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_catalog_of_one_is_routed_with_no_second() -> None:
     ],
 )
 def test_the_reason_names_what_spoke_for_the_persona(others: tuple[float, float, float], reason: str) -> None:
-    """Those parts of the key in which nobody is closer, and only those."""
+    """Those parts of the key in which no persona is closer, and only those."""
     catalog = Catalog((persona("Best", 0.95, 0.95, 0.95), persona("Other", *others)))
     assert Router(catalog).route(KEY).reason == reason
 

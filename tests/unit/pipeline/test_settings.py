@@ -1,4 +1,4 @@
-"""What the environment may say, and what is said of one that is wrong."""
+"""The environment's settings, and the errors of wrong ones."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_a_check_of_certificates_that_is_none_is_refused(variable: str) -> None:
 
 
 def test_settings_do_not_change() -> None:
-    """What was read at start holds until the end."""
+    """The settings read at start hold until the end."""
     settings = load_settings({})
     with pytest.raises(ValidationError, match="frozen"):
         settings.strict = True

@@ -112,7 +112,7 @@ def test_a_pattern_that_no_key_can_match_is_told_with_the_nearest_that_one_can(p
 @pytest.mark.parametrize(("pattern", "foreign"), [("weather:*", True), ("weather:seoul", True), ("w*", True), ("riri", False),
                                                   ("persona:Riri:*", False), ("xyz", False)])  # fmt: skip
 def test_a_pattern_of_the_programs_own_is_not_called_a_mistake(pattern: str, *, foreign: bool) -> None:
-    """What a cached function keeps has a prefix of its own."""
+    """A cached function's entries have a prefix of their own."""
     unmatched = SHAPES.unmatched(pattern)
     assert unmatched is not None
     assert unmatched.foreign == foreign
@@ -120,7 +120,7 @@ def test_a_pattern_of_the_programs_own_is_not_called_a_mistake(pattern: str, *, 
 
 
 def test_a_hostile_pattern_is_judged_in_bounded_steps() -> None:
-    """Anybody who may invalidate may send it."""
+    """Any program that may invalidate may send it."""
     for pattern in ("*a" * 250, "?*" * 250, "[a-z]*" * 80, "*" * 500, "a" * 500):
         SHAPES.can_match(pattern)
 
@@ -144,7 +144,7 @@ def test_a_hostile_pattern_is_judged_in_bounded_steps() -> None:
     ],
 )
 def test_a_pattern_that_a_users_key_can_match_is_taken(pattern: str) -> None:
-    """A key as it is written, all users, and what is wider."""
+    """A key as it is written, all users, and wider patterns."""
     assert keys.check_pattern(pattern) == pattern
 
 
@@ -157,6 +157,6 @@ def test_a_pattern_that_a_users_key_can_match_is_taken(pattern: str) -> None:
     ],
 )
 def test_a_raw_id_within_user_is_refused_with_the_way_to_write_it(written: str) -> None:
-    """It would match nobody, or everybody whose id begins so."""
+    """It would match no user's key, or those of all users whose id begins so."""
     with pytest.raises(InvalidPatternError, match=r"invalidate_user\(id\).*--user"):
         keys.check_pattern(f"user:{written}")

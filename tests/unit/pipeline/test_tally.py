@@ -1,4 +1,4 @@
-"""What a process counts: exact among threads, times to 6 %, and cheap enough to be sorted later."""
+"""The counts of a process: exact among threads, times to 6 %, and cheap enough to be sorted later."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_quantile_of_nothing_is_0() -> None:
 
 
 def test_what_threads_record_while_others_take_it_away_is_counted_once_each() -> None:
-    """No record is lost or counted twice, whoever folds: a thread that records, one that asks, one that reports."""
+    """No record is lost or counted twice, whichever thread folds: one that records, one that asks, one that reports."""
     tally, threads, times = Tally(), 6, 10_000
     taken: Counter[str] = Counter()
     recorded = threading.Event()
@@ -115,7 +115,7 @@ def test_what_is_recorded_in_the_middle_of_folding_counts_with_what_comes_next()
 
 
 def test_what_waits_to_be_sorted_is_bounded() -> None:
-    """Also where nobody reports, nor ever asks."""
+    """Also where no thread reports, nor ever asks."""
     tally = Tally()
     for _ in range(3 * FOLD_AT + 5):
         tally.record("l1", 0.01)
@@ -148,7 +148,7 @@ def test_no_part_of_a_microsecond_is_lost_between_two_reports() -> None:
 
 
 def test_staleness_and_queue_wait_have_a_longest() -> None:
-    """Their worst case is what is asked for; it is exact, to the microsecond."""
+    """Their worst case is a figure; it is exact, to the microsecond."""
     tally = Tally()
     for series in (STALENESS, QUEUE_WAIT):
         for ms in (3.0, 41.3371, 0.0):
@@ -159,7 +159,7 @@ def test_staleness_and_queue_wait_have_a_longest() -> None:
 
 
 def test_nothing_is_taken_twice() -> None:
-    """What was taken is the reporter's."""
+    """The records that were taken are the reporter's."""
     tally = Tally()
     tally.record("l2", 1.0)
     tally.count("invalidations")

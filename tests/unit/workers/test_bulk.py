@@ -38,7 +38,7 @@ class Killed(BaseException):
 
 
 class Workers:
-    """Answers by the pipeline itself, in an order of its own, so many at once; it notes what it was asked."""
+    """Answers by the pipeline itself, in an order of its own, a bounded number at once; it notes its requests."""
 
     def __init__(self, *, at_once: int = 4, seed: int = 1) -> None:
         self.asked: list[str] = []
@@ -167,7 +167,7 @@ def test_blank_lines_are_no_requests_and_keep_the_numbers_right(files: Files, wo
 
 @pytest.mark.parametrize("text", ["답을 주세요", "a\u2028b\u0085c\x0b d", "👩‍👩‍👧 ok", 'back\\slash "quoted"'])
 def test_any_text_stays_one_line(files: Files, workers: Workers, text: str) -> None:
-    """What some call a line end is none here: U+2028, U+0085 and the like stand unescaped in a JSON text."""
+    """Other line ends do not count here: U+2028, U+0085 and the like stand unescaped in a JSON text."""
     files.write(wire(text), wire("Two"))
     assert files.run(workers).answered == 2
     assert lines_of(files.records()) == [1, 2]
@@ -209,7 +209,7 @@ def test_an_empty_file_has_an_empty_file_of_answers(files: Files, workers: Worke
 
 
 def test_the_failures_that_are_listed_are_bounded(files: Files, workers: Workers) -> None:
-    """A million of them would not help anybody; all are counted, and in the file."""
+    """A list of a million would help no reader; all are counted, and in the file."""
     files.write(*["{"] * (SHOWN_FAILURES + 50))
     tally = files.run(workers)
     assert tally.failed == SHOWN_FAILURES + 50
@@ -385,7 +385,7 @@ def test_a_killed_process_loses_nothing_that_it_wrote_down(files: Files) -> None
     "content", [b"my notes\n", b'{"line": 1}\n', b"[]\n", b"no end", b'{"line": 1, "digest": "' + b"f" * 30 + b'"}\n']
 )
 def test_a_file_that_holds_something_else_is_not_overwritten(files: Files, workers: Workers, content: bytes) -> None:
-    """A slip of the hand must not cost somebody's file."""
+    """A slip of the hand must not cost a user's file."""
     files.write(wire("One"))
     files.answers.write_bytes(content)
     with pytest.raises(AnswersError, match="its line 1"):
@@ -405,7 +405,7 @@ def test_two_runs_do_not_write_one_file(files: Files, workers: Workers) -> None:
 
 
 def test_a_link_stays_a_link(files: Files, workers: Workers, tmp_path: Path) -> None:
-    """What it leads to is replaced, with the permissions that it had."""
+    """The link's target is replaced, with the permissions that it had."""
     files.write(wire("One"))
     target = tmp_path / "elsewhere.jsonl"
     target.touch(0o600)

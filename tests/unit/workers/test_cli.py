@@ -31,7 +31,7 @@ BOUND_S = 60.0
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
     """Without any setting, in 80 columns, and where no stack is found."""
-    # PYTHON: an unbuffered standard output would hide what is still to be written when its reader has gone.
+    # PYTHON: an unbuffered standard output would hide output that is still to be written when its reader has gone.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERSONA_", "PYTHON"))}
     return {**kept, "COLUMNS": "80", "NO_COLOR": "1", "PERSONA_STACK_DIR": str(tmp_path / "none")}
 
@@ -138,7 +138,7 @@ def test_bad_usage_is_exit_2_and_one_sentence_that_names_the_field(
 
 
 def test_without_json_an_error_leaves_standard_output_empty(environ: dict[str, str]) -> None:
-    """Who pipes the answer on must not pipe an error."""
+    """A user that pipes the answer on must not pipe an error."""
     ended = persona(environ, "ask", "hi", "--key", "calm-burst-eat")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("error: resonance_key: unknown intent 'eat'; allowed are seek_advice, ")
@@ -252,7 +252,7 @@ def test_ctrl_c_is_exit_130_without_a_traceback(environ: dict[str, str]) -> None
 
 
 def test_ctrl_c_before_a_command_has_begun_is_no_traceback_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While modules are being imported, nobody but `main` takes it."""
+    """While modules are being imported, no code but `main` takes it."""
 
     def interrupted(*_: object) -> int:
         raise KeyboardInterrupt
@@ -302,7 +302,7 @@ def test_closed_streams_are_no_traceback(environ: dict[str, str]) -> None:
     assert_one_sentence(ended.stderr)
 
 
-# -- what is shown
+# -- the output
 
 
 def test_an_answer_cannot_drive_the_terminal() -> None:

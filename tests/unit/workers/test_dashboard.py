@@ -1,4 +1,5 @@
-"""The parts of the dashboard by themselves: who may, what is counted, what is shared, what is put in place of what."""
+"""The parts of the dashboard by themselves: the login, the counts, the shared reading, and what takes the place of Flower's
+own."""
 
 from __future__ import annotations
 
@@ -97,7 +98,7 @@ def test_a_session_of_oauth_counts_if_its_address_fits_and_its_signature_is_ours
 
 @pytest.mark.parametrize("given", [None, [], [""]])
 def test_without_a_login_one_is_made_that_nobody_can_guess(given: list[str] | None) -> None:
-    """And Flower's own handlers learn of it. An empty variable is none."""
+    """And Flower's own handlers learn of it. An empty variable counts as unset."""
     options = SimpleNamespace(basic_auth=given, auth="")
     login = login_of(options, SECRET)
     assert len(login.made) >= 32
@@ -115,7 +116,8 @@ def test_a_login_that_is_given_is_taken_and_none_is_made() -> None:
 
 @pytest.mark.parametrize("credentials", ["canary", ":canary", "canary:", "reader:canäry"])
 def test_a_login_that_would_not_hold_is_refused_without_being_shown(credentials: str) -> None:
-    """`user:` would let in whoever knows the name. A comma in a password makes two of it, of which the second is none."""
+    """`user:` would let in anyone with the name. A comma in a password makes two entries of it, of which the second is not
+    valid."""
     with pytest.raises(click.ClickException, match=r"entry 2 .*user:password") as refused:
         login_of(SimpleNamespace(basic_auth=["a:b", credentials], auth=""), SECRET)
     assert "canary" not in str(refused.value)
@@ -156,7 +158,7 @@ def fleet_of(**requests: int) -> FleetFigures:
 
 
 def test_the_metrics_say_what_the_figures_say() -> None:
-    """Sums without an end for the counters, what is now for the gauges, seconds for milliseconds."""
+    """Sums without an end for the counters, the present state for the gauges, seconds for milliseconds."""
     found = samples(fleet_of(l1=100, l2=10, no=4, failed=1), persona=3)
     assert found["persona_requests_total", (("role", "producer"), ("source", "l1"))] == 40
     assert found["persona_requests_total", (("role", "worker"), ("source", "l1"))] == 60
@@ -294,7 +296,7 @@ def test_the_command_runs_with_our_class_in_place_of_flowers(monkeypatch: pytest
 
 
 def test_a_flower_that_cannot_be_replaced_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stock Flower would serve everything to everybody."""
+    """Stock Flower would serve everything to everyone."""
     module = fake_command()
     monkeypatch.setitem(sys.modules, COMMAND, module)
     serve_ours()

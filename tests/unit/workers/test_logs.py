@@ -14,7 +14,7 @@ from workers.node.logs import JsonFormatter
 
 
 def line_of(message: Any, *arguments: Any, name: str = "workers.node.invalidation", **options: Any) -> dict[str, Any]:
-    """What the formatter makes of a call of a logger."""
+    """The formatter's output for a call of a logger."""
     records: list[logging.LogRecord] = []
     logger = logging.getLogger(name)
     handler = logging.Handler()
