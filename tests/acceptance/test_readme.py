@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -13,12 +12,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from endpoints import ScriptedEndpoint
 from fleet import bare_app
 from pydantic import SecretStr
 from servers import ValkeyServer
 from supervised import eventually, found
 
+from benchmarks.kit.endpoint import ScriptedEndpoint
+from benchmarks.kit.nodes import own_environment
 from pipeline import keys
 from pipeline.models import INTENTS, PACES, TONES
 from pipeline.settings import Settings, load_settings
@@ -66,8 +66,7 @@ VISITED = {"fastapi": ["Elro", "422", "{'durable': True}"], "django": ["Elro", "
 
 
 def _environment(**more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERSONA_", "CELERY_", "FLOWER_"))}
-    return kept | {"PYTHONWARNINGS": "error::SyntaxWarning"} | more
+    return own_environment() | {"PYTHONWARNINGS": "error::SyntaxWarning"} | more
 
 
 def _shell(script: str, directory: Path, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import redis
-from endpoints import Fault
 from fleet import Fleet, Pool, until
 
+from benchmarks.kit.endpoint import Fault
 from pipeline.models import PersonaRequest, PersonaResponse
 
 KEY = "frustrated-burst-seek_advice"
