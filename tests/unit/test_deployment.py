@@ -275,7 +275,7 @@ def test_what_is_copied_exists_and_reaches_the_builder() -> None:
         return kept
 
     sources = re.findall(r"^COPY (?!--)(\S+) ", DOCKERFILE, re.MULTILINE)
-    assert {"requirements/runtime.lock", "pipeline", "workers"} == set(sources)
+    assert {"requirements/runtime.lock", "persona_worker.py", "pipeline", "workers"} == set(sources)
     for source in sources:
         assert (ROOT / source).exists()
         assert sent(source), source
