@@ -100,7 +100,7 @@ def _foreign_file(name: str) -> str | None:
 def _sentence(name: str, file: str) -> str:
     return (
         f"{file} hides the package `{name}` of persona-worker. "
-        f"Start Celery with `celery -A persona_worker`, which finds its own, or in another folder; in a program, rename that file"
+        f"Start Celery by `celery -A persona_worker`, which finds its own, or in another folder. In a program, rename that file"
     )
 
 
@@ -168,3 +168,9 @@ def _missing_flower() -> click.Command:
 
 def _exit(sentence: str) -> NoReturn:
     sys.exit(f"error: {sentence}.")
+
+
+if __name__ == "__main__":  # `python -m persona_worker` is `persona`
+    from persona_worker import main as imported  # the module that others import, and not this second copy of it
+
+    sys.exit(imported())
