@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-browser lint check-coherence check-connections bench lock clean help
+.PHONY: demo test test-long test-browser lint check-coherence check-connections bench lock clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -32,6 +32,9 @@ lint: $(VENV)/.installed ## style and types
 
 test: lint ## everything that CI runs; the slowest tests are waits, so that two go on at a time
 	@$(PYTEST) --numprocesses=2 --dist=loadfile
+
+test-long: $(VENV)/.installed ## the benchmarks and the demonstration with the real model, as tests; some ten minutes
+	@$(PYTEST) -m long --timeout=600
 
 test-browser: $(VENV)/.installed ## Flower's page in a real Chromium, which must be installed (apt-get install chromium)
 	@$(BIN)/python -c 'from benchmarks.kit.browser import Browser; Browser().close()'

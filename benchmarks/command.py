@@ -25,7 +25,7 @@ program = typer.Typer(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it; the exit code."""
+    """Run the command. Returns its exit code."""
     return run("python -m benchmarks", lambda: program, arguments)
 
 

@@ -1,4 +1,4 @@
-"""On what was measured: figures without it mean little."""
+"""The machine of a measurement: figures without it mean little."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DISTRIBUTIONS: Final = {
     "hiredis": "hiredis",
     "msgspec": "msgspec",
 }
-# What is measured beside this project, where it is installed.
+# The peers of the measurements, where they are installed.
 _PEERS: Final = (
     *("aiocache", "arq", "cachebox", "cachetools", "cashews", "dogpile.cache", "dramatiq", "huey", "moka-py", "rq"),
     *("taskiq", "taskiq-redis", "theine"),
@@ -30,7 +30,7 @@ _PEERS: Final = (
 
 def describe_machine() -> dict[str, str | int | float]:
     """`cores` are those that this process may use; `load_1m` is the load average at this moment: above 0 before a benchmark
-    has begun, others worked beside it. `date` is today's, in UTC. Nothing tells which machine it was."""
+    has begun, other programs were busy. `date` is today's, in UTC. Nothing identifies the machine."""
     return {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "cpu": _cpu_model(),
@@ -58,7 +58,7 @@ def _cpu_model() -> str:
 
 
 def _server_version() -> str:
-    """As the program says it: `Server v=9.1.0 sha=...`. Raises StackError if there is no program for here."""
+    """As the program reports it: `Server v=9.1.0 sha=...`. Raises StackError if there is no program for this machine."""
     program = server_command()[0]
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=10).stdout  # noqa: S603 - the wheel's own program
     return next((word.removeprefix("v=") for word in said.split() if word.startswith("v=")), said.strip())

@@ -1,4 +1,4 @@
-"""What a run leaves in a folder: a record of each benchmark as JSON, its plots, and one page made from all records there.
+"""The results of a run in a folder: a record of each benchmark as JSON, its plots, and one page made from all records there.
 
 DIR/benchmarks.md, and DIR/benchmarks/NAME.json, NAME-PLOT.png, NAME-PLOT.svg
 """
@@ -37,11 +37,11 @@ class Report:
             kept |= {
                 "figures": {},
                 "problems": list(problems[:1]),
-            }  # what may follow are lines of a log, with paths of the machine
+            }  # the rest may be lines of a log, with paths of the machine
         _write(self.folder / f"{document['bench']}.json", json.dumps(kept, ensure_ascii=False, indent=2) + "\n")
 
     def write_page(self) -> tuple[str, ...]:
-        """Draw the plots and write the page, from every record in the folder; notes on what was left out."""
+        """Draw the plots and write the page, from every record in the folder. Returns notes on what was left out."""
         records = [json.loads(path.read_text(encoding="utf-8")) for path in map(self._path, all_benchmarks()) if path.exists()]
         notes = []
         if not plots_available():
@@ -116,7 +116,7 @@ def _section(record: Mapping[str, Any], drawn: Sequence[str]) -> Iterator[str]:
 
 
 def _place(record: Mapping[str, Any]) -> str:
-    """On what it was measured; equal for the benchmarks of one run on one machine."""
+    """The machine of the measurement; equal for the benchmarks of one run on one machine."""
     facts = [f"{key} {fact}" for key, fact in record["machine"].items() if key not in _MOMENTARY]
     versions = [f"{key} {version}" for key, version in record["versions"].items()]
     date = record["machine"].get("date", "")

@@ -1,4 +1,4 @@
-"""Which benchmarks there are: whatever module of `benchmarks/measures/` has a `BENCHMARK`. And how one of them is run."""
+"""The benchmarks that exist: every module of `benchmarks/measures/` with a `BENCHMARK`. And how one of them is run."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def all_benchmarks() -> dict[str, Benchmark]:
 
 
 def run_benchmark(benchmark: Benchmark, progress: Progress, *, quick: bool = False) -> dict[str, Any]:
-    """Run it; the document `{"bench", "figures", "machine", "versions"}`, and `"notes"` if there are any. `quick`: as a test of
-    the benchmark, not to be quoted.
+    """Run a benchmark. Returns the document `{"bench", "figures", "machine", "versions"}`, and `"notes"` if there are any.
+    `quick`: as a test of the benchmark, not to be quoted.
 
-    Raises BenchmarkFailedError, with the document, when its check of its own answers failed. On the way out, however that
-    is, every process that it started has been ended.
+    Raises BenchmarkFailedError, with the document, when its check of its own answers failed. Every process that it started has
+    been ended, however it ends.
     """
     document: dict[str, Any] = {"bench": benchmark.name, "figures": {}}
     document |= {"machine": describe_machine(), "versions": describe_versions()}

@@ -1,4 +1,4 @@
-"""How a program that is no worker tells the nodes of its invalidations: by what is installed beside the pipeline."""
+"""How a program other than a worker tells the nodes of its invalidations: through a package installed beside the pipeline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.figures import Reporter
 from pipeline.settings import Settings
 
 GROUP: Final = "persona.announcers"
-"""The entry points that make an `Announcing` of the settings and of the reporter that is to note what was announced."""
+"""The entry points that make an `Announcing` of the settings and of the reporter that records each announcement."""
 
 logger: Final = logging.getLogger(__name__)
 
@@ -22,12 +22,12 @@ class Announcing(Protocol):
     def __call__(self, invalidation: Invalidation, invalidation_id: str | None) -> bool: ...
 
     def close(self) -> None:
-        """Send what waits, for a second or so, and close the connection."""
+        """Send the waiting notices, for a second or so, and close the connection."""
 
 
 class InstalledAnnouncer:
-    """Announces by whatever is installed for it, or says that it did not. Looked for at the first invalidation: a program that
-    makes none need not load a queue's client."""
+    """Announces by the installed entry point, or reports that it did not. The entry point is looked up at the first invalidation:
+    a program that makes none need not load a queue's client."""
 
     def __init__(self, settings: Settings, reporter: Callable[[], Reporter]) -> None:
         self._settings = settings
@@ -36,7 +36,7 @@ class InstalledAnnouncer:
 
     def __call__(self, invalidation: Invalidation, invalidation_id: str | None) -> bool:
         if self._found is None:
-            self._found = (self._look(),)  # of two threads that look, either's will do
+            self._found = (self._look(),)  # of two threads that look, either's result will do
         announcing = self._found[0]
         return announcing is not None and announcing(invalidation, invalidation_id)
 
@@ -56,5 +56,5 @@ class InstalledAnnouncer:
 
 
 def announcer_for(settings: Settings, reporter: Callable[[], Reporter]) -> InstalledAnnouncer | None:
-    """That of a program whose settings name a broker. None where only the default is known: nothing need be there."""
+    """The announcer of a program whose settings name a broker. None if only the default is known: no server need be there."""
     return InstalledAnnouncer(settings, reporter) if "broker_url" in settings.model_fields_set else None

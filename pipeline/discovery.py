@@ -16,9 +16,9 @@ LOCK_NAME: Final = "stack.lock"
 STATE_NAME: Final = "stack.json"
 VERSION: Final = 1
 
-# Who names another server than the stack's is a program of another fleet, which has nothing of this one.
+# A program that names another server than the stack's belongs to another fleet, and takes nothing from this one.
 SERVERS: Final = ("PERSONA_BROKER_URL", "PERSONA_CACHE_URL")
-# Settings that mean something only together: who names the first is not given the others from elsewhere.
+# Settings that mean something only together: a program that names the second is not given the first from elsewhere.
 BELONGS_TO: Final = {
     "PERSONA_RESULT_URL": "PERSONA_BROKER_URL",
     "PERSONA_LLM_MODEL": "PERSONA_LLM_URL",
@@ -31,7 +31,7 @@ BELONGS_TO: Final = {
 
 
 class RunningStack(msgspec.Struct, frozen=True, kw_only=True):
-    """What a running stack says of itself. `environment` holds the PERSONA_ variables, passwords included, that reach it."""
+    """A running stack's own record. `environment` holds the PERSONA_ variables, passwords included, that reach it."""
 
     version: int
     pid: int
@@ -39,10 +39,10 @@ class RunningStack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_state(start: Path | None = None, environ: Mapping[str, str] | None = None) -> bytes | None:
-    """What the running stack of PERSONA_STACK_DIR has written, else that of the nearest `.persona` in or above `start` (working
+    """The record of the running stack of PERSONA_STACK_DIR, else of the nearest `.persona` in or above `start` (working
     directory).
 
-    None if there is none, or only the files of one that is gone. Another user's stack is never taken.
+    None if there is none, or only the files of a stack that is gone. Another user's stack is never taken.
     """
     environ = os.environ if environ is None else environ
     if named := environ.get(STACK_DIR):
@@ -58,8 +58,8 @@ def find_state(start: Path | None = None, environ: Mapping[str, str] | None = No
 
 
 def stack_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What the stack that runs here adds to the environment: nothing that it says already, an empty value included, and nothing
-    at all if it names a broker or a cache server that is not the stack's."""
+    """The variables that the stack running here adds to the environment: none that it has already, an empty value included, and
+    none at all if it names a broker or a cache server other than the stack's."""
     state = find_state(environ=environ)
     stack = None if state is None else decode_state(state)
     if stack is None or any(environ.get(name) and environ[name] != stack.environment.get(name) for name in SERVERS):
@@ -72,7 +72,7 @@ def stack_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def decode_state(text: bytes) -> RunningStack | None:
-    """None if this is nothing that a stack of this version wrote."""
+    """None for any text that a stack of this version did not write."""
     try:
         stack = msgspec.json.decode(text, type=RunningStack)
     except (msgspec.DecodeError, UnicodeDecodeError):  # a ValidationError is a DecodeError
@@ -81,7 +81,7 @@ def decode_state(text: bytes) -> RunningStack | None:
 
 
 def lock_owner(directory: Path) -> int | None:
-    """The process that holds the folder's lock now; None if nobody does (or it has not yet written its number)."""
+    """The process that holds the folder's lock now; None if there is none (or it has not yet written its number)."""
     try:
         lock = os.open(directory / LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
@@ -100,7 +100,7 @@ def lock_owner(directory: Path) -> int | None:
 def _state_in(directory: Path) -> bytes | None:
     path = directory / STATE_NAME
     try:
-        # Whoever writes this file says where questions are sent: in a directory such as /tmp that may be a stranger.
+        # The writer of this file decides where questions are sent: in a directory such as /tmp that may be a stranger.
         if path.stat().st_uid != os.geteuid():
             return None
         text = path.read_bytes()

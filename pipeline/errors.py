@@ -4,14 +4,14 @@ from __future__ import annotations
 
 
 class PipelineError(Exception):
-    """Root of what the pipeline raises on purpose."""
+    """Base class of every error that the pipeline raises on purpose."""
 
 
 class InvalidRequestError(PipelineError, ValueError):
     """A request that no retry can mend.
 
     `field` is the path of the field (`context.history[2].role`), `problem` one sentence with the value and what is allowed.
-    Only the message travels in `args`, so that the error crosses a result backend as text.
+    Only the message is in `args`, so that the error crosses a result backend as text.
     """
 
     def __init__(self, field: str, problem: str = "") -> None:

@@ -1,4 +1,5 @@
-"""Every key of the pipeline's entries, how long they live, and what they depend on.
+"""Every key of the pipeline's entries, how long they live, and what they depend on. A further stage is a line in this table, and
+a method of OptimizedPipeline.
 
 | kind                     | key                                       | TTL    | depends on                      |
 |--------------------------|-------------------------------------------|--------|---------------------------------|
@@ -16,19 +17,28 @@ from typing import Final
 
 import msgspec
 
+from pipeline.cache import Kind
 from pipeline.cache.errors import InvalidPatternError
 from pipeline.cache.patterns.pattern import leading_literal, parse
 from pipeline.cache.patterns.segments import data_of, key_of, pattern_for
 from pipeline.errors import InvalidRequestError
-from pipeline.models import ChatContext, PersonaRequest, checked_user_id
+from pipeline.models import ChatContext, PersonaRequest, PersonaResponse, checked_user_id
+from pipeline.personas import PersonaInfo
+from pipeline.prompts import PromptTemplate
+from pipeline.routing import Routing
 
 ROUTING_TTL_S: Final = 3600
 INFO_TTL_S: Final = 3600
 TEMPLATE_TTL_S: Final = 3600
 RESPONSE_TTL_S: Final = 600
 PERSONAL_TTL_S: Final = 60
+ROUTING: Final = Kind(Routing, ROUTING_TTL_S)
+INFO: Final = Kind(PersonaInfo, INFO_TTL_S)
+TEMPLATE: Final = Kind(PromptTemplate, TEMPLATE_TTL_S)
+RESPONSE: Final = Kind(PersonaResponse, RESPONSE_TTL_S)
+PERSONAL: Final = Kind(PersonaResponse, PERSONAL_TTL_S)
 LONGEST_TTL_S: Final = 7200
-"""How long the log remembers at least: the longest TTL above, and as much again for what is served past its TTL."""
+"""The least time that the log remembers: the longest TTL above, and as much again for entries served past their TTL."""
 
 _USER: Final = "user:"
 _encode = msgspec.json.Encoder().encode
@@ -47,7 +57,7 @@ def template_key(slug: str, resonance: str) -> str:
 
 
 def persona_pattern(slug: str) -> str:
-    """What there is of a persona: its info and its answers. Its templates depend on the info."""
+    """Everything of a persona: its info and its answers. Its templates depend on the info."""
     return pattern_for("persona", slug, ...)
 
 
@@ -57,20 +67,20 @@ def user_key(user_id: str) -> str:
 
 
 def user_key_to_invalidate(user_id: object) -> str:
-    """The key of a user whom a request may name. Raises InvalidRequestError for any other id: nothing depends on it."""
+    """The key of a user that a request may name. Raises InvalidRequestError for any other id: no entry depends on it."""
     return user_key(checked_user_id(user_id))
 
 
 def check_pattern(text: object) -> str:
-    """The pattern itself. Raises InvalidPatternError when it is none, and for one within `user:` that is not the key of a user.
+    """Returns the pattern. Raises InvalidPatternError for a malformed one, and for one within `user:` that is not a user's key.
 
-    An id is data, and stands encoded in the key: raw, it would match nobody's key, or with a `*` in it that of others.
+    An id is data, and stands encoded in the key: raw, it would match no user's key, or with a `*` in it other users'.
     """
     try:
         pattern = parse(text)
     except InvalidPatternError:
         if isinstance(text, str) and text.startswith(_USER):
-            raise _no_users_key(text) from None  # an id is what it does not take, rather than a pattern
+            raise _no_users_key(text) from None  # the id is to blame, rather than the pattern
         raise
     literal = pattern.subject if pattern.kind != "glob" else leading_literal(pattern.text)
     if not literal.startswith(_USER) or pattern.text == _USER + "*":
@@ -115,16 +125,16 @@ def response_key(slug: str, request: PersonaRequest, made_by: str) -> str:
 
 
 def resonance_of(response_key: str) -> str:
-    """The resonance key within an answer's."""
+    """The resonance key within an answer's key."""
     return response_key.split(":")[2]
 
 
-def response_ttl_s(context: ChatContext | None) -> int:
-    return PERSONAL_TTL_S if context is not None and context.is_personal else RESPONSE_TTL_S
+def response_kind(context: ChatContext | None) -> Kind:
+    return PERSONAL if context is not None and context.is_personal else RESPONSE
 
 
 def response_deps(slug: str, request: PersonaRequest) -> tuple[str, ...]:
-    """What an answer was computed from: whoever invalidates one of these invalidates the answer."""
+    """The keys that an answer was computed from: an invalidation of any of them invalidates the answer."""
     resonance = request.resonance_key
     deps: tuple[str, ...] = (routing_key(resonance), template_key(slug, resonance), info_key(slug))
     if request.context is not None and request.context.user_id is not None:

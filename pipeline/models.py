@@ -1,4 +1,4 @@
-"""What goes in and what comes out: frozen, typed, strictly validated, and the same in every process and language.
+"""Requests and responses: frozen, typed, strictly validated, and the same in every process and language.
 
 A request that was accepted here is normalised: two requests that differ only in Unicode form, line ends or outer white
 space are equal, share one cache key and one prompt.
@@ -7,7 +7,7 @@ space are equal, share one cache key and one prompt.
 from __future__ import annotations
 
 import unicodedata
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypedDict
 
 import msgspec
 
@@ -65,7 +65,7 @@ class ResonanceKey(msgspec.Struct, frozen=True, order=True):
             if word not in allowed:
                 raise InvalidRequestError("resonance_key", _unknown(part, word, allowed))
         if intent not in INTENTS:
-            # `problem-solving` is one intent written in two parts; what is left over is a part too many.
+            # `problem-solving` is one intent written in two parts; any further part is one too many.
             extra = f" ({len(parts)} parts, expected 3: 'tone-pace-intent')" if len(parts) > 3 else ""
             raise InvalidRequestError("resonance_key", _unknown("intent", intent, INTENTS) + extra)
         return cls(tone, pace, intent)
@@ -98,12 +98,19 @@ class ChatContext(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         return bool(self.user_id or self.user_name or self.history)
 
 
-class PersonaRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One request as it travels: plain JSON, so that a producer in any language can send it.
+class RequestOptions(TypedDict, total=False):
+    """What a request may say of the cache: see PersonaRequest. `use_cache`: True unless given. `max_age_s`: None unless given."""
 
-    Build it with `create` or `from_wire`; both validate and normalise. `max_age_s` limits what may be served past its time to
-    live, while it is computed anew or when the model fails: no answer that was computed longer ago; 0 is none at all, None as
-    the workers' grace has it. Answers within their time to live are served whatever it says.
+    use_cache: bool
+    max_age_s: float | None
+
+
+class PersonaRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One request as it is sent: plain JSON, so that a producer in any language can send it.
+
+    Build it with `create` or `from_wire`; both validate and normalise. `max_age_s` limits which answers may be served past their
+    time to live, while they are computed anew or when the model fails: none that was computed longer ago; 0 means none at all,
+    None leaves it to the workers' grace. Answers within their time to live are served in any case.
     """
 
     user_input: str
@@ -161,12 +168,12 @@ class PersonaScore(msgspec.Struct, frozen=True):
 
 
 class PersonaResponse(msgspec.Struct, frozen=True):
-    """The answer and where it came from.
+    """The answer and its source.
 
-    `cached` is the wire's word for where: `l1`, `l2`, `joined`, `stale` or `no` (computed by this call); a text, so that
-    `no`, too, is true in an `if`. A program asks for `hit` and `source`. `execution_time_ms` is this call's own, not that of
-    the call which computed the answer. `degraded` is true when the caches could not be confirmed against each other, because
-    Redis was out of reach. `model` is `prompt` when no model is configured.
+    `cached` is the wire's word for the source: `l1`, `l2`, `joined`, `stale` or `no` (computed by this call). It is a text, so
+    that `no`, too, is true in an `if`: programs use `hit` and `source`. `execution_time_ms` is this call's own, not that of the
+    call which computed the answer. `degraded` is true when the caches could not be confirmed against each other, because Redis
+    was out of reach. `model` is `prompt` when no model is configured.
     """
 
     content: str
@@ -183,18 +190,18 @@ class PersonaResponse(msgspec.Struct, frozen=True):
 
     @property
     def hit(self) -> bool:
-        """Whether nothing was computed for this call: the answer was in a tier, also one past its time to live (`stale`), or
+        """Whether this call computed nothing: the answer was in a tier, also one past its time to live (`stale`), or
         another caller's computation brought it (`joined`)."""
         return self.cached != "no"
 
     @property
     def source(self) -> Source:
-        """Where the answer came from: `l1`, `l2`, `joined`, `stale` or `no`."""
+        """The answer's source: `l1`, `l2`, `joined`, `stale` or `no`."""
         return self.cached
 
     @classmethod
     def from_wire(cls, wire: object) -> Self:
-        """The response that a task's result carries."""
+        """The response in a task's result."""
         return msgspec.convert(wire, cls)
 
     def to_wire(self) -> dict[str, Any]:
@@ -227,7 +234,7 @@ def _identifier(field: str, value: object, max_chars: int) -> str:
 
 
 def checked_user_id(value: object) -> str:
-    """An id that a request's context may name. Raises InvalidRequestError naming `user_id`."""
+    """Returns an id that a request's context may name. Raises InvalidRequestError naming `user_id`."""
     return _identifier("user_id", value, MAX_USER_ID_CHARS)
 
 
@@ -300,7 +307,7 @@ def _fields(struct: type[msgspec.Struct]) -> str:
 
 
 def _quote(value: object) -> str:
-    """A value as an error message may show it: short, and without control characters."""
+    """A value for an error message: short, and without control characters."""
     try:
         text = repr(value)
     except ValueError:  # a whole number of thousands of digits
@@ -309,7 +316,7 @@ def _quote(value: object) -> str:
 
 
 def _name(name: object) -> str:
-    """A field's name that somebody else chose, as an error message may show it."""
+    """A field's name from outside, for an error message."""
     return name if isinstance(name, str) and name.isprintable() and len(name) <= 60 else _quote(name)
 
 

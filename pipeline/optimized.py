@@ -1,11 +1,13 @@
-"""The persona pipeline behind the two-tier cache."""
+"""The persona pipeline behind the two-tier cache.
+
+One module, and a long one: it is the one face of the pipeline, with a method for each thing to do.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple
@@ -13,45 +15,36 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from pipeline import keys
-from pipeline.announcing import Announcing, announcer_for
-from pipeline.cache import MISS, AsOf, Found, Grace, Invalidation, LocalCache, RedisCache, TwoTierCache, provide_default_cache
-from pipeline.cache.coherence.bus import NodeBus
-from pipeline.cache.coherence.process import Announce
-from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.locks import Lock
+from pipeline.announcing import Announcing
+from pipeline.cache import MISS, AsOf, Found, Grace, Invalidation, TwoTierCache
+from pipeline.cache.entry import MissType
 from pipeline.cache.stats import percent
 from pipeline.errors import ModelError, TransientModelError
-from pipeline.figures import Reporter, build_reporter
-from pipeline.figures.records import Role
-from pipeline.figures.tally import ANSWERED, FAILED
-from pipeline.hot import HotKeys, HotSet, Recent, Teller
-from pipeline.models import RESONANCES, ChatContext, PersonaRequest, PersonaResponse, ResonanceKey
-from pipeline.persona_pipeline import PersonaPipeline, get_pipeline
+from pipeline.figures import Reporter
+from pipeline.figures.fields import ANSWERED, FAILED
+from pipeline.hot import Recent
+from pipeline.models import ChatContext, PersonaRequest, PersonaResponse, ResonanceKey
+from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import PersonaInfo
 from pipeline.prompts import PromptTemplate, template_version
 from pipeline.responders import CutShort
 from pipeline.routing import Routing
-from pipeline.settings import Settings, get_settings
 from pipeline.shapes import Shapes, Unmatched
 
 logger: Final = logging.getLogger(__name__)
 
-LONGEST_WAIT_S: Final = 30.0
-"""For another's answer. With a model call of its own after that, a task stays within its limit."""
 REFRESH_PAUSE_S: Final = 5.0
-"""How long the fleet waits with sending an answer past its time to live to be computed anew once more: a model that fails is
-not asked at the rate of the requests."""
-WARMED: Final = 200
-"""How many of the hottest answers a process begins with."""
+"""So long an answer past its time to live is not sent to be computed anew once more: a failing model is not asked at the rate of
+the requests."""
 
 Refresh = Callable[[PersonaRequest], None]
-"""Has a request answered anew, by somebody else. Neither raises nor waits."""
+"""Has a request answered anew, by another process. Neither raises nor waits."""
 Renewed = Literal["computed", "joined", "fresh", "away"]
-"""What came of a renewal: computed here, or by somebody else; not needed; or not begun, since Redis is out of reach."""
+"""How a renewal ended: computed here, or by another process; not needed; or not begun, since Redis is out of reach."""
 
 
 class _NotKept(Exception):  # noqa: N818 - no error: a way past the cache, which keeps nothing that a computation did not return
-    """An answer that the model did not end by itself. Whoever has waited for it is given it."""
+    """An answer that the model did not end by itself. The caller that computed it is given it."""
 
     def __init__(self, response: PersonaResponse) -> None:
         super().__init__()
@@ -59,19 +52,12 @@ class _NotKept(Exception):  # noqa: N818 - no error: a way past the cache, which
 
 
 class Sought(NamedTuple):
-    """What a request was looked for by, and the answer if it was found. No key: without asking somebody there is none."""
+    """The result of a look-up: the answer's key and, unless it was found, what it depends on. `key` is empty if this process
+    would have to ask Redis for the routing."""
 
     key: str
     deps: tuple[str, ...]
     response: PersonaResponse | None
-
-
-class Stages(NamedTuple):
-    """How many of the stages before an answer are in both tiers."""
-
-    personas: int
-    routes: int
-    templates: int
 
 
 class OptimizedPipeline:
@@ -95,7 +81,8 @@ class OptimizedPipeline:
     ) -> None:
         """`grace_s`: how long an answer is kept past its time to live. `refresh`: called with a request whose answer was served
         past its time to live, and with its key, to have it answered anew by somebody else; it must neither raise nor wait.
-        `reporter`: tells the fleet what this process counts; without one it counts for itself. Closed with the pipeline.
+        `reporter`: tells the fleet what this process counts; without one it counts for itself. Its courier is closed with the
+        pipeline.
         `recent`: is told what is asked for, but for personal requests. `announcing`: closed with the pipeline.
         """
         self.pipeline = pipeline
@@ -131,8 +118,8 @@ class OptimizedPipeline:
     def process_request(self, request: PersonaRequest, *, counted: bool = True, tried_again: bool = False) -> PersonaResponse:
         """Answer a validated request. `cached` says where the answer came from.
 
-        Not `counted`: nobody has asked, an answer is renewed. `tried_again`: after a TransientModelError the caller tries once
-        more, so that the request has not failed yet.
+        Not `counted`: an answer is renewed, and no caller waits for it. `tried_again`: after a TransientModelError the caller
+        tries once more, so that the request has not failed yet.
         """
         started = self._clock()
         try:
@@ -144,14 +131,12 @@ class OptimizedPipeline:
         return self._served(found, started, counted=counted)
 
     def seek(self, request: PersonaRequest, *, wait: bool = True) -> Sought:
-        """Look for the answer and compute none. What was found is served and counted as `process_request` does it.
-
-        Without `wait` nobody is asked: what this process cannot tell by itself is not found.
-        """
+        """Look for the answer and compute none. A found answer is served and counted as `process_request` does it. Without `wait`
+        Redis is not asked: only what this process has is found."""
         started = self._clock()
         as_of = self.cache.as_of()
         if wait:
-            routing = self._routing(request.resonance_key, as_of)
+            routing = self.routing(request.resonance_key, as_of)
         else:
             known = self.cache.peek(keys.routing_key(request.resonance_key), type=Routing)
             if known is MISS or known.value.catalog != self._catalog_version:
@@ -167,12 +152,12 @@ class OptimizedPipeline:
             found = self.cache.peek(key, type=PersonaResponse)
         if found is not MISS and found.source == "stale":
             self._have_refreshed(request, key)
-        response = None
-        if found is not MISS:  # else it is noted by who computes it
-            response = self._served(found, started)
-            if self._note is not None and ((context := request.context) is None or not context.is_personal):
-                self._note((key, request))
-        return Sought(key, keys.response_deps(routing.slug, request), response)
+        if found is MISS:  # the process that computes it notes that it was asked for
+            return Sought(key, keys.response_deps(routing.slug, request), None)
+        response = self._served(found, started)
+        if self._note is not None and ((context := request.context) is None or not context.is_personal):
+            self._note((key, request))
+        return Sought(key, (), response)
 
     def _served(self, found: Found, started: float, *, counted: bool = True) -> PersonaResponse:
         elapsed_ms = (self._clock() - started) * 1000
@@ -189,31 +174,31 @@ class OptimizedPipeline:
     def renew(self, request: PersonaRequest, least_s: float) -> Renewed:
         """Compute the answer anew if it has less than `least_s` left, or is not there. Until then the old one is served.
 
-        Not a request: nothing is counted. One computation in the fleet, also with those who miss the answer meanwhile. Raises
-        ValueError for a personal request, which nobody but its user may be answered, and the ModelErrors of the responder.
+        Nothing is counted. One computation in the fleet, shared with callers that miss the answer meanwhile. Raises ValueError
+        for a personal request, whose answer is its user's alone, and the ModelErrors of the responder.
         """
         if request.context is not None and request.context.is_personal:
             raise ValueError("request: has a personal context; such an answer is not renewed")
         as_of = self.cache.as_of()
-        routing = self._routing(request.resonance_key, as_of)
+        routing = self.routing(request.resonance_key, as_of)
         key = self._key(routing.slug, request)
         left_s = self.cache.left_s([key])
         if left_s is None:
             return "away"
         if left_s[key] >= least_s:
             return "fresh"
-        # Without leave to serve the old answer after a failure: whoever renews shall know of it.
+        # Without leave to serve the old answer after a failure: the caller shall know of it.
         found = self._answer(key, request, routing, as_of, Grace(s=self._grace_s), least_s)
         return "computed" if found.source == "no" else "joined"
 
     def key_of(self, request: PersonaRequest) -> str:
         """The key of the request's answer."""
-        return self._key(self._routing(request.resonance_key, self.cache.as_of()).slug, request)
+        return self._key(self.routing(request.resonance_key, self.cache.as_of()).slug, request)
 
     def _fetch(self, request: PersonaRequest, counted: bool) -> Found:
         # Before the routing is read: an answer computed from a routing that L1 still held must not pass for newer than it.
         as_of = self.cache.as_of()
-        routing = self._routing(request.resonance_key, as_of)
+        routing = self.routing(request.resonance_key, as_of)
         key = self._key(routing.slug, request)
         if self._note is not None and counted and ((context := request.context) is None or not context.is_personal):
             self._note((key, request))
@@ -225,7 +210,7 @@ class OptimizedPipeline:
         slug = routing.slug
 
         def answer() -> PersonaResponse:
-            response = self.pipeline.answer(request, routing, self._template(slug, request.resonance_key, as_of))
+            response = self.pipeline.answer(request, routing, self.template(slug, request.resonance_key, as_of))
             if isinstance(response.content, CutShort):
                 raise _NotKept(msgspec.structs.replace(response, content=str(response.content)))
             return response
@@ -234,9 +219,8 @@ class OptimizedPipeline:
             return self.cache.fetch(
                 key,
                 answer,
-                ttl=keys.response_ttl_s(request.context),
-                deps=keys.response_deps(slug, request),
-                type=PersonaResponse,
+                keys.response_kind(request.context),
+                deps=lambda: keys.response_deps(slug, request),
                 as_of=as_of,
                 grace=grace,
                 least_s=least_s,
@@ -260,81 +244,41 @@ class OptimizedPipeline:
         if self._refresh is not None and in_flight is not None and in_flight.may_refresh(key, REFRESH_PAUSE_S):
             self._refresh(msgspec.structs.replace(request, max_age_s=0.0))
 
-    def _routing(self, resonance: str, as_of: AsOf) -> Routing:
-        routing: Routing = self.cache.get_or_compute(
-            keys.routing_key(resonance),
-            lambda: self.pipeline.route(ResonanceKey.parse(resonance)),
-            ttl=keys.ROUTING_TTL_S,
-            type=Routing,
-            as_of=as_of,
-            accept=lambda routing: routing.catalog == self._catalog_version,
-            single_flight=False,
-        )
+    # -- the stages before an answer
+
+    def routing(self, resonance: str, as_of: AsOf) -> Routing:
+        """Which persona answers this resonance key. `as_of`: what was known before the first input was read."""
+        key = keys.routing_key(resonance)
+        routing: Routing | MissType = self.cache.get(key, type=Routing)
+        if routing is MISS or routing.catalog != self._catalog_version:
+            routing = self.pipeline.route(ResonanceKey.parse(resonance))
+            self.cache.fill(key, routing, keys.ROUTING, as_of=as_of)
         return routing
 
-    def _info(self, slug: str, as_of: AsOf) -> PersonaInfo:
-        current = self.pipeline.info(slug)
-        info: PersonaInfo = self.cache.get_or_compute(
-            keys.info_key(slug),
-            lambda: current,
-            ttl=keys.INFO_TTL_S,
-            type=PersonaInfo,
-            as_of=as_of,
-            accept=lambda info: info.version == current.version,
-            single_flight=False,
-        )
+    def info(self, slug: str, as_of: AsOf) -> PersonaInfo:
+        """The part of a persona that prompts need."""
+        key, current = keys.info_key(slug), self.pipeline.info(slug)
+        info: PersonaInfo | MissType = self.cache.get(key, type=PersonaInfo)
+        if info is MISS or info.version != current.version:
+            info = current
+            self.cache.fill(key, info, keys.INFO, as_of=as_of)
         return info
 
-    def _template(self, slug: str, resonance: str, as_of: AsOf) -> PromptTemplate:
-        info = self._info(slug, as_of)
-        template: PromptTemplate = self.cache.get_or_compute(
-            keys.template_key(slug, resonance),
-            lambda: self.pipeline.template(info, ResonanceKey.parse(resonance)),
-            ttl=keys.TEMPLATE_TTL_S,
-            deps=(keys.info_key(slug),),
-            type=PromptTemplate,
-            as_of=as_of,
-            accept=lambda template: template.version == template_version(info),
-            single_flight=False,
-        )
+    def template(self, slug: str, resonance: str, as_of: AsOf) -> PromptTemplate:
+        """What a persona is told for this resonance key, whatever the request."""
+        key, info = keys.template_key(slug, resonance), self.info(slug, as_of)
+        template: PromptTemplate | MissType = self.cache.get(key, type=PromptTemplate)
+        if template is MISS or template.version != template_version(info):
+            template = self.pipeline.template(info, ResonanceKey.parse(resonance))
+            self.cache.fill(key, template, keys.TEMPLATE, deps=(keys.info_key(slug),), as_of=as_of)
         return template
 
     def preload_common_personas(self) -> int:
         """Bring every persona's info into both tiers; how many there are."""
         as_of = self.cache.as_of()
         for persona in self.pipeline.catalog:
-            self._info(persona.slug, as_of)
+            self.info(persona.slug, as_of)
         return len(self.pipeline.catalog)
-
-    def preload_stages(self) -> Stages:
-        """Bring every persona's info, the routing of every resonance key and its prompt template into both tiers."""
-        personas = self.preload_common_personas()
-        self.cache.warm(dict.fromkeys(map(keys.routing_key, RESONANCES), Routing))
-        as_of = self.cache.as_of()
-        slugs = {resonance: self._routing(resonance, as_of).slug for resonance in RESONANCES}
-        self.cache.warm({keys.template_key(slug, resonance): PromptTemplate for resonance, slug in slugs.items()})
-        for resonance, slug in slugs.items():
-            self._template(slug, resonance, as_of)
-        return Stages(personas, len(slugs), len(slugs))
-
-    def warm(self, most: int = WARMED) -> int:
-        """Bring the fleet's hottest answers, as L2 has them, into this process's L1, with the routings that lead to them; how
-        many entries came. One round trip tells which they are, a second one brings them."""
-        hot = self.hot
-        if hot is None:
-            return 0
-        try:
-            answers = [key for key, _ in hot.top(most)]
-        except SharedTierUnavailableError:
-            return 0
-        routings = {keys.routing_key(keys.resonance_of(key)): Routing for key in answers}
-        return self.cache.warm(routings | dict.fromkeys(answers, PersonaResponse))
-
-    @property
-    def hot(self) -> HotSet | None:
-        """What the fleet is asked for much; None without a shared tier."""
-        l2 = self.cache.l2
-        return None if l2 is None else HotSet(l2.connection, HotKeys(l2.keys.namespace))
 
     def invalidate(self, *patterns: str, wait_s: float = 0.0) -> Invalidation:
         """Make misses of all entries that match or depend on a match, in every process. See TwoTierCache.invalidate.
@@ -408,93 +352,8 @@ class OptimizedPipeline:
         """Send what waits, report what was counted and close this process's connections; a later call opens them anew."""
         if self._announcing is not None:
             self._announcing.close()
-        self.reporter.close()
+        self.reporter.courier.close()
         self.cache.close()
-
-
-class Equipment(NamedTuple):
-    """What a worker lends its processes: the node's bus, the way to tell the other nodes, the way to queue a request, and the
-    node's name. A program that is no worker has none."""
-
-    bus: NodeBus | None = None
-    announce: Announce | None = None
-    refresh: Refresh | None = None
-    node: str = ""
-
-
-_BARE = Equipment()
-
-
-def build_cache(settings: Settings, equipment: Equipment = _BARE) -> TwoTierCache:
-    """A cache as the settings describe it. Connects on first use."""
-    l2 = None
-    if settings.cache_url:
-        l2 = RedisCache(url=settings.cache_url, namespace=settings.cache_namespace, timeout_s=settings.cache_timeout_s)
-    return TwoTierCache(
-        LocalCache(settings.l1_max_entries),
-        l2,
-        staleness_bound_s=settings.staleness_bound_s,
-        strict=settings.strict,
-        l1_max_ttl_s=settings.l1_max_ttl_s,
-        max_ttl_s=settings.max_ttl_s,
-        lease_s=settings.lease_s,
-        wait_s=min(settings.llm_timeout_s, LONGEST_WAIT_S),
-        bus=equipment.bus,
-        announce=equipment.announce,
-    )
-
-
-def build_optimized_pipeline(settings: Settings, pipeline: PersonaPipeline, equipment: Equipment = _BARE) -> OptimizedPipeline:
-    """That pipeline behind a cache as the settings describe it. Without equipment to announce with, invalidations are announced
-    where the settings name a broker: see InstalledAnnouncer."""
-    announcing = None
-    if equipment.announce is None:
-        announcing = announcer_for(settings, lambda: reporter)
-        equipment = equipment._replace(announce=announcing)
-    cache = build_cache(settings, equipment)
-    role: Role = "worker" if equipment.node else "producer"
-    reporter = build_reporter(settings, node=equipment.node, role=role, l1_entries=cache.l1.__len__)
-    recent = None
-    if settings.cache_url and settings.figures:
-        recent = Recent()
-        reporter.tell_along(Teller(HotKeys(settings.cache_namespace), recent, keeps_requests=settings.preload_budget > 0))
-    return OptimizedPipeline(
-        pipeline,
-        cache,
-        grace_s=settings.stale_grace_s,
-        refresh=equipment.refresh,
-        reporter=reporter,
-        recent=recent,
-        announcing=announcing,
-    )
-
-
-_equipment = _BARE
-_built: tuple[int, OptimizedPipeline] | None = None
-_build_lock = Lock()
-
-
-def equip(equipment: Equipment) -> None:
-    """Lend this to the pipeline that `get_optimized_pipeline` builds, here and in the children forked from now on."""
-    global _equipment  # noqa: PLW0603 - one a process, set once at its start
-    _equipment = equipment
-
-
-def get_optimized_pipeline() -> OptimizedPipeline:
-    """This process's pipeline, built from its settings at the first call. A forked child builds its own."""
-    global _built  # noqa: PLW0603 - one a process, owned by this function
-    built = _built
-    if built is not None and built[0] == os.getpid():
-        return built[1]
-    with _build_lock:
-        if _built is None or _built[0] != os.getpid():
-            made = (os.getpid(), build_optimized_pipeline(get_settings(), get_pipeline(), _equipment))
-            if _built is None or _built[0] != os.getpid():  # else a signal handler was here meanwhile
-                _built = made
-        return _built[1]
-
-
-provide_default_cache(lambda: get_optimized_pipeline().cache)
 
 
 def _is_the_models_failure(error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""From a persona, a resonance key and a request to what a model is told."""
+"""Composes a model's prompt from a persona, a resonance key and a request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NAME_LINE: Final = {"en": "The user's name is", "ko": "사용자의 이름:"}
 
 
 class PromptTemplate(msgspec.Struct, frozen=True):
-    """What a prompt says before the request is known: who answers (`system`) and in what manner (`guidance`).
+    """The part of a prompt that is known before the request: the persona (`system`) and its manner (`guidance`).
 
     `version` changes with the persona's file, the guidance texts and PROMPT_VERSION.
     """
@@ -40,7 +40,7 @@ class PromptTemplate(msgspec.Struct, frozen=True):
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """What a model is told, in the order in which a chat takes it. `user` is the request's input to the letter."""
+    """The messages to a model, in the order in which a chat takes them. `user` is the request's input to the letter."""
 
     system: str
     history: tuple[Message, ...]
@@ -98,7 +98,7 @@ def language_of(request: PersonaRequest) -> Language:
 def compose(template: PromptTemplate, request: PersonaRequest) -> Prompt:
     """The prompt of one request. The last MAX_HISTORY messages go in.
 
-    What the user wrote is never a format string: braces, percent signs and the like come through as they are.
+    The user's text is never a format string: braces, percent signs and the like come through as they are.
     """
     language = language_of(request)
     lines = [template.system.of(language), template.guidance.of(language)]

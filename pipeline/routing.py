@@ -11,7 +11,7 @@ from pipeline.models import PersonaScore, ResonanceKey
 from pipeline.personas import Catalog, Persona
 
 PARTS: Final = ("tone", "pace", "intent")
-# Decimals, here and below: in binary, 0.5 x 0.7 + 0.3 x 0.9 is not always what it is on paper, and a tie would be none.
+# Decimals, here and below: in binary, 0.5 x 0.7 + 0.3 x 0.9 is not always what it is on paper, and ties would be missed.
 WEIGHTS: Final = (Decimal("0.5"), Decimal("0.3"), Decimal("0.2"))
 LEAD_WEIGHT: Final = Decimal("0.3")
 SCORE_WEIGHT: Final = Decimal("0.7")
@@ -19,9 +19,9 @@ DIGITS: Final = 4
 
 
 class Routing(msgspec.Struct, frozen=True):
-    """Who answers a resonance key.
+    """The persona that answers a resonance key.
 
-    `persona` is the name to show, `slug` the one in keys, `catalog` the version of the catalog that said so.
+    `persona` is the name to show, `slug` the one in keys, `catalog` the version of the catalog that was used.
     `confidence` and `scores` are 0.0-1.0, rounded to 4 digits. `scores` has every persona, best first. `reason` is one
     English sentence naming the parts of the key in which no persona is closer.
     """
@@ -64,7 +64,7 @@ class Router:
 
 
 def _score(affinities: tuple[float, float, float]) -> Decimal:
-    # By way of the shortest text that means the float, which is what the persona's file says.
+    # Through the shortest text of the float, which is what the persona's file says.
     return sum((weight * Decimal(repr(share)) for weight, share in zip(WEIGHTS, affinities, strict=True)), Decimal(0))
 
 

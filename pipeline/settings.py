@@ -1,7 +1,7 @@
 """Every setting of the project, its default and its meaning. Read once, from the environment, and never changed after.
 
-A variable is `PERSONA_` and the field's name in capitals. A value that does not fit, or a `PERSONA_` variable that is not
-known here, is refused at start with the variable's name.
+A variable is `PERSONA_` and the field's name in capitals. A value that is not allowed, or an unknown `PERSONA_` variable, is
+refused at start with the variable's name.
 """
 
 from __future__ import annotations
@@ -138,11 +138,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load_settings` passes: the environment is an argument, so that a test need not patch it."""
+        """Only the arguments of `load_settings`: the environment is one of them, so that a test need not patch it."""
         return (init_settings,)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Passwords do not show."""
+        """Hides passwords."""
         for name, value in super().__repr_args__():
             yield name, without_password(value) if name is not None and name.endswith("_url") else value
 
@@ -150,7 +150,7 @@ class Settings(BaseSettings):
 
     @property
     def result_backend_url(self) -> str:
-        """`result_url`, or what follows from the broker."""
+        """`result_url`, or the default that follows from the broker."""
         if self.result_url:
             return self.result_url
         parts = urlsplit(self.broker_url)
@@ -160,7 +160,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings that `environ` gives. Raises ConfigurationError naming each variable that does not fit."""
+    """The settings in `environ`. Raises ConfigurationError naming each variable that is not allowed."""
     given: dict[str, Any] = {}
     problems: list[str] = []
     for variable, value in environ.items():
@@ -194,7 +194,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def discover_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of the environment; what it does not say comes from the stack that runs here, if one does.
+    """The settings of the environment, completed by those of the stack that runs here, if there is one.
 
     Raises ConfigurationError as `load_settings` does.
     """
@@ -209,7 +209,7 @@ def get_settings() -> Settings:
 
 
 def without_password(url: str) -> str:
-    """The URL as a log line or a screen may show it."""
+    """The URL for a log line or a screen."""
     url = re.sub(r"([?&]password=)[^&#]*", r"\1***", url)  # the Redis client takes it there, too
     parts = urlsplit(url)
     if parts.password is None:
@@ -219,10 +219,10 @@ def without_password(url: str) -> str:
 
 
 def _checked_url(url: str, schemes: tuple[str, ...]) -> str:
-    """The URL, if it can be one. The message never shows the URL itself: it may hold a password."""
+    """The URL, if it is valid. The message never shows the URL itself: it may hold a password."""
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises ValueError on a port that is no number from 0 to 65535
+        _ = parts.port  # raises ValueError unless it is a number from 0 to 65535
     except ValueError:
         # The library's own message quotes the part that it stumbled on, which may be the password.
         raise ValueError(

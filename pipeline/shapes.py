@@ -1,4 +1,4 @@
-"""Which patterns can match a key of the pipeline, told from how its keys look: no key is looked at, in memory or in Redis."""
+"""Tells from the shapes of the pipeline's keys which patterns can match one: no key is looked at, in memory or in Redis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.models import INTENTS, PACES, RESONANCES, TONES, ResonanceKey
 KINDS: Final = ("routing", "persona", "prompt", "user")
 _DIGEST_CHARS: Final = 32
 _IN_REDIS: Final = re.compile(r"[^:]+:\d+:e:(?=.)")
-"""How an entry's name in Redis begins, before the key."""
+"""The beginning of an entry's name in Redis, before the key."""
 _GLOB: Final = frozenset("*?[")
 
 
@@ -29,7 +29,7 @@ class _Words(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """So many characters of this alphabet; any number from 1 if None."""
+    """`length` characters of this alphabet; any number from 1 if None."""
 
     alphabet: str
     length: int | None
@@ -42,7 +42,7 @@ _ID: Final = _Run(string.ascii_letters + string.digits + "_.-~@+%=", None)
 
 
 class Unmatched(NamedTuple):
-    """A pattern that no key of the pipeline can match, and the nearest that one can, if there is any.
+    """A pattern that no key of the pipeline can match, and the nearest one that a key can match, if there is any.
 
     `foreign`: it may be meant for a key of the program's own, such as a cached function's."""
 
@@ -59,7 +59,7 @@ class Unmatched(NamedTuple):
 
 
 class Shapes:
-    """The shapes of the keys that a pipeline with these personas has. Immutable."""
+    """The shapes of the keys of a pipeline with these personas. Immutable."""
 
     def __init__(self, slugs: Iterable[str]) -> None:
         self._slugs = tuple(slugs)
@@ -77,7 +77,7 @@ class Shapes:
         """`Unmatched`, or None for a pattern that a key can match. Takes the same time whatever the cache holds."""
 
     def can_match(self, pattern: str) -> bool:
-        """Whether some key of the pipeline could match it. Raises InvalidPatternError for what is none."""
+        """Whether some key of the pipeline could match it. Raises InvalidPatternError for a malformed pattern."""
         steps = glob_steps(pattern)
         kind, colon, _ = leading_literal(pattern).partition(":")
         kinds = (kind,) if colon else KINDS
@@ -98,7 +98,7 @@ class Shapes:
             return False
 
     def _candidates(self, pattern: str) -> Iterator[str]:
-        """What may have been meant, the likelier first."""
+        """Patterns that may have been meant, the likelier first."""
         text = _IN_REDIS.sub("", pattern.strip(), count=1)
         kind, colon, rest = text.partition(":")
         plain = _with_resonance(text.lower())
@@ -112,7 +112,7 @@ class Shapes:
             yield ":".join((*segments[:count], "*"))
 
     def _corrected(self, text: str) -> str:
-        """With each segment replaced by the one that stands there in a key and looks most like it."""
+        """The text with each segment replaced by the most similar one that a key has in that place."""
         kind, *segments = text.split(":")
         kind = _closest(kind, KINDS)
         places = {
@@ -126,14 +126,14 @@ class Shapes:
 
 
 def _widened(text: str) -> Iterator[str]:
-    """The pattern, and that of all below it."""
+    """The pattern, and those of everything below it."""
     yield text
     yield text.rstrip(":") + ":*"
     yield text.rstrip("-") + "-*"
 
 
 def _with_resonance(text: str) -> str:
-    """With each resonance key spelt as keys have it."""
+    """The text with each resonance key spelt as in keys."""
 
     def spelt(segment: str) -> str:
         try:
@@ -151,7 +151,7 @@ def _closest(word: str, words: tuple[str, ...]) -> str:
 # -- whether a pattern and a shape have a text in common
 
 _Steps = tuple["re.Pattern[str] | str | None", ...]
-"""Of a pattern: a character, a class of them, or None for any number of any."""
+"""The steps of a pattern: a character, a class of them, or None for any number of any."""
 
 
 def _meets(shape: _Shape, steps: _Steps) -> bool:
@@ -187,7 +187,7 @@ def _after_run(at: set[int], run: _Run, steps: _Steps) -> set[int]:
 
 
 def _after(at: set[int], chars: str, steps: _Steps) -> set[int]:
-    """Where in the pattern one may stand after one of these characters."""
+    """The places in the pattern that one of these characters can lead to."""
     after = set()
     for position in at:
         if position == len(steps):
@@ -201,7 +201,7 @@ def _after(at: set[int], chars: str, steps: _Steps) -> set[int]:
 
 
 def _settled(at: set[int], steps: _Steps) -> set[int]:
-    """With the places that are reached by letting `*` stand for nothing."""
+    """Adds the places that are reached by letting `*` stand for nothing."""
     for position in tuple(at):
         following = position
         while following < len(steps) and steps[following] is None:

@@ -11,7 +11,7 @@ check_ours("pipeline")
 
 
 def __getattr__(name: str) -> Any:
-    # Made when it is asked for: a client, or `persona up`, decides on its settings before an app reads them.
+    # Made on request: a client, or `persona up`, decides on its settings before an app reads them.
     if name == "celery":
         from workers.app import app
 

@@ -1,4 +1,4 @@
-"""The app of worker processes, with its tasks. A program that only asks uses `workers.client`, and does not import this."""
+"""The app of worker processes, with its tasks. A producer uses `workers.client`, and does not import this."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ settings = get_settings()
 for _name in not_obeyed(settings):
     logging.getLogger(__name__).warning("%s (also -b, --result-backend) is not used: PERSONA_ variables name the servers", _name)
 app = make_app(settings)
-# By name, so that they are imported when a worker begins and not when the app is made: each is a file of `workers/`.
+# By name, so that they are imported when a worker starts and not when the app is made: each is a file of `workers/`.
 app.conf.imports = ("workers.tasks", "workers.node.processes", "workers.node.invalidation", "workers.node.poison")
 app.conf.worker_consumer = "workers.node.poison:GuardedConsumer"
 app.steps["consumer"].update(("workers.node.invalidation:InvalidationStep", "workers.node.events:EventBatches"))

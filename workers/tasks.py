@@ -11,13 +11,14 @@ from typing import Any, Final
 from celery import Task
 from celery.exceptions import Retry
 
+from pipeline.assembly import get_optimized_pipeline
 from pipeline.cache import InvalidPatternError, TwoTierCache
 from pipeline.errors import InvalidRequestError, ModelError, TransientModelError
 from pipeline.figures import Tally
-from pipeline.figures.tally import FAILED, QUEUE_WAIT, delay_ms
+from pipeline.figures.fields import FAILED, QUEUE_WAIT
+from pipeline.figures.tally import delay_ms
 from pipeline.keys import user_key_to_invalidate
 from pipeline.models import PersonaRequest
-from pipeline.optimized import get_optimized_pipeline
 from pipeline.preload import maintain as maintained
 from pipeline.preload import report_of
 from workers.app import app
@@ -39,7 +40,7 @@ RETRY_PAUSE_S: Final = (2, 10)
 @app.task(name=INVALIDATE_TASK, ignore_result=False, throws=(InvalidPatternError, InvalidRequestError, ValueError))
 def invalidate(*patterns: str, users: Any = ()) -> dict[str, Any]:
     """Invalidate in every process, for a producer in any language: `send_task("cache.invalidate", args=["persona:lua:*"])`.
-    `users`: ids as requests have them, whose answers are forgotten.
+    `users`: ids as requests have them, whose answers are invalidated.
 
     Returns `{"patterns", "epoch", "seq", "durable"}`. Fails with InvalidPatternError or InvalidRequestError. The broadcast that
     follows bears the same name, and goes to the nodes' main processes only (workers.node.invalidation).
@@ -55,8 +56,8 @@ def preload(self: Task, budget: Any = None, every_s: Any = None, round_id: Any =
     """Warm the caches: persona infos, routes, prompt templates, and the answers that are asked for most, before they end.
 
     At most `budget` answers are computed anew (PERSONA_PRELOAD_BUDGET). Returns `{"personas", "routes", "templates",
-    "hot_considered", "due", "renewed", "failed", "skipped"}`, and `stopped_because` if it ended early. `every_s`: sent by beat so
-    often; `round_id`: under which its progress stands in the cache's Redis.
+    "hot_considered", "due", "renewed", "failed", "skipped"}`, and `stopped_because` if it ended early. `every_s`: the interval at
+    which beat sends it; `round_id`: the name of its progress in the cache's Redis.
     """
     calls = checked_budget(budget)
     round_id = checked_round(round_id, self.request.id)
@@ -69,13 +70,13 @@ def preload(self: Task, budget: Any = None, every_s: Any = None, round_id: Any =
 
 @app.task(name=RENEW_TASK, ignore_result=True, throws=(ValueError,))
 def renew(round_id: Any) -> None:
-    """Compute one hot answer anew, for the preload of that id: sent by it."""
+    """Compute one hot answer anew, for the preload of that id, which has sent this."""
     preloader_of(app, get_optimized_pipeline()).help(checked_round(round_id, ""))
 
 
 @app.task(name=MAINTAIN_TASK, bind=True, throws=(ValueError,))
 def maintain(self: Task, every_s: Any = None) -> dict[str, Any]:
-    """Remove bytes of what was invalidated, a little at a time, and let the hot set decay: see `pipeline.preload.maintain`."""
+    """Remove bytes of invalidated entries, a little at a time, and let the hot set decay: see `pipeline.preload.maintain`."""
     pipeline = get_optimized_pipeline()
     refused = takes_slot(pipeline, self.name, self.request.id, every_s)
     return {"stopped_because": refused} if refused is not None else maintained(pipeline)
@@ -85,7 +86,7 @@ def maintain(self: Task, every_s: Any = None) -> dict[str, Any]:
     name=PROCESS_TASK,
     bind=True,
     max_retries=len(RETRY_PAUSE_S),
-    default_retry_delay=1,  # after its pool child died: before the lease of that child has run out, so that nobody waits longer
+    default_retry_delay=1,  # after its pool child died: before that child's lease has run out, so that no caller waits longer
     # Expected outcomes: told to the caller, not logged as the worker's own failure.
     throws=(InvalidRequestError, ModelError),
 )

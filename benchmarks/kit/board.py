@@ -1,6 +1,6 @@
-"""What the program that measures and the pool children that are measured write for each other: memory that they share.
+"""Memory shared by the measuring program and the measured pool children, in which they write for each other.
 
-Nothing is sent while it is measured: a child notes a moment by one write to memory, and the figures are made afterwards.
+Nothing is sent during a measurement: a child notes a moment by one write to memory, and the figures are made afterwards.
 Moments are CLOCK_MONOTONIC in nanoseconds, which all processes of a machine share.
 """
 
@@ -25,7 +25,7 @@ class Board:
     """A file that every process of a benchmark maps. Each word has one writer; a word is written at once or not at all."""
 
     def __init__(self, path: Path) -> None:
-        """Attach to one that `create` has made."""
+        """Attach to a board that `create` has made."""
         self.path = path
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), 0)
@@ -35,7 +35,7 @@ class Board:
 
     @classmethod
     def create(cls, path: Path, *, children: int, versions: int) -> Self:
-        """A new one: `children` that serve, of a source that takes the versions 0 to `versions`."""
+        """A new board: `children` that serve, of a source that takes the versions 0 to `versions`."""
         words = _HEADER_WORDS + children * (_CHILD_WORDS + 2 * (versions + 1))
         with path.open("xb") as file:
             file.truncate(words * _WORD_BYTES)
@@ -50,7 +50,7 @@ class Board:
 
     @property
     def source(self) -> int:
-        """The version that a computation finds: what the benchmark's cached value is made from."""
+        """The version that a computation finds: the source of the benchmark's cached value."""
         return self._words[_SOURCE]
 
     @source.setter
@@ -110,7 +110,7 @@ class Board:
         return self._words[self._block(child) + _SAMPLES]
 
     def mean_interval_ns(self, child: int) -> float:
-        """From one answered lookup to the next."""
+        """The mean time from one answered lookup to the next."""
         at = self._block(child)
         return (self._words[at + _ENDED] - self._words[at + _BEGAN]) / max(1, self._words[at + _SAMPLES] - 1)
 
@@ -118,15 +118,15 @@ class Board:
         return self._words[self._block(child) + _LONGEST_GAP]
 
     def first_served_ns(self, child: int, version: int) -> int:
-        """0: never."""
+        """When the child first served that version; 0: never."""
         return self._words[self._block(child) + _CHILD_WORDS + 2 * version]
 
     def last_asked_ns(self, child: int, version: int) -> int:
-        """When the last lookup began that gave this version. 0: none did."""
+        """When the last lookup began that gave this version; 0: none did."""
         return self._words[self._block(child) + _CHILD_WORDS + 2 * version + 1]
 
     def stock_ns(self, child: int) -> int:
-        """0: the stock task did not run there."""
+        """When the stock task ran in the child; 0: it did not."""
         return self._words[self._block(child) + _STOCK]
 
     def _block(self, child: int) -> int:

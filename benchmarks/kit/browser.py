@@ -1,4 +1,4 @@
-"""A real Chromium without a window, for who wants to see a page as its users do. Spoken to by the DevTools protocol.
+"""A real Chromium without a window, to see a page as its users do. Driven by the DevTools protocol.
 
 with Browser() as browser:
     browser.open("http://user:password@127.0.0.1:5555/fleet")
@@ -42,12 +42,12 @@ _OPTIONS: Final = (
 
 @lru_cache(maxsize=1)
 def find_chromium() -> str | None:
-    """The program, or None where there is none."""
+    """The program, or None if none is installed."""
     return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
 class BrowserError(Exception):
-    """The browser, or a script in it, did not do what it was told."""
+    """The browser, or a script in it, did not do as it was told."""
 
 
 class PageLeftError(BrowserError):
@@ -63,9 +63,9 @@ class Browser:
         if program is None:
             raise BrowserError(f"no Chromium is installed: none of {', '.join(PROGRAMS)} is on the PATH ({HOW_TO_INSTALL})")
         self.errors: list[str] = []
-        """What the console showed as an error or a warning, and exceptions that nobody caught, since the page was opened."""
+        """The console's errors and warnings, and uncaught exceptions, since the page was opened."""
         self.requested: list[str] = []
-        """The addresses of all that the page asked for since it was opened."""
+        """The addresses that the page has requested since it was opened."""
         self._folder = Path(tempfile.mkdtemp(prefix="browser-"))
         self._loop = asyncio.new_event_loop()
         self._number = 0
@@ -94,14 +94,14 @@ class Browser:
         self.wait("document.readyState === 'complete'")
 
     def evaluate(self, script: str) -> Any:
-        """What an expression of JavaScript is, as JSON carries it; a promise is waited for."""
+        """The value of an expression of JavaScript, as JSON carries it; a promise is awaited."""
         answer = self.command("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
             raise BrowserError(f"{script}: {_exception(answer['exceptionDetails'])}")
         return answer["result"].get("value")
 
     def wait(self, condition: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
-        """Until an expression of JavaScript is true. Raises BrowserError when it is not in time."""
+        """Wait until an expression of JavaScript is true. Raises BrowserError when it is not in time."""
         deadline_s = time.monotonic() + timeout_s
         while not self._holds(condition):
             if time.monotonic() > deadline_s:
@@ -119,7 +119,7 @@ class Browser:
         self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
 
     def screenshot(self, path: Path, *, width: int = 1440, height: int | None = None) -> None:
-        """Write a PNG of the page, from its top; the whole of it unless `height` says how much."""
+        """Write a PNG of the page, from its top; the whole page unless `height` limits it."""
         if height is None:
             height = int(self.evaluate("document.documentElement.scrollHeight"))
         self.command("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
@@ -128,11 +128,11 @@ class Browser:
         path.write_bytes(base64.b64decode(image))
 
     def command(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One command of the protocol."""
+        """Send one command of the protocol."""
         return self._run(self._command(method, parameters))
 
     def close(self) -> None:
-        """End it and remove what it wrote. May be called again."""
+        """End the browser and remove its files. May be called again."""
         self._process.kill()
         if not self._loop.is_closed():
             if self._socket is not None:
@@ -195,7 +195,7 @@ class Browser:
 
 
 async def _hang_up(socket: WebSocketClientConnection) -> None:
-    """Within the loop, which the socket looks for."""
+    """Runs in the loop, as the socket requires."""
     socket.close()
     while await socket.read_message() is not None:  # until the other side, which is dead, has hung up
         pass

@@ -1,4 +1,4 @@
-"""Comparisons that a busy machine cannot turn: both sides measured in turn, medians, and how far the rounds lie apart."""
+"""Comparisons that a busy machine cannot distort: both sides measured in turn, medians, and the spread of the rounds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Of the straight line that fits the points best (least squares): how much y grows for each 1 of x. 0 of a single x."""
+    """The slope of the straight line that fits the points best (least squares): y's growth for each 1 of x. 0 for a single x."""
     mean_x = statistics.fmean(x for x, _ in points)
     mean_y = statistics.fmean(y for _, y in points)
     spread = math.fsum((x - mean_x) ** 2 for x, _ in points)
@@ -48,5 +48,5 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def scaling(points: Sequence[tuple[float, float]]) -> float:
-    """The exponent that fits best: 1 if twice the x gives twice the y, 0 if y does not care. All must be above 0."""
+    """The exponent that fits best: 1 if twice the x gives twice the y, 0 if y does not depend on x. All must be above 0."""
     return slope([(math.log(x), math.log(y)) for x, y in points])

@@ -1,4 +1,4 @@
-"""What a benchmark is. One file in `benchmarks/measures/` with a `BENCHMARK` in it is all that a new one needs."""
+"""The definition of a benchmark. A new one needs one file in `benchmarks/measures/` with a `BENCHMARK` in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Progress = Callable[[str], None]
 
 
 class Measured(NamedTuple):
-    """What a benchmark returns that has something to say beside its figures: what was left out, and why."""
+    """The return value of a benchmark that has notes beside its figures: what was left out, and why."""
 
     figures: Figures
     notes: tuple[str, ...] = ()
@@ -21,9 +21,9 @@ class Measured(NamedTuple):
 class Benchmark(NamedTuple):
     """A benchmark that the registry finds.
 
-    `measure(progress, quick=...)` tells its progress; `quick` makes it a test of itself. It returns flat figures with
-    units in their names. It ends all that it started, and raises BenchmarkFailedError when an answer was wrong. `place` orders
-    the page. Without a `view` the figures are shown as a list.
+    `measure(progress, quick=...)` reports its progress; `quick` makes it a test of itself. It returns flat figures with
+    units in their names. It ends every process that it started, and raises BenchmarkFailedError when an answer was wrong. `place`
+    orders the page. Without a `view` the figures are shown as a list.
     """
 
     name: str

@@ -1,5 +1,5 @@
-"""How fast a node empties its queue. The queue is filled beside it and handed over at once, so that the program which fills it
-takes no part in what is measured."""
+"""The rate at which a node empties its queue. The queue is filled aside and handed over at once, so that the filling program
+takes no part in the measurement."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Check = Callable[[Any, Any], bool]
 
 
 class Drain:
-    """Of a node on servers of a benchmark's own: it takes every result there is out of the result database."""
+    """For a node on a benchmark's own servers: it takes every result out of the result database."""
 
     def __init__(self, app: Celery, settings: Settings) -> None:
         self._app = app
@@ -39,7 +39,7 @@ class Drain:
     def per_s(self, task: str, arguments: Sequence[Mapping[str, Any]], count: int, right: Check) -> float:
         """Tasks a second while the node works off `count` of them, which have these arguments in turn.
 
-        Raises BenchmarkFailedError when one failed, or gave a result that is not `right(argument, result)`.
+        Raises BenchmarkFailedError when one failed, or its result is not `right(argument, result)`.
         """
         self._results.flushdb()
         sent = self._fill(task, arguments, count)

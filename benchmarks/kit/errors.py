@@ -1,4 +1,4 @@
-"""How a benchmark fails."""
+"""The failure of a benchmark."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 class BenchmarkFailedError(Exception):
-    """What was measured is not what must be so: its figures are not to be used. `problems` are sentences.
+    """A measured answer is wrong: the figures are not to be used. `problems` are sentences.
 
-    `figures`: those that there are. `document`: the whole record, once `run_benchmark` has put it together.
+    `figures`: those that were made. `document`: the whole record, once `run_benchmark` has put it together.
     """
 
     def __init__(self, problems: Sequence[str], figures: Mapping[str, float] | None = None) -> None:

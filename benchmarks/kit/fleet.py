@@ -34,8 +34,8 @@ POLL_S: Final = 0.02
 class Fleet:
     """`with Fleet(...) as fleet:` starts a broker, a cache's server and the nodes; on the way out all are ended.
 
-    The user's own settings do not count, nor does a stack that runs here. Between the two, stop signals raise as `Stack`
-    says. On Linux no process outlives this one, however it ends.
+    The user's own settings do not count, nor does a stack that runs here. In between, stop signals raise as in `Stack`.
+    On Linux no process outlives this one, however it ends.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Fleet:
         app: str = APP,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """`children`: processes or threads of a node's pool. `app`: what its nodes run. `environ`: further variables of the
+        """`children`: processes or threads of a node's pool. `app`: the app of its nodes. `environ`: further variables of the
         nodes, such as a model's; `settings` has them, too."""
         self.nodes, self.children_per_node = nodes, children
         self._progress = progress
@@ -58,7 +58,7 @@ class Fleet:
 
     @property
     def children(self) -> int:
-        """Of all nodes together."""
+        """The pool children of all nodes together."""
         return self.nodes * self.children_per_node
 
     def __enter__(self) -> Self:
@@ -79,7 +79,7 @@ class Fleet:
         self._processes.clear()
 
     def await_(self, condition: Callable[[], bool], what: str, *, timeout_s: float) -> None:
-        """Poll until it holds. Raises BenchmarkFailedError when it does not in time, or when a node has ended."""
+        """Poll until the condition holds. Raises BenchmarkFailedError when it does not in time, or when a node has ended."""
         deadline_s = time.monotonic() + timeout_s
         while not condition():
             self.check()
@@ -110,14 +110,14 @@ class Fleet:
         )
         self.folder = folder
         self._memory = _memory_folder(folder, self._resources)
-        # What a killed node leaves in its directory for temporary files goes with ours.
+        # The temporary files of a killed node go with this folder.
         self._of_nodes = {**environ, **self.environment, "TMPDIR": str(folder)}
         planned, self.nodes = self.nodes, 0
         if planned:
             self.add_nodes(planned)
 
     def add_nodes(self, count: int) -> None:
-        """Start so many more; return when they work. Raises BenchmarkFailedError if one does not."""
+        """Start `count` more nodes; return when they work. Raises BenchmarkFailedError if one does not."""
         names = [f"bench{number}@{socket.gethostname()}" for number in range(self.nodes + 1, self.nodes + count + 1)]
         for name in names:
             self._start_node(name)
@@ -136,13 +136,13 @@ class Fleet:
             command,
             log=self.folder / f"{name}.log",
             environ=self._of_nodes,
-            directory=self.folder,  # nothing that lies in the user's directory is imported
+            directory=self.folder,  # no file of the user's directory is imported
         )
         self._resources.callback(process.kill)
         return process
 
     def new_file(self, name: str) -> Path:
-        """A path for memory that processes share: where there is one, in a file system that has no disk to wait for."""
+        """A path for memory that processes share: in a file system without a disk to wait for, where there is one."""
         return self._memory / name
 
     def _start_node(self, name: str) -> None:
@@ -153,7 +153,7 @@ class Fleet:
 
 
 def _memory_folder(folder: Path, resources: ExitStack) -> Path:
-    shared_memory = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it, with a name that nobody can guess
+    shared_memory = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it, with a name that cannot be guessed
     if not os.access(shared_memory, os.W_OK):
         return folder
     made = Path(tempfile.mkdtemp(prefix="persona-bench-", dir=shared_memory))

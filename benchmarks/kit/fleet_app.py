@@ -1,4 +1,4 @@
-"""The app of a fleet that is measured: the product's own, with the tasks that measure."""
+"""The app of a measured fleet: the product's own, with the tasks that measure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kombu.common import Broadcast
 
 from benchmarks.kit.board import Board
 from benchmarks.kit.routes import BUSY_TASK, PROBE_KEY, PROBE_TTL_S, STOCK_EXCHANGE, STOCK_ROUTING_KEY, STOCK_TASK
-from pipeline.optimized import get_optimized_pipeline
+from pipeline.assembly import get_optimized_pipeline
 from workers.app import app
 
 app.conf.task_queues = (
@@ -22,7 +22,7 @@ app.conf.task_queues = (
 
 @app.task(name=BUSY_TASK, ignore_result=True)
 def busy(path: str, child: int, run_s: float, nap_s: float) -> None:
-    """Occupy a slot for `run_s`, or until the board says stop, as a call of a model does: by waiting. In between, every
+    """Occupy a slot for `run_s`, or until the board says stop, by waiting, as a call of a model does. In between, every
     `nap_s`, ask the cache as the pipeline would, and note which version of the source it gave."""
     cache = get_optimized_pipeline().cache
     with closing(Board(Path(path))) as board:
@@ -43,7 +43,7 @@ def busy(path: str, child: int, run_s: float, nap_s: float) -> None:
 
 @app.task(name=STOCK_TASK, ignore_result=True)
 def stock(path: str) -> None:
-    """A broadcast as Celery has it: an ordinary task that some child of each node runs."""
+    """Celery's own broadcast: an ordinary task that one child of each node runs."""
     now_ns = time.monotonic_ns()
     with closing(Board(Path(path))) as board:
         board.ran_stock(os.getpid(), now_ns)

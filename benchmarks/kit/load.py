@@ -1,4 +1,4 @@
-"""Programs that ask at a moment, or at a rate, that a benchmark names: processes of their own, and what came of each request."""
+"""Programs that send requests at a given moment, or at a given rate: processes of their own, and the outcome of each request."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Way = Literal["client", "raw"]
 
 READY_TIMEOUT_S: Final = 60.0
 AHEAD_S: Final = 0.2
-"""From the word to the moment: all have read it by then."""
+"""From the announcement of the moment to the moment: all programs have read it by then."""
 REPORT_MARGIN_S: Final = 60.0
 WARM_UP_KEY: Final = "calm-flowing-planning"
-WARM_UPS_A_CHILD: Final = 3  # a child that is still at its first may leave the others to its neighbour
+WARM_UPS_A_CHILD: Final = 3  # a child that is still busy with its first may leave the others to its neighbour
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What one program is to ask. With `rate_per_s`: `count` requests, in turn, one at each intended moment, whatever becomes of
-    those before (an open loop). Without: each of the requests once, all at the same moment, from so many `threads`."""
+    """The requests of one program. With `rate_per_s`: `count` requests, in turn, one at each intended moment, whatever becomes of
+    the earlier ones (an open loop). Without: each of the requests once, all at the same moment, from `threads` threads."""
 
     requests: tuple[PersonaRequest, ...]
     rate_per_s: float = 0.0
@@ -40,7 +40,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Happened(msgspec.Struct, frozen=True, array_like=True):
-    """What came of a request. `due_s`: the moment at which it was to be sent (monotonic clock); `took_s` counts from there.
+    """The outcome of a request. `due_s`: the moment at which it was to be sent (monotonic clock); `took_s` counts from there.
     `source` is empty, and `error` says why, if there was no answer."""
 
     due_s: float
@@ -56,7 +56,7 @@ class Happened(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Producers:
-    """`with Producers(fleet, client=8, raw=2) as producers:` so many programs of each way, connected and idle."""
+    """`with Producers(fleet, client=8, raw=2) as producers:` that many programs of each way, connected and idle."""
 
     def __init__(self, fleet: Fleet, *, client: int, raw: int = 0) -> None:
         ways: tuple[tuple[Way, int], ...] = (("client", client), ("raw", raw))
@@ -79,7 +79,7 @@ class Producers:
             process.kill()
 
     def run(self, plans: Sequence[Plan], meanwhile: Callable[[float], None] | None = None) -> list[list[Happened]]:
-        """Let each program carry out its plan, all from the same moment on; what happened, by program and in its order.
+        """Let each program carry out its plan, all from the same moment on. Returns the outcomes, by program and in its order.
 
         `meanwhile` is called with that moment, some time before it.
         """
@@ -102,7 +102,7 @@ class Producers:
         return path_of(self._folder, what, self._round, number)
 
     def _await(self, line: str, timeout_s: float) -> None:
-        """Until every program has said it."""
+        """Wait until every program has written that line."""
 
         def said(process: ChildProcess) -> bool:
             lines = process.log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -122,19 +122,19 @@ def go_path(folder: Path, turn: int) -> Path:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Whoever finds the file finds all of it."""
+    """Write a file that a reader finds whole or not at all."""
     beside = path.with_suffix(".new")
     beside.write_bytes(content)
     beside.replace(path)
 
 
 def shared_among(requests: Sequence[PersonaRequest], programs: int) -> list[tuple[PersonaRequest, ...]]:
-    """In turn, so that each has some of every kind."""
+    """In turn, so that each program has some of every kind."""
     return [tuple(requests[number::programs]) for number in range(programs)]
 
 
 def check_right(happened: Sequence[Happened], expected: int) -> list[str]:
-    """What is wrong with these answers, as sentences."""
+    """The faults of these answers, as sentences."""
     problems = []
     errors = [each.error for each in happened if each.error]
     wrong = sum(not each.right for each in happened if not each.error)

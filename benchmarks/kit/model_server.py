@@ -6,7 +6,7 @@ with ModelServer(delay_ms=95) as model:
     assert model.calls == 10
     assert response.content == expected_answer(request)
 
-It runs in a process of its own, so that it takes no turn of the interpreter from what is measured.
+It runs in a process of its own, so that it takes no turn of the interpreter from the measured program.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from pipeline.responders import Responder
 from workers.stack.processes import ChildProcess
 
 MODEL_NAME: Final = "bench-model"
-ANSWER_CHARS: Final = 700  # some 150 words: what a model writes in 256 tokens, the default bound of an answer
-MAX_CONNECTIONS: Final = 512  # each costs a thread; beyond it the endpoint says so at once
+ANSWER_CHARS: Final = 700  # some 150 words: a model's text of 256 tokens, the default bound of an answer
+MAX_CONNECTIONS: Final = 512  # each costs a thread; beyond it the endpoint refuses at once
 START_TIMEOUT_S: Final = 20.0
 QUESTION_TIMEOUT_S: Final = 5.0
 _TEXT: Final = (
@@ -52,7 +52,7 @@ _TEXT: Final = (
 
 
 def answer_to(messages: Iterable[Mapping[str, Any]]) -> str:
-    """What the endpoint says to these messages: a digest over all of them, and ANSWER_CHARS characters of text that follow
+    """The endpoint's answer to these messages: a digest over all of them, and ANSWER_CHARS characters of text that follow
     from it. Equal prompts get equal answers, different ones different answers."""
     digest = hashlib.blake2b(digest_size=16)
     for message in messages:
@@ -84,7 +84,7 @@ class ModelServer:
     name: Final = MODEL_NAME
 
     def __init__(self, *, delay_ms: float) -> None:
-        """Each answer takes `delay_ms`, however many are asked for at once, and what the machine adds."""
+        """Each answer takes `delay_ms`, however many are asked for at once, and whatever the machine adds."""
         if not 0 <= delay_ms <= 60_000:
             raise ValueError(f"delay_ms: {delay_ms}; expected 0 to 60000")
         self.delay_ms = delay_ms
@@ -92,14 +92,14 @@ class ModelServer:
 
     @property
     def calls(self) -> int:
-        """How many completions it was asked for since it began. Asks the process."""
+        """How many completions were requested since it began. Asks the process."""
         with closing(self._connect()) as connection:
             connection.request("GET", "/calls")
             return int(json.loads(connection.getresponse().read())["calls"])
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables under which a node or a client uses it."""
+        """The variables by which a node or a client uses it."""
         return {"PERSONA_LLM_URL": self.url, "PERSONA_LLM_MODEL": self.name, "PERSONA_LLM_API_KEY": "none"}
 
     def __enter__(self) -> Self:
@@ -107,7 +107,7 @@ class ModelServer:
         self._process = ChildProcess(
             [sys.executable, "-m", "benchmarks.kit.model_server", "--delay-ms", str(self.delay_ms)],
             log=self._folder / "log",
-            directory=self._folder,  # nothing that lies in the user's directory is imported
+            directory=self._folder,  # no file of the user's directory is imported
         )
         try:
             self.url = self._await_url()
@@ -234,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _send(self, status: int, body: object) -> None:
-        """Head and body in one piece: two writes could be two packets."""
+        """Send head and body in one piece: two writes could be two packets."""
         content = json.dumps(body).encode()
         head = f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
         self.wfile.write(head.encode() + content)

@@ -1,6 +1,6 @@
-"""A program that asks, as `load.py` tells it: `python -m benchmarks.kit.producers FOLDER NUMBER client|raw`.
+"""A program that sends requests, as directed by `load.py`: `python -m benchmarks.kit.producers FOLDER NUMBER client|raw`.
 
-It says on standard output how far it is, and finds its plans, and the moment to begin, in the folder.
+It reports its progress on standard output, and finds its plans, and the moment to begin, in the folder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from workers.client import QUEUE, PersonaClient
 POLL_S: Final = 0.005
 RAW_POLL_S: Final = 0.005
 LAST_MOMENT_S: Final = 0.0003
-"""Before a moment that is waited for: a sleep ends late, a look at the clock does not."""
+"""The end of a wait for a moment, spent polling: a sleep ends late, a look at the clock does not."""
 
 
 class Asked:
@@ -40,7 +40,7 @@ class Asked:
         self.number, self.due_s = number, due_s
         self.take = take
         self.arrived_s = 0.0
-        self._arrival = arrival  # what nobody holds is not told
+        self._arrival = arrival  # kept alive: a future without a reference would not be completed
         if arrival is not None:
             arrival.add_done_callback(self._arrived)
 
@@ -49,11 +49,12 @@ class Asked:
 
 
 Ask = Callable[[PersonaRequest], PersonaResponse | tuple[Callable[[float], PersonaResponse], Future[Any] | None]]
-"""Sends it. The answer, if it is here; else what waits for it, and what is done when it has come if somebody tells."""
+"""Sends a request. Returns the answer, if it is here; else a function that waits for it, and the future of its arrival if the
+client has one."""
 
 
 def by_client(client: PersonaClient, *, told: bool) -> Ask:
-    """`told`: by the client's own thread, rather than by waiting for one ticket after the other."""
+    """`told`: the client's own thread reports arrivals, instead of waiting for one ticket after the other."""
 
     def ask(request: PersonaRequest) -> PersonaResponse | tuple[Callable[[float], PersonaResponse], Future[Any] | None]:
         ticket = client.submit_request(request)
@@ -92,9 +93,9 @@ class Run:
             return [each for _, each in sorted(itertools.chain.from_iterable(pool.map(send, range(threads))))]
 
     def paced(self) -> list[Happened]:
-        """One at each intended moment; whoever waits does so behind the last of them."""
+        """One request at each intended moment; all waits come after the last of them."""
         gc.collect()
-        gc.disable()  # the records of this program are many, and no part of what is measured
+        gc.disable()  # this program's records are many, and no part of the measurement
         sent = []
         for number in range(self._plan.count):
             due_s = self._due_s(number)
@@ -104,7 +105,7 @@ class Run:
         return [self._ended(each) for each in sent]
 
     def paced_by_threads(self) -> list[Happened]:
-        """The same for those whom nobody tells when an answer is here: a thread sends and waits."""
+        """The same for a client that does not report arrivals: a thread sends and waits."""
 
         def ask(number: int) -> Happened:
             return self._ended(self._send(number, self._due_s(number)))
@@ -125,7 +126,7 @@ class Run:
             if isinstance(sent, PersonaResponse):
                 return self._judged(number, sent, due_s, time.monotonic())
             return Asked(number, due_s, *sent)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the request failed by it
+        except Exception as error:  # noqa: BLE001 - any error fails the request
             return _failed(due_s, error)
 
     def _ended(self, asked: Happened | Asked) -> Happened:
@@ -133,7 +134,7 @@ class Run:
             return asked
         try:
             response = asked.take(self._plan.timeout_s)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the request failed by it
+        except Exception as error:  # noqa: BLE001 - any error fails the request
             return _failed(asked.due_s, error)
         return self._judged(asked.number, response, asked.due_s, asked.arrived_s or time.monotonic())
 
@@ -148,7 +149,7 @@ def _failed(due_s: float, error: Exception) -> Happened:
 
 
 def wait_until(moment_s: float) -> None:
-    """Of the monotonic clock."""
+    """Until a moment of the monotonic clock."""
     while (remaining_s := moment_s - time.monotonic()) > 0:
         if remaining_s > LAST_MOMENT_S:
             time.sleep(remaining_s - LAST_MOMENT_S)
@@ -194,7 +195,7 @@ def say(line: str) -> None:
 
 
 def _raw_app(settings: Settings) -> Celery:
-    """As a program has it that knows nothing of this project but its queue."""
+    """The app of a program that knows nothing of this project but its queue."""
     return Celery("foreign", broker=settings.broker_url, backend=settings.result_backend_url, set_as_current=False)
 
 

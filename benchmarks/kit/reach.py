@@ -1,4 +1,4 @@
-"""From what the children noted to figures. Pure: no clock, no process."""
+"""Makes figures of the children's notes. Pure: no clock, no process."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ REACH_S: Final = 1.0
 
 
 class Moment(NamedTuple):
-    """One invalidation: before it was called, and when it had returned."""
+    """One invalidation: the moment before the call, and that of its return."""
 
     asked_ns: int
     returned_ns: int
 
 
 def reach_figures(board: Board, moments: Sequence[Moment], warm_up: int, bound_s: float) -> Figures:
-    """From what the children noted. The new version counts as served when that one or a newer one was."""
+    """The figures of the children's notes. A new version counts as served when it or a newer one was."""
     measured = range(warm_up + 1, len(moments) + 1)
     latencies_ms: list[float] = []
     after_return_ms: list[float] = []

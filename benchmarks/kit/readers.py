@@ -28,7 +28,7 @@ def main() -> int:
     options = parser.parse_args()
     with closing(Board(options.board)) as board:
         children = board.children
-    # Forked before anything connects: what is imported is shared, nothing else.
+    # Forked before anything connects: the imported modules are shared, and nothing else.
     pids = []
     for child in range(children):
         pid = os.fork()
@@ -38,14 +38,14 @@ def main() -> int:
                 read(options.board, child, options.nap_s)
                 code = 0
             finally:
-                os._exit(code)  # not back into what the parent has still to do
+                os._exit(code)  # not back into the rest of the parent's work
         pids.append(pid)
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
     return max(map(abs, codes), default=0)
 
 
 def read(path: Path, child: int, nap_s: float) -> None:
-    """Until the board says stop, or for LONGEST_S: then nobody is left to say it."""
+    """Until the board says stop, or for LONGEST_S: then the program that would say it is gone."""
     with closing(Board(path)) as board, PersonaClient() as client:
         cache = client.cache
 

@@ -1,4 +1,4 @@
-"""The requests that are asked, and how long a model takes for one."""
+"""The requests of the benchmarks, and how long a model takes for one."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ RESONANCES: Final = (
 
 
 def spread_over(count: int, kinds: int) -> list[PersonaRequest]:
-    """So many requests of so many kinds, in turn: the first of each kind, then the second of each."""
+    """`count` requests of `kinds` kinds, in turn: the first of each kind, then the second of each."""
     made = [PersonaRequest.create(f"Question number {kind}: how do I begin?", RESONANCES[kind % 4]) for kind in range(kinds)]
     return list(itertools.islice(itertools.cycle(made), count))

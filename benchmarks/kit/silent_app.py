@@ -1,4 +1,4 @@
-"""The app of a node that sends no events of its tasks, beside one that does."""
+"""The app of a node that sends no events of its tasks, to compare with one that does."""
 
 from __future__ import annotations
 

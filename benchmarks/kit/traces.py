@@ -1,4 +1,4 @@
-"""Sequences of keys as a cache may be asked for them, the same in each run, and the best that any cache could make of them."""
+"""Sequences of keys as a cache may be asked for them, the same in each run, and the most hits that any cache could have."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ TRACES: Final[Mapping[str, Callable[[int, int], Sequence[int]]]] = {
     "loop": loop,
     "shift": shift,
 }
-"""By name: what makes so many requests for a cache of that size."""
+"""By name: makes a trace of that many requests for a cache of that size."""
 
 
 def best_hits(trace: Sequence[int], size: int, warm_up: int) -> int:
-    """The hits, after the first `warm_up` requests, of a cache that knows the future: it gives up what comes again last, or does
-    not take in what comes (Belady 1966)."""
+    """The hits, after the first `warm_up` requests, of a cache that knows the future: it evicts the key that comes again last, or
+    does not take in the new one (Belady 1966)."""
     never = len(trace)
     follows = [never] * len(trace)  # when the same key comes again
     seen: dict[int, int] = {}
@@ -68,7 +68,7 @@ def best_hits(trace: Sequence[int], size: int, warm_up: int) -> int:
         if key in kept:
             hits += at >= warm_up
         elif again == never:
-            continue  # nothing is gained by keeping it
+            continue  # keeping it gains nothing
         elif len(kept) >= size:
             while True:
                 last, candidate = latest[0]

@@ -1,4 +1,4 @@
-"""Short calls timed in turn, so that what else the machine does falls on all of them alike."""
+"""Short calls timed in turn, so that the machine's other load falls on all of them alike."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import Final
 
 Batch = Callable[[], float]
-"""Runs some calls, and says how many nanoseconds one took."""
+"""Runs some calls. Returns how many nanoseconds one took."""
 WARM_UP_ROUNDS: Final = 2
 
 
 @contextmanager
 def no_collections() -> Iterator[None]:
-    """The garbage collector rests meanwhile: when it runs, it is no matter of the call that it interrupts."""
+    """The garbage collector rests meanwhile: its runs have nothing to do with the calls that they interrupt."""
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -29,7 +29,7 @@ def no_collections() -> Iterator[None]:
 def in_turn(
     batches: Mapping[str, Batch], rounds: int, before: Callable[[], object] = lambda: None, *, warm_up: int = WARM_UP_ROUNDS
 ) -> dict[str, list[float]]:
-    """What each took in each round, in nanoseconds. `before` each round is not timed, nor do the rounds of the warm-up count."""
+    """The time of each batch in each round, in nanoseconds. `before` each round is not timed, nor do the warm-up rounds count."""
     took_ns: dict[str, list[float]] = {name: [] for name in batches}
     with no_collections():
         for number in range(-warm_up, rounds):
@@ -42,7 +42,7 @@ def in_turn(
 
 
 def batch_of(call: Callable[[str], object], keys: Iterable[str]) -> Batch:
-    """One call for each key, each time the same keys. The loop around a call, some 10 ns, is part of what it takes."""
+    """One call for each key, each time the same keys. The time includes the loop around a call, some 10 ns."""
     fixed = tuple(keys)
 
     def run() -> float:

@@ -1,4 +1,4 @@
-"""A module for each benchmark, with a `BENCHMARK`; one without it is a part of those.
+"""A module for each benchmark, with a `BENCHMARK`; a module without it is a part of those.
 
-Measures and checks the answers; says nothing of how its figures are shown.
+Measures and checks the answers; does not decide how figures are shown.
 """

@@ -1,5 +1,5 @@
-"""What one caller may cost all the others, at the edge of each bound of docs/coherence.md: many globs, many invalidations while
-Redis is away, a long log, evicted records, a frozen broker."""
+"""The cost that one caller can put on all others, at the edge of each bound of docs/coherence.md: many globs, many invalidations
+while Redis is away, a long log, evicted records, a frozen broker."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SETTLING_S: Final = 60.0
 
 
 def measure_bounds(progress: Progress, *, quick: bool = False) -> Figures:
-    """The figures. Raises BenchmarkFailedError where something invalidated was served, or what is bounded did not end."""
+    """The figures. Raises BenchmarkFailedError where an invalidated entry was served, or a bounded step did not end."""
     scale = 10 if quick else 1
     with Fleet(progress, nodes=0, children=1) as fleet:
         figures: Figures = {}
@@ -51,7 +51,7 @@ def _l2(cache: TwoTierCache) -> RedisCache:
 
 
 def _connect(cache: TwoTierCache) -> None:
-    """Open the connection, which is not part of what is measured."""
+    """Open the connection, which is not part of the measurement."""
     _l2(cache).connection.call(lambda client: client.ping())
 
 
@@ -128,8 +128,8 @@ def _log(settings: Settings, count: int, progress: Progress) -> Figures:
 
 
 def _eviction(settings: Settings, progress: Progress) -> Figures:
-    """The hit ratio of a process that is at work when the server has evicted the log's records, after one unrelated
-    invalidation; and that of one that begins then."""
+    """The hit ratio of a running process when the server has evicted the log's records, after one unrelated invalidation; and
+    that of a process that begins then."""
     progress("the log's records are evicted")
     cache, other = _cache(settings, "evicted"), _cache(settings, "evicted")
     keys = [f"hot:{number}" for number in range(HOT)]
@@ -154,7 +154,7 @@ def _eviction(settings: Settings, progress: Progress) -> Figures:
 
 
 def _pending(fleet: Fleet, count: int, progress: Progress) -> Figures:
-    """Many invalidations while Redis is away: what a read from L1 costs then, and what it takes until all are in the log."""
+    """Many invalidations while Redis is away: the cost of a read from L1 meanwhile, and the time until all are in the log."""
     progress(f"{count} invalidations while Redis is away")
     cache = _cache(fleet.settings, "pending")
     cache.get_or_compute(KEY, lambda: "value", ttl=600)

@@ -1,7 +1,7 @@
-"""How soon an invalidation reaches every pool child of a busy fleet, beside Celery's own broadcast, and what it costs.
+"""How soon an invalidation reaches every pool child of a busy fleet, beside Celery's own broadcast, and at what cost.
 
-The fleet: 2 nodes of 3 pool children, every slot occupied for the whole of it by a task that waits, as for a model, and asks the
-cache in between. The invalidations come from a program that is no worker. Latency: from the moment before `invalidate` is called
+The fleet: 2 nodes of 3 pool children. A task occupies every slot for the whole time: it waits, as for a model, and asks the cache
+in between. The invalidations come from a program that is not a worker. Latency: from the moment before `invalidate` is called
 until a child serves the new version, so the call itself, and the pause between two samples of a child, are part of it.
 """
 
@@ -35,7 +35,7 @@ STOCK_MARGIN_S: Final = 4.0
 
 
 class Size(NamedTuple):
-    """How much is measured. The million keys are always a million: their figure says so."""
+    """The size of the measurement. The million keys are always a million: their figure's name says so."""
 
     warm_up: int
     invalidations: int
@@ -49,7 +49,7 @@ QUICK: Final = Size(warm_up=5, invalidations=40, stock_busy_s=1.0, cost_rounds=2
 
 
 def measure_coherence(progress: Progress, *, quick: bool = False) -> Figures:
-    """The figures. Raises BenchmarkFailedError when a child was not reached, or served what was stale beyond the bound."""
+    """The figures. Raises BenchmarkFailedError when a child was not reached, or served a stale version beyond the bound."""
     size = QUICK if quick else FULL
     versions = size.warm_up + size.invalidations
     with Fleet(progress, nodes=NODES, children=CHILDREN_PER_NODE) as fleet:
@@ -58,7 +58,7 @@ def measure_coherence(progress: Progress, *, quick: bool = False) -> Figures:
             closing(Board.create(fleet.new_file("board"), children=fleet.children, versions=versions)) as board,
         ):
             figures, problems = _measure_reach(fleet, app, board, size, progress)
-            if problems:  # what follows would cost time, and might fail in other words
+            if problems:  # the rest would cost time, and might fail in other words
                 raise BenchmarkFailedError(problems, figures)
             figures |= _measure_stock(fleet, app, board, size, progress)
         fleet.stop_nodes()
@@ -73,7 +73,7 @@ def _measure_reach(fleet: Fleet, app: Celery, board: Board, size: Size, progress
     progress(f"coherence: {size.invalidations} invalidations, all {fleet.children} slots are busy")
     with PersonaClient(fleet.settings) as client:
         moments, problems = _invalidate(client, board, size)
-    # One that is lost heals within the bound: wait so long for every child, and a little more.
+    # A lost notice is made up for within the bound: wait that long for every child, and a little more.
     time.sleep(max(REACH_S, bound_s) + 0.2)
     if not _all_busy(board):
         problems.append("a slot fell free while it was measured")
@@ -105,7 +105,7 @@ def _release(fleet: Fleet, board: Board) -> None:
 
 
 def _invalidate(client: PersonaClient, board: Board, size: Size) -> tuple[list[Moment], list[str]]:
-    """Bump the source's version and invalidate what was made from it, again and again; item n is version n + 1."""
+    """Bump the source's version and invalidate the value made from it, again and again; item n is version n + 1."""
     moments, not_durable = [], 0
     for version in range(1, size.warm_up + size.invalidations + 1):
         time.sleep(random.uniform(*PACE_S))  # noqa: S311 - spreads the invalidations, guards nothing
@@ -117,7 +117,7 @@ def _invalidate(client: PersonaClient, board: Board, size: Size) -> tuple[list[M
 
 
 def _measure_stock(fleet: Fleet, app: Celery, board: Board, size: Size, progress: Progress) -> Figures:
-    """Celery's own broadcast on the same fleet, while every slot is occupied by one task and none is waiting: its best case."""
+    """Celery's own broadcast on the same fleet, while one task occupies every slot and none is waiting: its best case."""
     _occupy(fleet, app, board, size.stock_busy_s)
     progress(f"coherence: a stock broadcast, all slots are busy for {size.stock_busy_s:g} s")
     sent_ns = time.monotonic_ns()

@@ -1,4 +1,4 @@
-"""What coherence costs: a call of `invalidate` with few and with many cached keys, and the check within an L1 hit."""
+"""The cost of coherence: a call of `invalidate` with few and with many cached keys, and the check within an L1 hit."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import redis
 
 from benchmarks.kit.contract import Figures, Progress
 from benchmarks.kit.errors import BenchmarkFailedError
+from pipeline.assembly import Equipment, build_cache
 from pipeline.cache import MISS, LocalCache, TwoTierCache
 from pipeline.cache.coherence.bus import NodeBus
 from pipeline.cache.entry import Entry, encode_entry
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.memory.local import COPY
-from pipeline.optimized import Equipment, build_cache
 from pipeline.settings import Settings
 from workers.client import PersonaClient
 from workers.node.invalidation import build_follower
@@ -65,7 +65,7 @@ def measure_invalidate(settings: Settings, rounds: int, progress: Progress) -> F
 
 
 class _Unchecked(TwoTierCache):
-    """The same `get`, letter by letter but for the check: what it is measured against."""
+    """The same `get`, letter by letter except for the check: the other side of the comparison."""
 
     def get(self, key: str, default: Any = MISS, type: Any = Any) -> Any:
         slot = self._slots.get(key)
@@ -81,8 +81,8 @@ class _Unchecked(TwoTierCache):
 
 
 def measure_get(settings: Settings, rounds: int, progress: Progress) -> Figures:
-    """An L1 hit as a pool child has it, through the coherence check; in turn with the same call without the check, and with the
-    same hit of a LocalCache alone.
+    """An L1 hit in a pool child, through the coherence check; in turn with the same call without the check, and with the same hit
+    of a LocalCache alone.
 
     All times contain the loop around the call, some 10 ns.
     """

@@ -1,8 +1,7 @@
 """The report's dashboard for real: 1,000 requests a second over 20 patterns, for a minute, and a model that takes 95 ms.
 
-One program asks through `PersonaClient`, in an open loop: each request has its intended moment, and its latency counts from
-there, so that a request which waits behind a slow one has waited. The workers have worked before; the caches are empty when it
-begins.
+One program sends requests through `PersonaClient`, in an open loop: each request has its intended moment, and its latency counts
+from there, so that waiting behind a slow request counts. The workers have worked before; the caches are empty when it begins.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ CLAIM_1000_MS: Final = 3_860.0
 
 
 class Size(NamedTuple):
-    """How much is measured."""
+    """The size of the measurement."""
 
     rate_per_s: float
     seconds: float
@@ -39,7 +38,7 @@ QUICK: Final = Size(rate_per_s=200, seconds=3)
 
 
 def measure_dashboard(progress: Progress, *, quick: bool = False) -> Figures:
-    """The figures. Raises BenchmarkFailedError when a request was lost or failed, an answer was wrong, or the model was asked
+    """The figures. Raises BenchmarkFailedError when a request was lost or failed, an answer was wrong, or the model was called
     more often than there are patterns."""
     size = QUICK if quick else FULL
     count = round(size.rate_per_s * size.seconds)

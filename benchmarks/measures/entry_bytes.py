@@ -1,7 +1,7 @@
 """`python -m benchmarks.measures.entry_bytes NAME COUNT`: the bytes that an entry of that cache adds to a process.
 
-Beside its key and its value: every entry has the same value, and the keys are made before it is measured. What a cache makes
-of them for itself counts.
+Its key and its value do not count: every entry has the same value, and the keys are made before the measurement. What a cache
+makes of them for itself does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KEPT: Final = ("persona", "cachetools_lru", "cachetools_ttl", "theine", "moka")
 
 
 def kept_by(name: str, count: int) -> Callable[[str, Any], Any]:
-    """What keeps an entry in a cache with room for `count`."""
+    """The function that keeps an entry in a cache with room for `count`."""
     if name == "persona":
         cache = LocalCache(count)
         return lambda key, value: cache.set(key, value, TTL_S)
@@ -29,7 +29,7 @@ def kept_by(name: str, count: int) -> Callable[[str, Any], Any]:
 
 
 def resident_bytes() -> int:
-    """Of this process, now; where the system does not tell that, the most that it ever was."""
+    """This process's memory now; where the system does not tell that, its highest so far."""
     status = Path("/proc/self/statm")
     if status.exists():
         return int(status.read_text().split()[1]) * resource.getpagesize()

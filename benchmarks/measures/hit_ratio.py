@@ -1,4 +1,4 @@
-"""What L1 still has when it is asked again, beside other caches of the same size and the optimum; and what an entry takes."""
+"""The hit ratio of L1, beside other caches of the same size and the optimum; and the memory of an entry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BYTES_TIMEOUT_S: Final = 60.0
 
 
 class Size(NamedTuple):
-    """How much is measured."""
+    """The size of the measurement."""
 
     entries: tuple[int, ...]
     requests: int
@@ -44,8 +44,8 @@ class Reader(NamedTuple):
 
 
 def measure_hit_ratio(progress: Progress, *, quick: bool = False) -> Measured:
-    """The figures: `NAME_TRACE_SIZE_pct`, hits of all that was asked for. Raises BenchmarkFailedError when a hit gave another
-    value than was kept, when L1 held more than it may, or when anybody did better than the optimum."""
+    """The figures: `NAME_TRACE_SIZE_pct`, hits of all look-ups. Raises BenchmarkFailedError when a hit gave another value than
+    was kept, when L1 held more than it may, or when any cache did better than the optimum."""
     size = QUICK if quick else FULL
     figures: Figures = {}
     missing: list[str] = []
@@ -80,7 +80,7 @@ def measure_hit_ratio(progress: Progress, *, quick: bool = False) -> Measured:
 
 
 def read_through(reader: Reader, trace: Sequence[int], warm_up: int, name: str) -> int:
-    """Ask for each key in turn, keep what is not there; the hits after the warm-up."""
+    """Ask for each key in turn, and keep it after a miss. Returns the hits after the warm-up."""
     get, keep, value_of = reader
     hits = 0
     for at, number in enumerate(trace):
@@ -96,7 +96,8 @@ def read_through(reader: Reader, trace: Sequence[int], warm_up: int, name: str) 
 
 
 def entry_bytes(name: str, count: int) -> float:
-    """What an entry adds to a process, beside its key and its value: measured in a process of its own, which holds `count`."""
+    """The bytes that an entry adds to a process, beside its key and its value: measured in a process of its own with `count` of
+    them."""
     command = [sys.executable, "-m", "benchmarks.measures.entry_bytes", name, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=BYTES_TIMEOUT_S, env=os.environ)  # noqa: S603 - this program's own
     if done.returncode:

@@ -1,7 +1,7 @@
 """The cache's server stops answering in mid-run (SIGSTOP: its connections stay open) and goes on later (SIGCONT).
 
 All the while one program asks through `PersonaClient`, in an open loop, and another one sends plain tasks, which the workers
-answer from their own caches. What the outage adds is counted against the same requests before it.
+answer from their own caches. The outage's cost is the difference to the same requests before it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ CLIENT_PER_S: Final = 200.0
 TASKS_PER_S: Final = 40.0
 THREADS: Final = 32
 SETTLE_S: Final = 1.0
-"""At the begin and at the end of a window: requests that belong to neither."""
+"""At the start and at the end of a window: requests that belong to neither."""
 LONGEST_RECOVERY_S: Final = 5.0
 WAYS: Final = ("client", "tasks")
 
 
 class Size(NamedTuple):
-    """How much is measured: seconds before, during and after; and how often each pattern is asked before, by tasks."""
+    """The size of the measurement: seconds before, during and after; and how often each pattern is asked before, by tasks."""
 
     calm_s: float
     stopped_s: float
@@ -85,7 +85,7 @@ def measure_outage(progress: Progress, *, quick: bool = False) -> Figures:
 
         happened = producers.run(plans, stop_and_resume)
     stopped_s, resumed_s = moments
-    # What was confirmed right before it is served until the bound; then comes the time-out of the first call.
+    # Entries confirmed right before it are served until the bound; then comes the time-out of the first call.
     open_s = stopped_s + settings.staleness_bound_s + settings.cache_timeout_s + 0.25
     times = Times(stopped_s - size.calm_s, stopped_s, open_s, resumed_s)
     figures: Figures = {"stopped_s": resumed_s - stopped_s, "client_per_s": CLIENT_PER_S, "tasks_per_s": TASKS_PER_S}
@@ -103,7 +103,7 @@ def measure_outage(progress: Progress, *, quick: bool = False) -> Figures:
 
 
 def outage_figures(way: str, happened: Sequence[Happened], times: Times) -> Figures:
-    """p50 and p99 of each window, and what the outage adds to p99. `recovered_s`: from the server's return to the last request
+    """p50 and p99 of each window, and the outage's addition to p99. `recovered_s`: from the server's return to the last request
     that was answered unconfirmed."""
     windows = {
         "calm": (times.calm_s + SETTLE_S, times.stopped_s),
@@ -127,7 +127,7 @@ def outage_figures(way: str, happened: Sequence[Happened], times: Times) -> Figu
 
 
 def _fill(producers: Producers, patterns: tuple[PersonaRequest, ...], fills: int) -> None:
-    """Until nearly every process has nearly every pattern in its L1: to which child a task goes is chance."""
+    """Until nearly every process has nearly every pattern in its L1: which child takes a task is chance."""
     client, tasks = producers.run([Plan(patterns), Plan(patterns * fills, threads=THREADS)])
     if problems := check_right([*client, *tasks], len(patterns) * (1 + fills)):
         raise BenchmarkFailedError(problems)

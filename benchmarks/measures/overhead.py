@@ -1,7 +1,7 @@
-"""What counting and events cost: hits through the queue with all of it on and with all of it off, and one hit's own share.
+"""The cost of counting and events: hits through the queue with all of it on and with all of it off, and one hit's own share.
 
 Two nodes of two processes, each with servers of its own: one counts, reports and sends every event of Celery, the other does
-neither. Each works off the same full queue, in turn, so that whatever else the machine does meets both.
+neither. Each works off the same full queue, in turn, so that the machine's other load meets both.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from benchmarks.kit.errors import BenchmarkFailedError
 from benchmarks.kit.fleet import Fleet
 from benchmarks.kit.requests import spread_over
 from benchmarks.kit.routes import PROCESS_TASK
+from pipeline.assembly import build_optimized_pipeline
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.figures import FigureKeys, read_figures
 from pipeline.figures.tally import FOLD_AT, Tally
 from pipeline.models import PersonaRequest
-from pipeline.optimized import build_optimized_pipeline
 from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import load_catalog
 from pipeline.responders import PromptResponder
@@ -43,7 +43,7 @@ SILENT_APP: Final = "benchmarks.kit.silent_app"
 
 
 class Size(NamedTuple):
-    """How much is measured."""
+    """The size of the measurement."""
 
     warm_up: int
     tasks: int
@@ -56,7 +56,7 @@ QUICK: Final = Size(warm_up=40, tasks=60, rounds=2, hit_rounds=2)
 
 
 def measure_overhead(progress: Progress, *, quick: bool = False) -> Figures:
-    """The figures. Raises BenchmarkFailedError when an answer was no hit, or when what was counted is not what was asked."""
+    """The figures. Raises BenchmarkFailedError when an answer was no hit, or when the counts differ from the requests."""
     size = QUICK if quick else FULL
     wires = [request.to_wire() for request in spread_over(KINDS, KINDS)]
     with (
@@ -107,7 +107,7 @@ class _Side:
 
 
 def _check_counted(fleet: Fleet, expected: int) -> None:
-    """What the fleet's figures say is what was asked; of a node that does not count, nothing."""
+    """The fleet's figures count every request; those of a node that does not count, none."""
     with closing(RedisConnection(fleet.settings.cache_url, timeout_s=5)) as connection:
         keys = FigureKeys(fleet.settings.cache_namespace)
 
@@ -121,16 +121,16 @@ def _check_counted(fleet: Fleet, expected: int) -> None:
 
 
 def _measure_hit(settings: Settings, rounds: int) -> Figures:
-    """What a count costs, and beside it an L1 hit of `process_request` with and without, in a process that reports.
+    """The cost of a count, and beside it an L1 hit of `process_request` with and without, in a process that reports.
 
     `count_ns` is measured by itself, in turn with the same loop without it: the two hits are fifty times as long, and their
-    difference is mostly that of the machine's moods.
+    difference is mostly the machine's noise.
     """
     request = PersonaRequest.create("What does a count cost?", "calm-flowing-learning")
     counted_ns, uncounted_ns, with_ns, without_ns = [], [], [], []
     collecting = gc.isenabled()
     with closing(build_optimized_pipeline(settings, PersonaPipeline(load_catalog(), PromptResponder()))) as pipeline:
-        # One pipeline, and two calls of the same form: the interpreter adapts itself to what it sees oftenest.
+        # One pipeline, and two calls of the same form: the interpreter specialises for what it sees most often.
         counted = partial(pipeline.process_request, request, counted=True)
         uncounted = partial(pipeline.process_request, request, counted=False)
         counted()
@@ -159,7 +159,7 @@ def _measure_hit(settings: Settings, rounds: int) -> Figures:
 
 def _mean_ns(ask: Callable[[], object]) -> float:
     turns = itertools.repeat(None, HITS_A_ROUND)
-    # This thread's own time: what else the machine does is not in it, nor are the 0.5 ms a second of the thread that reports.
+    # This thread's own time: it includes neither the machine's other load nor the 0.5 ms a second of the reporting thread.
     began_ns = time.thread_time_ns()
     for _ in turns:
         ask()

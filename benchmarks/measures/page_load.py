@@ -1,4 +1,4 @@
-"""Flower's page of the fleet under load, in a real Chromium: what it shows beside what the load generator has counted.
+"""Flower's page of the fleet under load, in a real Chromium: the figures shown beside those that the load generator has counted.
 
 python -m benchmarks.measures.page_load DIR runs it and writes screenshots of the busy page into DIR.
 """
@@ -25,7 +25,7 @@ from benchmarks.kit.errors import BenchmarkFailedError
 from benchmarks.kit.fleet import Fleet
 from benchmarks.kit.model_server import ModelServer
 from pipeline.errors import PipelineError
-from pipeline.figures.tally import REQUESTS
+from pipeline.figures.fields import REQUESTS
 from pipeline.models import PersonaRequest
 from workers.client import PersonaClient
 from workers.queue.errors import WorkerError
@@ -41,13 +41,13 @@ RATE_PER_S: Final = 200
 RUN_S: Final = 60.0
 QUICK_RUN_S: Final = 12.0
 QUESTIONS: Final = 400
-TASK_SHARE: Final = 0.3  # sent as tasks by a producer that looks into no cache, as one in another language is
+TASK_SHARE: Final = 0.3  # sent as tasks by a producer that looks into no cache, such as one in another language
 INVALIDATE_EVERY_S: Final = 5.0
 MODEL_MS: Final = 80.0
 SENDERS: Final = 32
 ANSWER_TIMEOUT_S: Final = 60.0
 MAX_TASKS: Final = 1000
-"""What Flower keeps of tasks: reached within the first third, so that what grows after it is no list of tasks."""
+"""Flower's own limit of tasks: reached within the first third, so that growth after it is not its list of tasks."""
 SETTLE_S: Final = 10.0
 FADE_S: Final = 0.5  # colours change by degrees
 TOLERANCE: Final = 0.02
@@ -67,7 +67,7 @@ class Load:
         self.invalidations = 0
 
     def run(self, run_s: float) -> float:
-        """For so long; how many requests a second there were."""
+        """Run for that time. Returns the requests a second."""
         began_s = time.monotonic()
         next_invalidation_s = INVALIDATE_EVERY_S / 2
         with ThreadPoolExecutor(SENDERS, thread_name_prefix="load") as senders:
@@ -107,10 +107,10 @@ class Load:
 
 
 def measure_page(progress: Progress, *, quick: bool, pictures: Path | None = None) -> Measured:
-    """Figures of the page and of Flower under 200 requests a second. `pictures`: where screenshots of the busy page go.
+    """Figures of the page and of Flower under 200 requests a second. `pictures`: the folder for screenshots of the busy page.
 
-    Raises BenchmarkFailedError if the page did not show what was counted, within 2 %, if its console had an error, or if Flower
-    grew. Without a Chromium there are no figures, and a note.
+    Raises BenchmarkFailedError if the page did not show the counted figures, within 2 %, if its console had an error, or if
+    Flower grew. Without a Chromium there are no figures, and a note.
     """
     if find_chromium() is None:
         return Measured({}, (f"no Chromium is installed ({HOW_TO_INSTALL}): the page was not measured",))
@@ -176,7 +176,7 @@ def _start_flower(fleet: Fleet, port: int) -> ChildProcess:
 
 
 def _settled(browser: Browser, total: int) -> dict[str, int]:
-    """What the page shows by source once it shows so many requests in all, or after a while."""
+    """The page's figures by source once it shows that many requests in all, or after a while."""
     deadline_s = time.monotonic() + SETTLE_S
     while _number(browser, "[data-figure='total']") != total and time.monotonic() < deadline_s:
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""What `OptimizedPipeline.process` costs by where the answer comes from, without a model, and where the time goes."""
+"""The cost of `OptimizedPipeline.process` by the source of the answer, without a model, and where the time goes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from benchmarks.kit.errors import BenchmarkFailedError
 from benchmarks.kit.fleet import Fleet
 from benchmarks.kit.turns import Batch, in_turn
 from benchmarks.views.pipeline_view import view_pipeline
+from pipeline.assembly import build_cache
 from pipeline.models import PersonaResponse
-from pipeline.optimized import OptimizedPipeline, build_cache
+from pipeline.optimized import OptimizedPipeline
 from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import load_catalog
 from pipeline.responders import responder_from
@@ -30,7 +31,7 @@ QUESTION: Final = "How do I tell my team that the plan has changed, without taki
 RESONANCE: Final = "calm-medium-seek_advice"
 COSTLIEST: Final = 3
 
-# Where a function's file stands for what it is called for. The first that fits counts; what is built in counts for its caller.
+# Maps the file of a function to its purpose. The first that fits counts; built-in functions count for their caller.
 STAGES: Final = (
     ("request", ("pipeline/models.py",)),
     ("key", ("pipeline/keys.py",)),
@@ -43,11 +44,11 @@ STAGES: Final = (
 )
 STAGE_NAMES: Final = (*(name for name, _ in STAGES), "server", "other")
 _WAITING: Final = ("recv_into", "sendall", "recv", "send")
-"""Of a socket: what the system and the server take."""
+"""Methods of a socket: the share of the system and the server."""
 
 
 class Size(NamedTuple):
-    """How much is measured."""
+    """The size of the measurement."""
 
     rounds: int
     hits: int
@@ -61,7 +62,7 @@ QUICK: Final = Size(rounds=2, hits=50, reads=10, profiled=30)
 
 def measure_pipeline(progress: Progress, *, quick: bool = False) -> Measured:
     """The figures: `CASE_us`, and `CASE_STAGE_pct` of its profile. Raises BenchmarkFailedError when an answer was not the right
-    one, or did not come from where its case says."""
+    one, or came from another source than its case says."""
     size = QUICK if quick else FULL
     with Fleet(progress, nodes=0, children=0) as fleet, ExitStack() as resources:
         cases = _Cases(fleet.settings, resources)
@@ -82,7 +83,7 @@ def measure_pipeline(progress: Progress, *, quick: bool = False) -> Measured:
 
 
 class _Cases:
-    """Each is one request, answered in one of the ways that there are."""
+    """One request for each source of an answer."""
 
     def __init__(self, settings: Settings, resources: ExitStack) -> None:
         bare = PersonaPipeline(load_catalog(), responder_from(settings))
@@ -136,7 +137,7 @@ class _Cases:
 def _profile(cases: _Cases, name: str, count: int) -> tuple[Counter[str], list[str]]:
     """Each stage's share of the time, and the functions that take most of it by themselves.
 
-    A profiler takes its own share of each call of a Python function, so that what calls many of them seems to take more.
+    A profiler takes its own share of each call of a Python function, so that code with many calls seems to take more.
     """
     call = cases.calls[name]
     profiler = cProfile.Profile()

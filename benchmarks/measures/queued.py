@@ -1,7 +1,7 @@
-"""What the queue costs: `persona.process` on a hit beside a Celery task that does nothing, and beside what a user might pick
+"""The cost of the queue: `persona.process` on a hit beside a Celery task that does nothing, and beside what a user might pick
 instead.
 
-Throughput: a queue that is full is worked off by two processes (or eight threads), and nobody waits for the results meanwhile.
+Throughput: two processes (or eight threads) work off a full queue, and no caller waits for the results meanwhile.
 Round trip: a program sends one request, waits for its answer, and sends the next.
 """
 
@@ -50,7 +50,7 @@ QUEUE_DATABASE, RESULT_DATABASE, CACHE_DATABASE = 2, 3, 2  # of the peers, apart
 
 
 class Size(NamedTuple):
-    """How much is measured."""
+    """The size of the measurement."""
 
     warm_up: int
     tasks: int
@@ -70,7 +70,7 @@ QUICK_PEERS: Final = ("dramatiq",)  # each takes seconds to start
 
 
 class _Asked(NamedTuple):
-    """The requests that everything in this benchmark is asked, and their right answers."""
+    """The requests of everything in this benchmark, and their right answers."""
 
     wires: tuple[dict[str, Any], ...]
     contents: Mapping[str, str]
@@ -98,7 +98,7 @@ def measure_queue(progress: Progress, *, quick: bool = False) -> Measured:
         with Fleet(progress, nodes=1, children=THREADS, pool="threads", app=APP, environ=model.environment) as fleet:
             progress("queue: the same in a pool of threads")
             of_threads = _measure_node(fleet, asked, size)
-        # Two fleets with empty caches, and nothing was computed but the first request of each kind.
+        # Two fleets with empty caches, which compute nothing but the first request of each kind.
         if model.calls != 2 * KINDS:
             raise BenchmarkFailedError([f"the model was called {model.calls} times for {2 * KINDS} misses"])
     return Measured(figures | {f"threads_{name}": number for name, number in of_threads.items()}, notes)
@@ -152,7 +152,7 @@ def _send(app: Celery, task: str, wire: Mapping[str, Any]) -> Any:
 
 
 def _ask(client: PersonaClient, wire: Mapping[str, Any], asked: _Asked) -> float:
-    """A request as this project's own client asks it, by whatever way it finds best."""
+    """Send a request through this project's own client, which chooses its way."""
     began_s = time.perf_counter()
     answer = client.ask(wire["user_input"], wire["resonance_key"])
     took_ms = (time.perf_counter() - began_s) * 1000
@@ -170,13 +170,13 @@ def _nothing_done(_wire: Mapping[str, Any], result: Any) -> bool:
     return bool(result["content"])
 
 
-# -- the others
+# -- the peers
 
 
 def _measure_peers(
     fleet: Fleet, asked: _Asked, size: Size, progress: Progress, names: Sequence[str]
 ) -> tuple[Figures, tuple[str, ...]]:
-    """Each in turn with this project's node, which is idle meanwhile; those that are not installed are left out."""
+    """Each in turn with this project's node, which is idle meanwhile; peers that are not installed are left out."""
     notes = {name: f"{name} is not installed and left out ({PEERS[name].install})" for name in names if not installed(name)}
     environ, known = _peer_environ(fleet), json.dumps(_known(asked))
     _fill_plain_cache(environ, asked)
@@ -232,7 +232,7 @@ def _known(asked: _Asked) -> list[dict[str, Any]]:
 
 
 def _fill_plain_cache(environ: Mapping[str, str], asked: _Asked) -> None:
-    """The whole response, as this project's cache has it."""
+    """The whole response, as in this project's cache."""
     with redis.Redis.from_url(environ[CACHE_URL]) as server:
         for wire in asked.wires:
             keep(server, wire, expected_response(PersonaRequest.from_wire(wire)).to_wire())
@@ -243,7 +243,7 @@ def _peer_environ(fleet: Fleet) -> dict[str, str]:
         QUEUE_URL: _database(fleet.settings.broker_url, QUEUE_DATABASE),
         RESULT_URL: _database(fleet.settings.broker_url, RESULT_DATABASE),
         CACHE_URL: _database(fleet.settings.cache_url, CACHE_DATABASE),
-        "TMPDIR": str(fleet.folder),  # what workers leave behind that are killed goes with it
+        "TMPDIR": str(fleet.folder),  # the temporary files of killed workers go with it
     }
     foreign = (PREFIX, *FOREIGN_PREFIXES)
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | ours

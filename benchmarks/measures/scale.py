@@ -1,7 +1,7 @@
-"""What grows with the number of processes: throughput, the idle commands on Redis, and how long an invalidation takes.
+"""What grows with the number of processes: throughput, the idle commands on Redis, and the time of an invalidation.
 
-Two curves. Worker processes: nodes of one pool child each, which is the dearest way to have so many. Reading processes: programs
-that are no node and read through a cache of their own, each by itself.
+Two curves. Worker processes: nodes of one pool child each, which is the dearest way to have that many. Reading processes:
+programs that are no node and read through a cache of their own, each by itself.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ STOP_S: Final = 10.0
 
 
 class Size(NamedTuple):
-    """How much is measured, for each number of processes."""
+    """The size of the measurement, for each number of processes."""
 
     workers: tuple[int, ...]
     readers: tuple[int, ...]
     idle_s: float
-    """Full: what a process does every five seconds at the longest is counted once."""
+    """In full: long enough to count once what a process does every five seconds at the longest."""
     busy_s: float
     hits: int
     misses_a_worker: int
@@ -62,7 +62,7 @@ QUICK: Final = Size((1, 2), (2,), idle_s=0.3, busy_s=0.2, hits=40, misses_a_work
 
 def measure_scale(progress: Progress, *, quick: bool = False) -> Figures:
     """The figures. Raises BenchmarkFailedError when an answer was wrong, a node did not apply an invalidation, or a reader
-    served what was stale beyond the bound."""
+    served a stale version beyond the bound."""
     size = QUICK if quick else FULL
     figures: Figures = {}
     with (
@@ -83,7 +83,7 @@ def measure_scale(progress: Progress, *, quick: bool = False) -> Figures:
 
 
 def slopes(figures: Figures, workers: Sequence[int], readers: Sequence[int]) -> Figures:
-    """What one process more costs, and for throughput the exponent: 1 if twice the processes do twice the work."""
+    """The cost of one process more, and for throughput the exponent: 1 if twice the processes do twice the work."""
 
     def points(pattern: str, sizes: Sequence[int]) -> list[tuple[float, float]]:
         return [(size, figures[pattern.format(size)]) for size in sizes]
@@ -149,7 +149,7 @@ def _measure_invalidation(client: PersonaClient, nodes: int, count: int) -> Figu
 
 
 def _commands_per_s(settings: Settings, during_s: float) -> dict[str, float]:
-    """Of all clients together, beside the one that asks. By server."""
+    """The commands of all clients together, except this one's question. By server."""
     per_s = {}
     with ExitStack() as resources:
         servers = {
@@ -189,7 +189,7 @@ def _measure_readers(fleet: Fleet, readers: int, size: Size) -> Figures:
 
 
 class _Readers:
-    """So many processes that read the probe, from `__enter__` to `__exit__`; when it begins, each has read."""
+    """Processes that read the probe, from `__enter__` to `__exit__`; when it begins, each has read."""
 
     def __init__(self, fleet: Fleet, count: int, *, nap_s: float, versions: int) -> None:
         self._fleet, self._count, self._nap_s, self._versions = fleet, count, nap_s, versions
@@ -198,7 +198,7 @@ class _Readers:
         path = self._fleet.new_file(f"readers{self._count}-{self._nap_s:g}")
         self._board = Board.create(path, children=self._count, versions=self._versions)
         with PersonaClient(self._fleet.settings) as client:
-            client.invalidate(PROBE_KEY)  # other readers left it in L2, of another board
+            client.invalidate(PROBE_KEY)  # other readers, of another board, left it in L2
         command = [sys.executable, "-m", "benchmarks.kit.readers", str(path), "--nap-s", str(self._nap_s)]
         self._process = self._fleet.start(path.name, command)
         self._await(lambda: all(map(self._board.occupant, range(self._count))), "every reader has read")
@@ -211,11 +211,11 @@ class _Readers:
         self._board.close()
 
     def reads_per_s(self) -> float:
-        """Of all together, by what each has done since its first note."""
+        """Of all together, by each reader's count since its first note."""
         return sum(READS_A_NOTE / (self._board.mean_interval_ns(reader) / 1e9) for reader in range(self._count))
 
     def invalidate(self, client: PersonaClient, rounds: int) -> Figures:
-        """How long until a reader serves the new version: each learns of it by its own lease, which ends when it ends."""
+        """The time until a reader serves the new version: each learns of it when its own lease ends."""
         moments: list[Moment] = []
         latencies_ms: list[float] = []
         for version in range(1, rounds + 1):

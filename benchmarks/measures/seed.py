@@ -1,7 +1,7 @@
-"""The scenarios of the report that this project began with, beside what the report claims and what is possible at all.
+"""The scenarios of the report that this project began with, beside the report's claims and the possible limits.
 
-In one process, as the report has it: the pipeline behind both tiers, with a real server for the second and a model that takes
-95 ms. Each round begins with both tiers empty. What a scenario saves is counted against the same requests through the pipeline
+In one process, as in the report: the pipeline behind both tiers, with a real server for the second and a model that takes
+95 ms. Each round begins with both tiers empty. A scenario's saving is counted against the same requests through the pipeline
 without a cache.
 """
 
@@ -28,8 +28,9 @@ from benchmarks.kit.fleet import Fleet
 from benchmarks.kit.model_server import ModelServer, expected_answer, reference_responder
 from benchmarks.kit.requests import MODEL_DELAY_MS, RESONANCES, spread_over
 from benchmarks.views.seed_view import view_seed
+from pipeline.assembly import build_cache
 from pipeline.models import PersonaRequest, PersonaResponse
-from pipeline.optimized import OptimizedPipeline, build_cache
+from pipeline.optimized import OptimizedPipeline
 from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import load_catalog
 from pipeline.responders import Responder, responder_from
@@ -54,7 +55,7 @@ CLAIMS: Final[dict[str, float]] = {
 
 
 class Size(NamedTuple):
-    """How much is measured. The scenarios whose saving is a figure are as large as the report's also when quick."""
+    """The size of the measurement. Scenarios whose saving is a figure are as large as the report's also when quick."""
 
     model_delay_ms: float
     rounds: int
@@ -80,7 +81,7 @@ class Scenario(NamedTuple):
         return sum(self.took_ms)
 
     def saved_pct(self, base_ms: float) -> float:
-        """Of the time that as many requests take without a cache, `base_ms` each."""
+        """The saving, of the time that as many requests take without a cache, `base_ms` each."""
         return 100 * (1 - self.total_ms / (self.requests * base_ms))
 
     @property
@@ -94,8 +95,8 @@ class Scenario(NamedTuple):
 
 
 def measure_seed(progress: Progress, *, quick: bool = False) -> Figures:
-    """The figures: `X`, the report's `claim_X`, and `limit_X`, what is possible. Raises BenchmarkFailedError when an answer was
-    wrong, or the model was asked more often than there are kinds of requests."""
+    """The figures: `X`, the report's `claim_X`, and `limit_X`, the possible limit. Raises BenchmarkFailedError when an answer was
+    wrong, or the model was called more often than there are kinds of requests."""
     size = QUICK if quick else FULL
     with Fleet(progress, nodes=0, children=0) as fleet, ModelServer(delay_ms=size.model_delay_ms) as model:
         settings = load_settings({**fleet.environment, **model.environment})
@@ -135,7 +136,7 @@ def measure_seed(progress: Progress, *, quick: bool = False) -> Figures:
 
 
 def as_users_might(count: int, rng: random.Random) -> list[PersonaRequest]:
-    """Few inputs are frequent and many are rare: Zipf 1.0 over USAGE_INPUTS. The report does not say what its users did."""
+    """Few inputs are frequent and many are rare: Zipf 1.0 over USAGE_INPUTS. The report does not describe its users."""
     inputs = spread_over(USAGE_INPUTS, USAGE_INPUTS)
     return rng.choices(inputs, weights=[1 / rank for rank in range(1, USAGE_INPUTS + 1)], k=count)
 
@@ -151,7 +152,7 @@ class SeedRuns:
         self._bare.process_request(spread_over(1, 1)[0])  # imports the client, opens the connection
 
     def base_ms(self, requests: int) -> float:
-        """One request without a cache: the median."""
+        """The median of one request without a cache."""
         return statistics.median(self._timed(self._bare.process_request, request)[0] for request in spread_over(requests, 10))
 
     def run(self, requests: Sequence[PersonaRequest]) -> Scenario:
@@ -162,7 +163,7 @@ class SeedRuns:
         return Scenario(tuple(ms for ms, _ in answers), hits_ms, len(requests), len(set(requests)))
 
     def run_together(self, count: int) -> float:
-        """Equal requests from as many threads, released at once: how long until the last has its answer, in ms."""
+        """Equal requests from as many threads, released at once: the time until the last has its answer, in ms."""
         requests = spread_over(count, 1)
         barrier = threading.Barrier(count + 1)
 
@@ -197,7 +198,7 @@ class SeedRuns:
 
     @contextmanager
     def _checked_calls(self, requests: Sequence[PersonaRequest]) -> Iterator[None]:
-        """One call of the model for each kind of request: neither was an answer made up, nor one computed twice."""
+        """One call of the model for each kind of request: no answer was made up, and none computed twice."""
         kinds, before = len(set(requests)), self._model.calls
         yield
         calls = self._model.calls - before
@@ -207,20 +208,20 @@ class SeedRuns:
 
 @contextmanager
 def empty_pipeline(settings: Settings, responder: Responder, number: int) -> Iterator[OptimizedPipeline]:
-    """A pipeline whose tiers hold nothing yet; its keys in Redis are its own by `number`."""
+    """A pipeline whose tiers hold nothing yet; `number` makes its keys in Redis its own."""
     own = settings.model_copy(update={"cache_namespace": f"seed{number}"})
     pipeline = OptimizedPipeline(PersonaPipeline(load_catalog(), responder), build_cache(own))
     try:
-        pipeline.cache.get("bench:warm-up", None)  # connects, and loads the log: a scenario begins in a program that runs
+        pipeline.cache.get("bench:warm-up", None)  # connects, and loads the log: a scenario begins in a running program
         yield pipeline
     finally:
         pipeline.close()
 
 
 def measure_memory(settings: Settings, cache_url: str) -> Figures:
-    """What a full L1 takes of this process's memory, and the same entries of the server's. The limit: their answers' bytes.
+    """The memory of a full L1 in this process, and of the same entries in the server. The limit: their answers' bytes.
 
-    Answers of some 700 characters, each another one. The time for it is not measured: the tracing makes everything slow.
+    Answers of some 700 characters, all different. Its time is not measured: the tracing makes everything slow.
     """
     requests = spread_over(L1_ENTRIES, L1_ENTRIES)
     with redis.Redis.from_url(cache_url) as server, empty_pipeline(settings, reference_responder(), -1) as pipeline:

@@ -1,4 +1,4 @@
-"""Many ask for the same at the same moment, and nobody has it yet: how often the model is asked, and who waits for how long.
+"""Many callers ask for the same new answer at the same moment: how often the model is called, and how long each caller waits.
 
 From 8 programs by `PersonaClient`, four threads each, and two by a bare Celery app's `send_task`; 2 nodes of 3 pool children.
 Then the pool child that computes is killed while all wait.
@@ -34,12 +34,12 @@ KILLED_AT: Final = 0.4  # of the model's time: the owner has begun some 0.2 s be
 TAKEN_OVER_MARGIN_S: Final = 0.5
 """For a look at the lease, every 0.1 s, and the way to the model."""
 ANSWERED_MARGIN_S: Final = 5.0
-"""For the way of an answer to those who wait for it, of whom some have tasks of their own behind each other in the queue."""
+"""For the way of an answer to the waiting callers, of which some have tasks of their own behind each other in the queue."""
 BEGIN_TIMEOUT_S: Final = 10.0
 
 
 class Size(NamedTuple):
-    """How much is measured. `model_ms` is long enough for everybody to ask while it computes: later it would be a hit."""
+    """The size of the measurement. `model_ms` is long enough for every caller to ask meanwhile: later it would be a hit."""
 
     clients: int
     raw: int
@@ -54,8 +54,8 @@ QUICK: Final = Size(clients=2, raw=1, requests=60, kills=1, model_ms=500, enviro
 
 
 class Wave(NamedTuple):
-    """What came of one wave of requests. `killed_at_s` and `taken_over_at_s`, when the model was asked again after that, are of
-    the monotonic clock; 0 if nothing was killed."""
+    """The outcome of one wave of requests. `killed_at_s` and `taken_over_at_s`, the model's next call after that, are moments of
+    the monotonic clock; 0 if no process was killed."""
 
     happened: list[Happened]
     model_calls: int
@@ -68,14 +68,14 @@ class Wave(NamedTuple):
 
     @property
     def longest_s(self) -> float:
-        """Until the last had its answer: from the moment they asked, or, if something was killed then, from that."""
+        """Until the last caller had its answer: from the moment of asking, or from the kill if there was one."""
         ended_s = max(each.ended_s for each in self.happened)
         return ended_s - (self.killed_at_s or self.happened[0].due_s)
 
 
 def measure_stampede(progress: Progress, *, quick: bool = False) -> Figures:
-    """The figures. Raises BenchmarkFailedError when the model was asked once too often, an answer was wrong or missing, or
-    somebody waited beyond the lease."""
+    """The figures. Raises BenchmarkFailedError when the model was called once too often, an answer was wrong or missing, or a
+    caller waited beyond the lease."""
     size = QUICK if quick else FULL
     with (
         ModelServer(delay_ms=size.model_ms) as model,
@@ -99,7 +99,7 @@ def measure_stampede(progress: Progress, *, quick: bool = False) -> Figures:
 
 
 def judge(one: Wave, several: Wave, kills: Sequence[Wave], size: Size, lease_s: float) -> tuple[Figures, list[str]]:
-    """The figures, and what must not be."""
+    """The figures, and the faults."""
     figures: Figures = {
         "requests": size.requests,
         "keys": 1,
@@ -128,19 +128,19 @@ def judge(one: Wave, several: Wave, kills: Sequence[Wave], size: Size, lease_s: 
         if wave.takeover_s > lease_s + TAKEN_OVER_MARGIN_S:
             problems.append(f"kill {number}: the next began {wave.takeover_s:.1f} s after it; the lease is {lease_s:g} s")
         if wave.longest_s > lease_s + size.model_ms / 1000 + ANSWERED_MARGIN_S:
-            problems.append(f"kill {number}: somebody waited {wave.longest_s:.1f} s after it; the lease is {lease_s:g} s")
+            problems.append(f"kill {number}: a caller waited {wave.longest_s:.1f} s after it; the lease is {lease_s:g} s")
     return figures, problems
 
 
 class _Bench:
-    """Lets waves loose on a fleet."""
+    """Sends waves of requests to a fleet."""
 
     def __init__(self, fleet: Fleet, model: ModelServer, producers: Producers, client: PersonaClient, size: Size) -> None:
         self._fleet, self._model, self._producers, self._client, self._size = fleet, model, producers, client, size
 
     def wave(self, name: str, *, keys: int, kill: bool = False) -> Wave:
-        """All requests at once, over so many keys that nobody has asked before. `kill`: one more asks right before them, and the
-        process that computes for it is killed when they wait."""
+        """All requests at once, over `keys` keys that were never asked for. `kill`: one more caller asks right before them, and
+        the process that computes for it is killed when they wait."""
         kinds = [
             PersonaRequest.create(f"Stampede {name}, question {number}.", RESONANCES[number % len(RESONANCES)])
             for number in range(keys)
@@ -167,7 +167,7 @@ class _Bench:
         return Wave(list(chain.from_iterable(happened)), calls, killed_at_s, taken_over_at_s)
 
     def _owner(self, request: PersonaRequest) -> int:
-        """Ask first; the pid of the pool child that computes."""
+        """Ask first. Returns the pid of the pool child that computes."""
         before = self._model.calls
         ticket = self._client.submit_request(request)
         self._fleet.await_(lambda: self._model.calls > before, "the model is asked", timeout_s=BEGIN_TIMEOUT_S)

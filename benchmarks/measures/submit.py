@@ -1,7 +1,7 @@
-"""What a hit costs its caller: `PersonaClient.submit` of what Redis has (L2) or this process has (L1), beside the same request as
-a plain Celery task, which a worker answers from its own L1.
+"""The cost of a hit for its caller: `PersonaClient.submit` of an answer in Redis (L2) or in this process (L1), beside the same
+request as a plain Celery task, which a worker answers from its own L1.
 
-The plain tasks are given their best: sent one after the other without waiting, so that the workers, the broker and the caller
+The plain tasks run at their best: sent one after the other without waiting, so that the workers, the broker and the caller
 are all busy, and their results collected behind the last. In turn with the others, in each round.
 """
 
@@ -34,7 +34,7 @@ TASK_TIMEOUT_S: Final = 30.0
 
 
 class Size(NamedTuple):
-    """How much is measured."""
+    """The size of the measurement."""
 
     rounds: int
     tasks: int
@@ -47,7 +47,7 @@ QUICK: Final = Size(rounds=1, tasks=20, l2_submits=100, l1_submits=1_000)
 
 
 def measure_submit(progress: Progress, *, quick: bool = False) -> Figures:
-    """The figures. Raises BenchmarkFailedError when an answer was wrong, or came from elsewhere than it had to."""
+    """The figures. Raises BenchmarkFailedError when an answer was wrong, or came from another source than it had to."""
     size = QUICK if quick else FULL
     asked = {request: expected_answer(request) for request in spread_over(KINDS, KINDS)}
     with (
@@ -77,7 +77,7 @@ def measure_submit(progress: Progress, *, quick: bool = False) -> Figures:
 
 
 class _Bench:
-    """Asks, each way, and judges every answer: those of a submit behind the loop that is measured."""
+    """Asks, each way, and judges every answer: those of a submit after the measured loop."""
 
     def __init__(self, app: Celery, client: PersonaClient, asked: dict[PersonaRequest, str]) -> None:
         self._app, self._client, self._asked = app, client, asked
@@ -106,7 +106,7 @@ class _Bench:
         return per_s
 
     def one_by_one_s(self, count: int) -> float:
-        """Of a caller who waits for each before the next: the median."""
+        """The median for a caller that waits for each answer before the next request."""
         took_s = []
         for request in self._turns(count):
             began_s = time.perf_counter()

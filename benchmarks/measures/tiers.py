@@ -1,7 +1,7 @@
-"""What each tier costs, operation by operation, beside what a program might use in its place.
+"""The cost of each tier, operation by operation, beside what a program might use in its place.
 
 L1: hits of one key, which is the whole cost of a hit, since a value is handed out and not moved. A document, which the caller may
-change, is copied for each; the others hand out the one they keep, and beside them stands what a copy of it costs there.
+change, is copied for each; the other caches hand out the one they keep, beside which stands the cost of copying it.
 L2: keys that L1 does not hold, so that each read goes to the server, is judged, and is kept in L1, where another goes for it.
 """
 
@@ -30,14 +30,14 @@ from pipeline.settings import Settings
 
 SIZES: Final = {"100b": 100, "1kb": 1_000, "10kb": 10_000, "100kb": 100_000}
 USUAL: Final = "1kb"
-"""The size of the figures whose names tell none."""
+"""The size of the figures whose names give none."""
 ENTRIES: Final = 1_000
 TTL_S: Final = 300
-L1_ENTRIES_OF_L2: Final = 1  # of L1 while L2 is measured: so few that no key is still there, nor its ghost, when its turn comes
+L1_ENTRIES_OF_L2: Final = 1  # L1's room while L2 is measured: so small that no key, nor its ghost, is there when its turn comes
 
 
 class Size(NamedTuple):
-    """How much is measured."""
+    """The size of the measurement."""
 
     rounds: int
     hits: int
@@ -70,12 +70,12 @@ def measure_tiers(progress: Progress, *, quick: bool = False) -> Measured:
 
 
 def text_of(size_bytes: int) -> str:
-    """So many bytes of text as an answer has it."""
+    """An answer's text of that many bytes."""
     return ("An answer is made of words, and of spaces between them. " * (size_bytes // 56 + 1))[:size_bytes]
 
 
 def document_of(size_bytes: int) -> list[dict[str, Any]]:
-    """A JSON document of about so many bytes."""
+    """A JSON document of about that many bytes."""
     records = max(1, size_bytes // 100)
     return [
         {"name": f"record {number:06}", "score": 0.25 + number, "tags": ["a", "b"], "text": text_of(30)}
@@ -141,7 +141,7 @@ class _L1Bench:
         return figures
 
     def _documents(self, label: str, value: list[dict[str, Any]]) -> Figures:
-        """Hits whose value the caller may change: nobody else may see that."""
+        """Hits whose value the caller may change: no other caller may see that."""
         key = f"document:{label}"
         calls: dict[str, Callable[[str], Any]] = {"l1_document": self._cache.get}
         self._cache.set(key, value, TTL_S)
@@ -162,7 +162,7 @@ class _L1Bench:
         return figures
 
     def _sets(self, label: str, value: str) -> Figures:
-        """New keys, in a cache that is full: each pushes another one out."""
+        """New keys, in a cache that is full: each evicts another one."""
         setters: dict[str, Callable[[str], Any]] = {"local_set": lambda key: self._local.set(key, value, TTL_S)}
         for name, peer in self._peers.items():
             setters[f"{name}_set"] = _setting(peer, value)

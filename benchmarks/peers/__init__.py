@@ -1,8 +1,8 @@
 """What a user might pick instead of this project: other task queues, each with the plain cache that its users would add.
 
 A module `NAME_peer.py` for each: its app, as its own documentation shows it and with its own defaults, and a class `Peer` that
-sends tasks and waits for them. It is imported by its workers and by `drive`, never by the program that measures: there, only
-whether it is installed is asked.
+sends tasks and waits for them. Its workers and `drive` import it. The measuring program never does: it only checks whether the
+peer is installed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PEERS: Final[Mapping[str, PeerInfo]] = {
     "dramatiq": PeerInfo("dramatiq", 5_000),
     "rq": PeerInfo("rq", 60),
     "huey": PeerInfo("huey", 4_000),
-    # It asks for an older client of Redis than this project, and runs with the newer one all the same.
+    # It asks for an older client of Redis than this project's, and runs with the newer one all the same.
     "arq": PeerInfo("arq", 300, "pip install --no-deps arq"),
     "taskiq": PeerInfo("taskiq_redis", 1_000),
 }
@@ -34,22 +34,22 @@ POLL_S: Final = 0.005  # for a result, where a library polls and lets one choose
 
 
 class PeerQueue(Protocol):
-    """What each module's class `Peer` offers. Made once for a process, used by one thread."""
+    """The interface of each module's class `Peer`. Made once for a process, used by one thread."""
 
     workers: Sequence[Sequence[str]]
     """The commands that start its WORKER_PROCESSES processes; one may start them all."""
 
     def ask(self, request: Mapping[str, Any], timeout_s: float) -> Any:
-        """Send one task, wait for its result."""
+        """Send one task and wait for its result."""
 
     def fill(self, requests: Iterable[Mapping[str, Any]]) -> None:
         """Send a task for each, all results of earlier ones forgotten."""
 
     def ended(self) -> int:
-        """How many of those that were filled have a result."""
+        """How many of the filled tasks have a result."""
 
     def results(self) -> list[Any]:
-        """The results of all that were filled. Raises if one failed."""
+        """The results of all filled tasks. Raises if one failed."""
 
     def close(self) -> None:
         """Close the connections."""

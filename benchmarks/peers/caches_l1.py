@@ -1,4 +1,4 @@
-"""What a program might use in place of L1. None of them checks what was invalidated elsewhere, nor copies what it hands out."""
+"""What a program might use in place of L1. None of them checks for invalidations elsewhere, nor copies its values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _as_it_is(answer: Any) -> Any:
 
 
 class L1Peer(NamedTuple):
-    """`value`: out of what `get` gave; None of a miss. `close` ends the threads that it may have."""
+    """`value`: the value in a result of `get`; None for a miss. `close` ends the threads that it may have."""
 
     get: Callable[[str], Any]
     set: Callable[[str, Any], Any]
@@ -67,13 +67,13 @@ L1_PEERS: Final[Makers] = {
     "theine": _theine,
     "moka": _moka,
 }
-"""With a time to live, as L1 has it."""
+"""With a time to live, as in L1."""
 EVICTION_PEERS: Final[Makers] = {"cachetools_lru": _cachetools_lru, "theine": _theine, "moka": _moka}
-"""Told apart by what they evict."""
+"""Compared by what they evict."""
 
 
 def make_peers(makers: Makers, size: int, ttl_s: float) -> tuple[dict[str, L1Peer], list[str]]:
-    """Those that are installed, and the names of the others."""
+    """The installed ones, and the names of the others."""
     peers, missing = {}, []
     for name, make in makers.items():
         try:

@@ -15,7 +15,7 @@ class L2Peer(Protocol):
     """A cache in Redis."""
 
     def get(self, key: str) -> Any:
-        """None of a miss."""
+        """The value; None for a miss."""
 
     def set(self, key: str, value: Any) -> None: ...
 
@@ -151,7 +151,7 @@ L2_PEERS: Final[dict[str, Callable[[str, int], L2Peer]]] = {"dogpile": _Dogpile,
 
 
 def make_l2_peers(url: str, ttl_s: int) -> tuple[dict[str, L2Peer], list[str]]:
-    """Those that are installed, and the names of the others."""
+    """The installed ones, and the names of the others."""
     peers: dict[str, L2Peer] = {}
     missing = []
     for name, make in L2_PEERS.items():

@@ -1,6 +1,6 @@
 """Measure one peer, in a process of its own: `python -m benchmarks.peers.drive NAME --tasks 1000 --trips 100`.
 
-Reads what it asks, and the right answers, as JSON on standard input: `[{"request": ..., "content": ...}]`. Writes one line of
+Reads the requests, and the right answers, as JSON on standard input: `[{"request": ..., "content": ...}]`. Writes one line of
 JSON: `{"per_s", "trips_ms"}`, or `{"problem"}`, with `"wrong"` if it is a wrong answer. Ends its workers, also on TERM.
 """
 
@@ -47,7 +47,7 @@ def main() -> None:
         said = measure(options.name, known, options.tasks, options.trips, options.seconds)
     except WrongAnswerError as error:
         said = {"problem": str(error), "wrong": True}
-    except Exception as error:  # noqa: BLE001 - whatever a library raises is told to the program that started this one
+    except Exception as error:  # noqa: BLE001 - any library's error is reported to the program that started this one
         said = {"problem": f"{type(error).__name__}: {error}"}
     sys.stdout.write("\n" + json.dumps(said) + "\n")
 

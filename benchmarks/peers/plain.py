@@ -1,4 +1,4 @@
-"""The plain cache of the peers: answers as JSON in Redis, by a digest of the request. And where the servers are."""
+"""The plain cache of the peers: answers as JSON in Redis, by a digest of the request. And the servers' addresses."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 class CacheMissError(Exception):
-    """Every request of the comparison is in the cache: that it was not found is a fault of the benchmark."""
+    """A request was not found, though every request of the comparison is in the cache: a fault of the benchmark."""
 
 
 def server(variable: str) -> str:
-    """The URL that the benchmark gave. Raises KeyError outside it."""
+    """The URL that the benchmark set. Raises KeyError outside it."""
     return os.environ[variable]
 
 
@@ -38,7 +38,7 @@ def keep(client: redis.Redis, request: Mapping[str, Any], answer: Mapping[str, A
 
 
 def decoded(found: object, request: Mapping[str, Any]) -> dict[str, Any]:
-    """What the cache holds of the request. Raises CacheMissError."""
+    """The cache's answer to the request. Raises CacheMissError."""
     if found is None:
         raise CacheMissError(f"no answer for {cache_key(request)}")
     return cast("dict[str, Any]", json.loads(cast("bytes", found)))
@@ -57,6 +57,6 @@ class PlainCache:
 
 def end_with_parent() -> None:
     """Have the kernel (Linux) end this process with the one that started it. A worker's module calls it when it is imported:
-    a library that starts processes of its own leaves them behind when it is killed itself."""
+    a killed library leaves the processes that it has started behind."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

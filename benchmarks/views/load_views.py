@@ -1,4 +1,4 @@
-"""The figures of those benchmarks that load a fleet, as tables and plots."""
+"""The figures of the benchmarks that load a fleet, as tables and plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pipeline's figures as tables: what an answer costs, and where the time goes."""
+"""The pipeline's figures as tables: the cost of an answer, and where the time goes."""
 
 from __future__ import annotations
 

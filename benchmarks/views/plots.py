@@ -16,7 +16,7 @@ HOW_TO_INSTALL: Final = "pip install 'persona-worker[bench]'"
 SIZE_INCHES: Final = (7.0, 4.0)
 DPI: Final = 110
 SUFFIXES: Final = (".png", ".svg")
-BAR_WIDTH: Final = 0.8  # of the room that a label's bars have together
+BAR_WIDTH: Final = 0.8  # the share of a label's room that its bars take together
 
 _STYLE: Final[Any] = {  # typed by the library as one of hundreds of literals
     "svg.hashsalt": "persona",  # else ids within the file would differ with each run
@@ -35,7 +35,7 @@ def plots_available() -> bool:
 
 
 def draw(plots: Iterable[Plot], folder: Path, prefix: str) -> list[str]:
-    """Write each as `<prefix>-<name>.png` and `.svg` into the folder; the names without suffix.
+    """Write each as `<prefix>-<name>.png` and `.svg` into the folder. Returns the names without suffix.
 
     Must only be called if `plots_available`. No display is needed. Not to be called by two threads at once.
     """

@@ -1,4 +1,4 @@
-"""The scenarios of the report as a table: what it claims, what this run found, what is possible."""
+"""The scenarios of the report as a table: its claims, this run's figures, the possible limits."""
 
 from __future__ import annotations
 

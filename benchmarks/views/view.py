@@ -1,4 +1,4 @@
-"""How the figures of a benchmark are shown: tables and plots, on the terminal and on the page. Pure: figures in, words out."""
+"""Tables and plots of a benchmark's figures, on the terminal and on the page. Pure: figures in, words out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Table(NamedTuple):
-    """Cells as they are shown. The first column names what the row is of; the others are numbers and stand to the right."""
+    """Cells as text. The first column names the subject of the row; the others are numbers and stand to the right."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -15,7 +15,7 @@ class Table(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Points (x, y) with a rising x. `dashed`: what is compared with, not what was measured."""
+    """Points (x, y) with a rising x. `dashed`: compared with, not measured."""
 
     label: str
     points: tuple[tuple[float, float], ...]
@@ -49,7 +49,7 @@ Plot = CurvePlot | BarPlot
 
 
 class View(NamedTuple):
-    """One benchmark's figures as a reader wants them. `text`: how they were measured, and what they do not say; in Markdown."""
+    """One benchmark's figures for a reader. `text`: how they were measured, and what they do not say; in Markdown."""
 
     text: str = ""
     tables: tuple[Table, ...] = ()
@@ -64,7 +64,7 @@ def shown_number(number: float) -> str:
 
 
 def shown(figures: Mapping[str, float], *names: str) -> tuple[str, ...]:
-    """A row's cells: those figures, and a dash for one that there is not."""
+    """A row's cells: those figures, and a dash for a missing one."""
     return tuple(shown_number(figures[name]) if name in figures else "-" for name in names)
 
 
@@ -81,6 +81,6 @@ def as_list(figures: Mapping[str, float]) -> Table:
 
 
 def curve(label: str, figures: Mapping[str, float], pattern: str, sizes: Sequence[int]) -> Curve:
-    """The figures that `pattern`, such as `workers{}_per_s`, names for these sizes; those that there are."""
+    """The figures that `pattern`, such as `workers{}_per_s`, names for these sizes, where they exist."""
     names = [(size, pattern.format(size)) for size in sizes]
     return Curve(label, tuple((float(size), figures[name]) for size, name in names if name in figures))

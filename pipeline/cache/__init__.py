@@ -1,4 +1,4 @@
-"""A coherent two-tier cache: values, what they depend on, and who must forget them.
+"""A coherent two-tier cache: values, the keys they depend on, and the invalidation of both.
 
 Knows nothing of personas. Imports itself, msgspec and the standard library, and no Redis client.
 """
@@ -16,6 +16,7 @@ from pipeline.cache.errors import (
     UncacheableValueError,
 )
 from pipeline.cache.grace import Grace
+from pipeline.cache.kind import Kind
 from pipeline.cache.memory.local import LocalCache
 from pipeline.cache.patterns.segments import key_of, pattern_for
 from pipeline.cache.server.shared import RedisCache
@@ -31,6 +32,7 @@ __all__ = [
     "Grace",
     "InvalidPatternError",
     "Invalidation",
+    "Kind",
     "LocalCache",
     "RedisCache",
     "ReentrantUseError",

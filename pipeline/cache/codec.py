@@ -1,8 +1,8 @@
-"""Values to JSON and back. What comes back equals what went in, to the leaves and in type; what would not is refused.
+"""Values to JSON and back. A value comes back equal, to the leaves and in type; one that would not is refused.
 
-A codec is made for a type. `Any` takes what JSON has and nothing that only looks like it: null, booleans, numbers, text, lists,
-objects with text keys, each of Python's own type. A frozen msgspec struct, and whatever else msgspec can write and read by its
-type (tuples, sets, dates, enumerations), comes back as that, checked.
+A codec is made for a type. `Any` takes the JSON values, each of Python's own type, and nothing that only looks like one: null,
+booleans, numbers, text, lists, objects with text keys. Frozen msgspec structs, and the other types that msgspec writes and reads
+(tuples, sets, dates, enumerations), come back as themselves, checked.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Codec(Generic[T]):
         self._encode = msgspec.json.Encoder().encode
         self._decode = msgspec.json.Decoder(value_type).decode
         self.frozen = not self._any and _is_frozen(msgspec_inspect.type_info(value_type), set())
-        """Whether every value of the type is immutable to its leaves, and so may be handed out without a copy."""
+        """Whether every value of the type is immutable to its leaves, so that one object may serve all callers."""
 
     def decode(self, payload: bytes | msgspec.Raw) -> T:
         """The value of a payload. Raises msgspec.DecodeError (msgspec.ValidationError is one) when it is not of the type."""
@@ -51,9 +51,9 @@ class Codec(Generic[T]):
         return value
 
     def encode(self, value: T) -> tuple[bytes, T]:
-        """The payload, and the value as it will come back from it: equal to what went in, to the leaves and in type.
+        """The payload, and the value as it will come back from it: equal, to the leaves and in type.
 
-        Raises UncacheableValueError naming the place of what JSON cannot carry, or carries as something else.
+        Raises UncacheableValueError, naming the place, for a part that JSON cannot carry or would carry as something else.
         """
         try:
             payload = self._encode(value)
@@ -61,7 +61,7 @@ class Codec(Generic[T]):
             self._check(value, carried)
         except RecursionError:
             if not is_deep(value):
-                raise  # of the caller's own depth
+                raise  # the caller's own depth is to blame
             raise UncacheableValueError("value: is nested too deeply, or contains itself") from None
         except UncacheableValueError:
             raise
@@ -77,7 +77,7 @@ class Codec(Generic[T]):
 
     def _check(self, value: T, carried: T) -> None:
         if self._any:
-            # One comparison in C, and a look at every type: equal is also what an enumeration's member is to a number.
+            # One comparison in C, and a look at every type: an enumeration's member, too, is equal to a number.
             if carried != value or not is_plain(value):
                 explain(value, "value")
                 raise UncacheableValueError("value: does not come back equal")
@@ -89,8 +89,8 @@ class Codec(Generic[T]):
         return self.frozen or isinstance(value, _SCALARS)
 
     def beside(self, value: T, payload: bytes | msgspec.Raw) -> bytes:
-        """What must be kept beside a decoded value so that another type may be read of it: nothing for a text, which says it all.
-        A payload of elsewhere may have fields that the type does not know, or lack those that have defaults."""
+        """The bytes to keep beside a decoded value so that it can be read as another type; none for a text, which loses nothing.
+        A payload from elsewhere may have fields that the type does not know, or lack those that have defaults."""
         return b"" if type(value) is str else bytes(payload)
 
 
@@ -104,7 +104,7 @@ ANY: Final[Codec[Any]] = codec_for(Any)
 
 
 def _placed(message: str) -> str:
-    """msgspec's words on a value that is not of the type, with the place as we write it."""
+    """msgspec's message about a value that is not of the type, with the place as this module writes it."""
     found = _AT.search(message)
     return f"value{found[1]}: {message[: found.start()]}" if found else f"value: {message}"
 
@@ -116,7 +116,7 @@ def _is_frozen(info: msgspec_inspect.Type, seen: set[type]) -> bool:
         if info.cls in seen:
             return True
         seen.add(info.cls)
-        struct = get_origin(info.cls) or info.cls  # of a generic struct, the alias is what differs by parameter
+        struct = get_origin(info.cls) or info.cls  # a generic struct's aliases differ by parameter
         return struct.__struct_config__.frozen and all(_is_frozen(field.type, seen) for field in info.fields)
     if isinstance(info, msgspec_inspect.VarTupleType | msgspec_inspect.FrozenSetType):
         return _is_frozen(info.item_type, seen)

@@ -1,7 +1,7 @@
-"""An entry: a value with what is needed to judge it. Its bytes are the same in every tier, process and language.
+"""An entry: a value with all that is needed to judge it. Its bytes are the same in every tier, process and language.
 
 On the wire it is a JSON array: `[key, epoch, seq, deps, created_ms, ttl_ms, value, grace_ms]`, the last of which may be missing.
-The version stands in the Redis key. The key stands in both: what is read under one name and says another is nobody's value.
+The version stands in the Redis key. The cache key stands in both, so that an entry read under another name is recognised: a miss.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import msgspec
 
 
 class Miss(enum.Enum):
-    """The type of `MISS`, which a read returns when there is nothing (`None` is a value like any other). It is false, so that
-    `if not value` reads as one expects."""
+    """The type of `MISS`, which a read returns when it finds nothing (`None` is a value like any other). It is false, so that
+    `if not value` works."""
 
     MISS = "MISS"
 
@@ -30,9 +30,9 @@ MissType = Literal[Miss.MISS]
 
 
 class AsOf(msgspec.Struct, frozen=True):
-    """What a process knew of the log at a moment. Take it before the first input of a computation is read.
+    """Where the log stood, as far as a process knew. Take it before the first input of a computation is read.
 
-    `generation` counts the changes of this process's knowledge. It means nothing elsewhere and is never stored.
+    `generation` counts the changes of this process's knowledge. It means nothing in another process and is never stored.
     """
 
     epoch: str
@@ -41,12 +41,12 @@ class AsOf(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """`key` is whose value it is. `epoch` and `seq` are the log's position before the first input was read; `deps` the keys it
-    was computed from.
+    """`key` names the value's owner. `epoch` and `seq` are the log's position before the first input was read; `deps` are the
+    keys that the value was computed from.
 
-    `created_ms` is the writer's wall clock. Of an entry without a grace it only shortens how long a first tier keeps what it
-    promoted: Redis alone decides when the entry ends. With a grace Redis keeps it that much longer, and it is past its time
-    to live by the reader's clock.
+    `created_ms` is the writer's wall clock. Without a grace it only shortens how long L1 keeps an entry that came from L2: Redis
+    alone decides when the entry ends. With a grace Redis keeps the entry that much longer, and the reader's clock decides when
+    its TTL is over.
     """
 
     key: str
@@ -59,11 +59,11 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     grace_ms: int = 0
 
     def age_s(self, wall_s: float) -> float:
-        """How long ago it was computed by this clock, never less than nothing."""
+        """The time since the entry was computed, by this clock; never negative."""
         return max(0.0, wall_s - self.created_ms / 1000)
 
     def remaining_s(self, wall_s: float) -> float:
-        """How long the entry has left by this clock, never more than its whole TTL: a clock that is behind gains nothing."""
+        """The rest of the TTL by this clock. Never more than the whole TTL: a clock that is behind gains nothing."""
         return self.ttl_ms / 1000 - self.age_s(wall_s)
 
 

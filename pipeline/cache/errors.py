@@ -1,27 +1,27 @@
-"""The errors of the cache. A read raises none of them because of what it finds: one that cannot be served is a miss."""
+"""The errors of the cache. A read raises none of them because of the entry it finds: one that cannot be served is a miss."""
 
 from __future__ import annotations
 
 
 class CacheError(Exception):
-    """Root of what the cache raises on purpose."""
+    """Base class of every error that the cache raises on purpose."""
 
 
 class UncacheableValueError(CacheError, TypeError):
-    """A value that JSON cannot carry. The message names where in the value it is."""
+    """A value that JSON cannot carry. The message names the place within the value."""
 
 
 class UncacheableFunctionError(CacheError, TypeError):
-    """A function whose calls cannot be told apart by a key, or that has not done its work when it returns. The message says what
-    to write."""
+    """A function whose calls a key cannot tell apart, or which returns before its work is done. The message says what to write
+    instead."""
 
 
 class InvalidPatternError(CacheError, ValueError):
-    """A pattern or key that cannot be one: empty, too long, not text, or with an open bracket."""
+    """A malformed pattern or key: empty, too long, not text, or with an open bracket."""
 
 
 class CyclicComputationError(CacheError, RuntimeError):
-    """Computations of several threads wait for each other. The message names their keys, in the order in which they wait."""
+    """Computations of several threads wait for each other. The message names their keys, in the order of the waits."""
 
 
 class SharedTierUnavailableError(CacheError, ConnectionError):
@@ -29,5 +29,5 @@ class SharedTierUnavailableError(CacheError, ConnectionError):
 
 
 class ReentrantUseError(SharedTierUnavailableError):
-    """A signal handler or finalizer asked for what its own thread was in the middle of changing. A read is a miss then; only who
-    invalidates sees this, and may have been heard by the others."""
+    """A signal handler or finalizer needed state that its own thread was changing at that moment. A read is a miss then. Only an
+    invalidation raises this, and other processes may have heard of it all the same."""

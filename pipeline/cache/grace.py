@@ -1,4 +1,4 @@
-"""What may be served past its time to live, and by whose leave."""
+"""Which entries may be served past their TTL, and on which conditions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def _nothing(_: Exception) -> bool:
 
 
 class Grace(msgspec.Struct, frozen=True):
-    """An entry is kept `s` (seconds, or a timedelta) past its time to live. What was invalidated is not served by it, whatever
-    its age.
+    """An entry is kept for `s` (seconds, or a timedelta) past its TTL. An invalidated entry is not served by it, whatever its
+    age.
 
-    `refresh`: an entry past its time to live is served at once, and this is called, which is to have it computed anew by
-    somebody else; it must not raise, nor wait. None: it is computed anew by who asks. `forgives`: after which failures of the
-    computation the last good value is served instead. `max_age_s`: none that was computed longer ago is served past its time
-    to live, so that 0 is never; None: as long as it is kept. Ages are told by the clocks of two hosts, those that wrote and
-    read: they are right to within the difference of the two.
+    `refresh`: an entry past its TTL is served at once, and this is called to have it computed anew elsewhere; it must neither
+    raise nor wait. None: the caller computes it anew. `forgives`: the failures of the computation after which the last good value
+    is served instead. `max_age_s`: an entry that was computed longer ago is not served past its TTL, so that 0 means never; None:
+    for as long as it is kept. Ages compare the clocks of two hosts, the writer's and the reader's: they are right to within the
+    difference of the two.
     """
 
     s: Duration

@@ -1,7 +1,7 @@
 """Every name that the cache gives to something in Redis. No other module builds one.
 
-The entry of key K is `<namespace>:2:e:K`; 2 is the version of the envelope, so that a release with another one starts with
-an empty cache instead of reading what it does not understand. The log's keys share a hash tag: one slot of a cluster.
+The entry of key K is `<namespace>:2:e:K`. 2 is the version of the envelope: a release with another version starts with an empty
+cache instead of reading entries that it does not understand. The log's keys share a hash tag: one slot of a cluster.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from pipeline.cache.patterns.pattern import escape
 
 ENVELOPE_VERSION: Final = 2
 MAX_KEY_BYTES: Final = 256
-"""Half of a pattern's: with each of its characters escaped, a key is still a pattern."""
+"""Half of a pattern's limit: a key with each of its characters escaped is still a pattern."""
 
 
 _PLAIN: Final = frozenset(string.ascii_letters + string.digits + "_.-")
 
 
 def root_of(namespace: str) -> str:
-    """What every name of a namespace begins with. No other namespace's is the same with something behind it: whatever is no
-    letter or digit of ASCII, `_`, `.` or `-` is written as `%` and the hexadecimal of its UTF-8."""
+    """The beginning of every name of a namespace. No other namespace's begins with it: any character but ASCII letters, digits,
+    `_`, `.` and `-` is written as `%` and the hexadecimal of its UTF-8."""
     return "".join(char if char in _PLAIN else "".join(f"%{byte:02X}" for byte in char.encode()) for char in namespace)
 
 
 class KeySpace:
-    """The names under one namespace. Values are bytes: what redis-py sends without another encoding step."""
+    """The names under one namespace, as bytes, which need no encoding when they are sent."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
@@ -47,14 +47,14 @@ class KeySpace:
         self._acknowledgements = f"{{{root}:log}}:ack:"
 
     def entry(self, key: str) -> bytes:
-        return self._entry_prefix + key.encode(errors="surrogatepass")  # a key that cannot be one is never written: a miss
+        return self._entry_prefix + key.encode(errors="surrogatepass")  # a text that cannot be a key is never written: a miss
 
     def key_of(self, entry: bytes) -> str:
-        """The key whose entry bears that name; the inverse of `entry`."""
+        """The key whose entry has that name; the inverse of `entry`."""
         return entry.removeprefix(self._entry_prefix).decode(errors="replace")
 
     def lease(self, key: str) -> bytes:
-        """Who computes the key now."""
+        """The lease of the process that computes the key now."""
         return self._lease_prefix + key.encode()
 
     def in_flight(self, key: str) -> bytes:
@@ -62,7 +62,7 @@ class KeySpace:
         return self._in_flight_prefix + key.encode()
 
     def refreshed(self, key: str) -> bytes:
-        """That the key was sent to be computed anew a moment ago."""
+        """The mark that the key was sent to be computed anew a moment ago."""
         return self._refreshed_prefix + key.encode()
 
     def acknowledgements(self, invalidation_id: str) -> bytes:
@@ -74,18 +74,18 @@ class KeySpace:
 
 
 def check_text(key: object) -> None:
-    """Raises InvalidPatternError for a key that is no text. A text that cannot be a key is a miss to whoever reads it."""
+    """Raises InvalidPatternError for a key that is not text. A text that cannot be a key is only a miss to a read."""
     if not isinstance(key, str):
         raise InvalidPatternError(f"key: expected text, got {type(key).__name__}")
 
 
 def check_key(key: object) -> str:
-    """`key` itself. Raises InvalidPatternError when it is not text, empty, or over 256 bytes of UTF-8."""
+    """Returns `key`. Raises InvalidPatternError when it is not text, empty, or over 256 bytes of UTF-8."""
     if not isinstance(key, str):
         raise InvalidPatternError(f"key: expected text, got {type(key).__name__}")
     if not key:
         raise InvalidPatternError("key: is empty")
-    if key.isascii():  # a flag of the text itself: no other key is encoded twice
+    if key.isascii():  # a flag of the text itself: only other keys are encoded twice
         size = len(key)
     else:
         try:
@@ -98,7 +98,7 @@ def check_key(key: object) -> str:
 
 
 def check_deps(deps: Iterable[str]) -> tuple[str, ...]:
-    """The keys that an entry depends on. Raises InvalidPatternError for one that is none, and for a text in their place."""
+    """The keys that an entry depends on. Raises InvalidPatternError for an invalid key, or if a single string is passed."""
     if isinstance(deps, str):
         raise InvalidPatternError("deps: expected several keys, got a text; write (key,) for one")
     return tuple(check_key(dep) for dep in deps)

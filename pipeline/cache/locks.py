@@ -1,8 +1,8 @@
 """Locks on which no thread waits for itself, and which no forked child inherits held.
 
-A signal handler runs in the main thread between any two of its steps, and a finalizer in whatever thread happens to be there.
-Either may use the cache while that very thread is inside a critical section of it. And a child is forked with every lock as it is
-at that moment, but without the threads that hold them.
+A signal handler runs in the main thread between any two of its steps, and a finalizer in whichever thread is running. Either may
+use the cache while that thread is inside a critical section of it. And a fork copies every lock as it is at that moment, but not
+the threads that hold them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class _Inherited(Protocol):
-    """What is made anew in a child that was just forked."""
+    """An object that is made anew in a child that was just forked."""
 
     def begin_anew(self) -> None: ...
 
 
-# Not a WeakSet: walking one fails when another thread adds to it. A set's copy is one step of the interpreter.
+# Not a WeakSet: iterating over one fails when another thread adds to it. Copying a set is one step of the interpreter.
 _living: Final[set[weakref.ref[Any]]] = set()
 
 
@@ -35,12 +35,12 @@ def begins_anew_in_children(thing: _Inherited) -> None:
 
 
 class Lock:
-    """`with lock:`, also by the thread that is inside already: then it goes straight in.
+    """`with lock:`. A thread that holds it already goes straight in.
 
     So a critical section may be interrupted, between any two of its steps, by a whole other one of the same thread. It must bear
-    that: change what is read in one step, last of all, and only if it is still what was read; or ask `held` before it begins,
-    and do less when it is true. It takes no other of these locks, waits for nothing and calls nothing of a caller's: then whoever
-    was interrupted inside one may take any other.
+    that: change the shared state in one step, last of all, and only if it is still what was read; or ask `held` before it begins,
+    and do less when that is true. It takes no other of these locks, waits for nothing and calls no code of a caller's: so a
+    thread that was interrupted inside one may take any other.
     """
 
     __slots__ = ("__weakref__", "_lock")
@@ -55,7 +55,7 @@ class Lock:
     if TYPE_CHECKING:
 
         def held(self) -> bool:
-            """Whether this very thread is inside. No other can make that true or false."""
+            """Whether this very thread is inside. No other thread can change the answer."""
 
         def __enter__(self) -> bool: ...
 
@@ -64,15 +64,15 @@ class Lock:
         ) -> None: ...
 
     else:
-        # The interpreter's own, not functions around them: in one of ours a signal could raise between the lock's being taken
-        # and the `with` block that gives it back.
+        # The interpreter's own methods, not functions around them: in ours a signal could raise after the lock was taken and
+        # before the `with` block that gives it back.
         held = property(attrgetter("_lock._is_owned"))
         __enter__ = property(attrgetter("_lock.__enter__"))
         __exit__ = property(attrgetter("_lock.__exit__"))
 
 
 class UninterruptedLock(Lock):
-    """As Lock, of sections that do not bear an interruption: a thread that is inside already gets a ReentrantUseError."""
+    """A Lock for sections that do not bear an interruption: a thread that is already inside gets a ReentrantUseError."""
 
     __slots__ = ()
 
@@ -88,8 +88,8 @@ class UninterruptedLock(Lock):
 
 
 def interrupted() -> bool:
-    """Whether this thread is inside a critical section of any cache. It was interrupted there, and must not wait for another
-    thread, which may be waiting for that section to end. Not for hot paths."""
+    """Whether this thread is inside a critical section of any cache, where it was interrupted. It must not wait for another
+    thread then, which may be waiting for that section to end. Too slow for hot paths."""
     return any(isinstance(thing, Lock) and thing.held() for thing in _alive())
 
 

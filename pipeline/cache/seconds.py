@@ -10,7 +10,7 @@ Duration = float | timedelta
 
 
 def seconds(value: object, field: str) -> float:
-    """The duration in seconds. Raises ValueError, naming the field, for what is none: a bool, a text, None, NaN, infinity."""
+    """The duration in seconds. Raises ValueError, naming the field, for anything else: a bool, a text, None, NaN, infinity."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""Counts, and how figures are written in statistics."""
+"""Counters, and the format of figures in statistics."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import itertools
 
 
 class Count:
-    """Counts the calls of `add`, less those of `take_back`. Exact, whatever threads and signal handlers call them.
+    """Counts the calls of `add`, less those of `take_back`. Exact with any threads and signal handlers.
 
-    Each is one step of `itertools.count`, which nothing can come between: under the GIL, and since Python 3.13 in a free-threaded
-    build too (it is an atomic operation there). `n += 1` is not: two threads may read the same n.
+    Each call is one step of `itertools.count`, which nothing can interrupt: under the GIL, and since Python 3.13 in a
+    free-threaded build too (an atomic operation there). `n += 1` is not: two threads may read the same n.
     """
 
     __slots__ = ("_added", "_taken_back", "add", "take_back")
@@ -17,22 +17,22 @@ class Count:
     def __init__(self) -> None:
         self._added, self._taken_back = itertools.count(), itertools.count()
         self.add = self._added.__next__
-        """Count one. What it returns means nothing."""
+        """Count one. The return value means nothing."""
         self.take_back = self._taken_back.__next__
-        """Make one call of `add` not to have been. What it returns means nothing."""
+        """Undo one call of `add`. The return value means nothing."""
 
     def read(self) -> int:
-        """How many there are. What is counted meanwhile may be among them or not."""
+        """The count. Calls made meanwhile may be included or not."""
         return _next_of(self._added) - _next_of(self._taken_back)
 
 
 def _next_of(counter: itertools.count[int]) -> int:
-    """What it would return next, without its moving: that is all that its `repr` says."""
+    """The counter's next value, read from its `repr`, which says nothing else: this does not advance it."""
     return int(repr(counter).removeprefix("count(").removesuffix(")"))
 
 
 def percent(part: int, whole: int) -> str:
-    """`'80.0%'`; `'0.0%'` of nothing."""
+    """`'80.0%'`; `'0.0%'` if `whole` is 0."""
     return f"{100 * part / whole if whole else 0.0:.1f}%"
 
 
@@ -42,7 +42,7 @@ def megabytes(size_bytes: int) -> str:
 
 
 class Counters:
-    """Named counts of one process. Thread-safe, exact, without a lock."""
+    """Named counters of one process. Thread-safe, exact, without a lock."""
 
     def __init__(self, *names: str) -> None:
         self._counts = {name: Count() for name in names}

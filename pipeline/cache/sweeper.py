@@ -1,4 +1,4 @@
-"""Removing the bytes of what was invalidated, a little at a time."""
+"""Removes the bytes of invalidated entries, a little at a time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from pipeline.cache.server.scripts import run_script
 from pipeline.cache.server.shared import RedisCache
 
 BATCH: Final = 200
-"""So many of the database's keys are looked at at once."""
+"""Keys of the database looked at in one call."""
 REMEMBER_S: Final = 86_400
 
 
 class Swept(NamedTuple):
-    """How many entries were looked at, how many of them removed. `done`: nothing is left that was invalid when the pass began."""
+    """How many entries were looked at, and how many of them removed. `done`: no entry is left that was invalid when the pass
+    began."""
 
     looked_at: int
     removed: int
@@ -27,10 +28,10 @@ class Swept(NamedTuple):
 
 
 class Sweeper:
-    """Walks L2 in passes, each over several calls if need be, in whatever processes; and not at all while nothing new was
-    invalidated since the last pass began.
+    """Walks L2 in passes. A pass may take several calls, in any processes; none begins unless something was invalidated since the
+    last one began.
 
-    Entries are judged by the log as it is. What an entry without its bytes costs is a miss, which it was before; one that was
+    Entries are judged by the log as it stands. Removing an invalid entry costs nothing: it was a miss before. An entry that was
     written between judging and removing stays.
     """
 
@@ -65,11 +66,11 @@ class Sweeper:
         asked_at_s = self._clock()
         raws, tail = self._l2.read_many(keys)
         if not self._coherence.catch_up(tail, asked_at_s):
-            return 0  # what is valid cannot be told now: the next pass will
+            return 0  # which entries are valid cannot be told now: the next pass will
         doomed = {}
         for name, key, raw in zip(names, keys, raws, strict=True):
             entry = self._l2.decode(key, raw)
-            # Without an epoch it is none of a log: a RedisCache that was used by itself has written it.
+            # Without an epoch the entry belongs to no log: a RedisCache that was used by itself has written it.
             if raw is None or entry is None or not entry.epoch:
                 continue
             if not self._coherence.view.valid(AsOf(entry.epoch, entry.seq, generation), key, entry.deps):

@@ -8,12 +8,11 @@ from typing import Any
 import msgspec
 
 from pipeline.cache.codec import Codec, codec_for
-from pipeline.cache.coherence.bus import VERSION
 from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.entry import MISS, AsOf, Entry, MissType
 from pipeline.cache.errors import ReentrantUseError, SharedTierUnavailableError
 from pipeline.cache.keys import check_text
-from pipeline.cache.memory.local import COPY, LocalCache, Slot
+from pipeline.cache.memory.local import LocalCache, Slot
 from pipeline.cache.server.shared import RedisCache
 from pipeline.cache.stats import Counters
 
@@ -28,7 +27,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Tiers:
-    """L1 and L2 as one store of entries that are judged at every read. What `TwoTierCache` computes and changes stands on it."""
+    """L1 and L2 as one store of entries that are judged at every read. `TwoTierCache` has one, and computes and changes by it."""
 
     def __init__(
         self,
@@ -46,8 +45,6 @@ class Tiers:
         self.l1 = l1
         self.l2 = l2
         self._hit = l1.hit
-        self._slots = l1.slots
-        self._count_hit = l1.hits.add
         self._coherence = coherence
         self._view = coherence.view
         self._counters = counters
@@ -56,39 +53,19 @@ class Tiers:
         self._clock = clock
         self._wall_clock = wall_clock
 
+    @property
+    def degraded(self) -> bool:
+        """See TwoTierCache.degraded."""
+        if self.l2 is None:
+            return False
+        connection = self.l2.connection
+        return not connection.breaker.closed or connection.refused is not None
+
     # -- reading
 
-    def get(self, key: str, default: Any = MISS, type: Any = Any) -> Any:
-        """The value, or `default`. `type`: Any for JSON, or a frozen struct that comes back as such. Raises InvalidPatternError
-        for a key that is no text.
-
-        It cannot say where the value came from, nor whether Redis could be asked: `lookup` tells both (`Found.degraded`).
-        """
-        # As `lookup`, with nothing called or made on the way that need not be: this is the hottest path of all.
-        try:
-            slot = self._slots.get(key)
-        except TypeError:
-            check_text(key)  # what cannot be looked up in a dict is no text
-            raise
-        if slot is not None and slot.type is type:
-            now_s = self._clock()
-            coherence = self._coherence
-            if (
-                coherence.words[VERSION] == coherence.version
-                and now_s < coherence.lease_ends_at_s
-                and now_s < slot.expires_at
-                and slot.generation == self._view.generation
-            ):
-                slot.used = True
-                self._count_hit()
-                return slot.shared if slot.shared is not COPY else slot.value(type)
-        found = self.lookup(key, type=type)
-        return default if found is MISS else found.value
-
     def lookup(self, key: str, *, type: Any = Any, stale_age_s: float = 0.0, now_s: float | None = None) -> Found | MissType:
-        """The value and where it came from, or MISS. `stale_age_s`: one past its time to live will do, if it still is there and
-        was computed less than that ago. `now_s`: the clock's reading, of who has just read it. Raises InvalidPatternError for a
-        key that is no text."""
+        """See TwoTierCache.lookup. `now_s`: the clock's reading, if the caller has just taken it."""
+        # The hot path, a second time: see TwoTierCache.get.
         if now_s is None:
             now_s = self._clock()
         if self._coherence.leased(now_s):
@@ -105,7 +82,7 @@ class Tiers:
         return self._lookup_beyond(key, codec_for(type), now_s, stale_age_s)
 
     def peek(self, key: str, *, type: Any = Any) -> Found | MissType:
-        """What this process may serve without asking anybody, or MISS. Never waits; a miss is not counted."""
+        """See TwoTierCache.peek."""
         check_text(key)
         now_s = self._clock()
         if not self._coherence.leased(now_s):
@@ -142,7 +119,7 @@ class Tiers:
             return self._serve(slot, codec, key)
         self.l1.count(hit=False)
         raw, generation = found or (None, 0)
-        promoted = self._promote(key, self.l2.decode(key, raw), codec, generation, stale_age_s)
+        promoted = self.promote(key, self.l2.decode(key, raw), codec, generation, stale_age_s)
         self._counters.add("l2_misses" if promoted is MISS else "stale" if promoted.source == "stale" else "l2_hits")
         return promoted
 
@@ -169,7 +146,7 @@ class Tiers:
         self.l1.count(hit=True)
         return found
 
-    def _promote(
+    def promote(
         self, key: str, entry: Entry | None, codec: Codec[Any], generation: int, stale_age_s: float = 0.0
     ) -> Found | MissType:
         """What L2 had, if it may be served, kept in L1 if fresh. `generation`: that from before it was read. Not counted."""
@@ -205,10 +182,7 @@ class Tiers:
     # -- many at once
 
     def warm(self, wanted: Mapping[str, Any]) -> int:
-        """Bring into L1 what L2 has of these keys, each with the type it will be asked for, in one round trip; how many came.
-
-        Judged as at any read. What L1 has already is not asked for. Nothing is counted: nobody has asked for it.
-        """
+        """See TwoTierCache.warm."""
         keys = [key for key in wanted if key not in self.l1]
         read = self._read_many_confirming(keys)
         if read is None or self.l2 is None:
@@ -216,13 +190,12 @@ class Tiers:
         raws, generation = read
         entries = map(self.l2.decode, keys, raws)
         promoted = [
-            self._promote(key, entry, codec_for(wanted[key]), generation) for key, entry in zip(keys, entries, strict=True)
+            self.promote(key, entry, codec_for(wanted[key]), generation) for key, entry in zip(keys, entries, strict=True)
         ]
         return sum(found is not MISS for found in promoted)
 
     def left_s(self, keys: Sequence[str]) -> dict[str, float] | None:
-        """How long L2 may still serve each of these keys within its time to live; 0 for what it does not have, or not validly. In
-        one round trip. None when Redis cannot be asked."""
+        """See TwoTierCache.left_s."""
         read = self._read_many_confirming(keys)
         if read is None or self.l2 is None:
             return None
@@ -252,13 +225,13 @@ class Tiers:
 
     # -- filling
 
-    def _with_theirs(self, deps: tuple[str, ...]) -> tuple[str, ...]:
+    def with_theirs(self, deps: tuple[str, ...]) -> tuple[str, ...]:
         """These deps, and what the entries of these were computed from: an invalidation reaches what was computed from what was
         computed from a match. L1 has most of them, which were read a moment ago; L2 is asked for the others in one round trip."""
         whole = dict.fromkeys(deps)
         absent = []
         for dep in deps:
-            slot = self._slots.get(dep)
+            slot = self.l1.slots.get(dep)
             if slot is None:
                 absent.append(dep)
             else:
@@ -274,7 +247,7 @@ class Tiers:
                     whole |= dict.fromkeys(entry.deps)
         return tuple(whole)
 
-    def _store(
+    def store(
         self,
         key: str,
         value: object,

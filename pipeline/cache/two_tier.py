@@ -1,14 +1,17 @@
-"""The two tiers as one cache: who may serve what, and when. The protocol and its proof: docs/coherence.md."""
+"""The two tiers as one cache: what may be served, and when. The protocol and its proof: docs/coherence.md.
+
+One module, and a long one: it is the one face of the cache, and its parts do the work.
+"""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pipeline.cache.codec import Codec, codec_for
-from pipeline.cache.coherence.bus import NodeBus
+from pipeline.cache.coherence.bus import VERSION, NodeBus
 from pipeline.cache.coherence.log import InvalidationLog, LocalInvalidationLog, RedisInvalidationLog
 from pipeline.cache.coherence.process import Announce, Coherence, Invalidation
 from pipeline.cache.coherence.registry import NodeRegistry
@@ -18,10 +21,11 @@ from pipeline.cache.flight.in_flight import InFlight
 from pipeline.cache.flight.leases import Leases, Taken
 from pipeline.cache.flight.single import LONGEST_PAUSE_S, Outcome, SingleFlight
 from pipeline.cache.grace import Grace
-from pipeline.cache.keys import check_deps, check_key
-from pipeline.cache.memory.local import LocalCache
+from pipeline.cache.keys import check_deps, check_key, check_text
+from pipeline.cache.kind import PLAIN, Kind, checked_ttl_s
+from pipeline.cache.memory.local import COPY, LocalCache
 from pipeline.cache.patterns.pattern import escape, parse
-from pipeline.cache.seconds import Duration, seconds
+from pipeline.cache.seconds import Duration
 from pipeline.cache.server.shared import NO_SERVER, RedisCache
 from pipeline.cache.stats import Counters
 from pipeline.cache.sweeper import Sweeper, Swept
@@ -30,7 +34,10 @@ from pipeline.cache.tiers import Found, Tiers
 T = TypeVar("T")
 
 
-class TwoTierCache(Tiers):
+Deps = Iterable[str] | Callable[[], Iterable[str]]
+
+
+class TwoTierCache:
     """L1 in this process, L2 in Redis, and the invalidation log that keeps them coherent. Thread-safe. It may be made before a
     fork and used on both sides: a child begins with a copy of L1 and of the counts, and has its own connections and leases.
 
@@ -83,16 +90,71 @@ class TwoTierCache(Tiers):
         self.in_flight = None if l2 is None or leases is None else InFlight(l2.connection, l2.keys, coherence, leases)
         """The tasks in flight for this cache's keys; None without a shared tier."""
         self._flight = SingleFlight(coherence, leases, counters, strict=strict, wait_s=wait_s, clock=clock)
-        super().__init__(
-            LocalCache() if l1 is None else l1,
-            l2,
-            coherence,
-            counters,
-            strict=strict,
-            l1_max_ttl_s=l1_max_ttl_s,
-            clock=clock,
-            wall_clock=wall_clock,
+        self.l1 = LocalCache() if l1 is None else l1
+        self.l2 = l2
+        self._coherence = coherence
+        self._counters = counters
+        self._clock, self._wall_clock = clock, wall_clock
+        self._tiers = Tiers(
+            self.l1, l2, coherence, counters, strict=strict, l1_max_ttl_s=l1_max_ttl_s, clock=clock, wall_clock=wall_clock
         )
+        # For `get` alone, which looks nothing up that need not be.
+        self._view = coherence.view
+        self._slots = self.l1.slots
+        self._count_hit = self.l1.hits.add
+        self._lookup = self._tiers.lookup
+
+    # -- reading
+
+    def get(self, key: str, default: Any = MISS, type: Any = Any) -> Any:
+        """The value, or `default`. `type`: Any for JSON, or a frozen struct that comes back as such. Raises InvalidPatternError
+        for a key that is no text.
+
+        It cannot say where the value came from, nor whether Redis could be asked: `lookup` tells both (`Found.degraded`).
+        """
+        # The hot path, a first time: the steps of `Tiers.lookup`, with nothing called or made that need not be. A test holds the
+        # two against each other.
+        try:
+            slot = self._slots.get(key)
+        except TypeError:
+            check_text(key)  # what cannot be looked up in a dict is no text
+            raise
+        if slot is not None and slot.type is type:
+            now_s = self._clock()
+            coherence = self._coherence
+            if (
+                coherence.words[VERSION] == coherence.version
+                and now_s < coherence.lease_ends_at_s
+                and now_s < slot.expires_at
+                and slot.generation == self._view.generation
+            ):
+                slot.used = True
+                self._count_hit()
+                return slot.shared if slot.shared is not COPY else slot.value(type)
+        found = self._lookup(key, type=type)
+        return default if found is MISS else found.value
+
+    def lookup(self, key: str, *, type: Any = Any, stale_age_s: float = 0.0) -> Found | MissType:
+        """The value and where it came from, or MISS. `stale_age_s`: an entry past its time to live will do, if it still is there
+        and was computed less than that ago. Raises InvalidPatternError for a key that is no text."""
+        return self._lookup(key, type=type, stale_age_s=stale_age_s)
+
+    def peek(self, key: str, *, type: Any = Any) -> Found | MissType:
+        """The value that this process may serve without asking Redis, or MISS. Never waits; a miss is not counted."""
+        return self._tiers.peek(key, type=type)
+
+    def warm(self, wanted: Mapping[str, Any]) -> int:
+        """Bring into L1 the entries of these keys that L2 has, each with the type it will be asked for, in one round trip; how
+        many came.
+
+        Judged as at any read. Keys that L1 has already are not asked for. Nothing is counted: no caller has asked for it.
+        """
+        return self._tiers.warm(wanted)
+
+    def left_s(self, keys: Sequence[str]) -> dict[str, float] | None:
+        """How long L2 may still serve each of these keys within its time to live; 0 for one that it does not have, or not
+        validly. In one round trip. None when Redis cannot be asked."""
+        return self._tiers.left_s(keys)
 
     # -- computing
 
@@ -106,86 +168,65 @@ class TwoTierCache(Tiers):
         compute: Callable[[], T],
         *,
         ttl: Duration = 300,
-        deps: Iterable[str] = (),
+        deps: Deps = (),
         type: Any = Any,
         as_of: AsOf | None = None,
         accept: Callable[[T], bool] | None = None,
         negative_ttl: Duration | None = None,
         grace: Grace | None = None,
-        single_flight: bool = True,
     ) -> T:
         """The cached value, or what `compute` returns, kept for `ttl` (seconds, or a timedelta). An exception of `compute` is not
-        cached."""
-        value: T = self.fetch(
-            key,
-            compute,
-            ttl=ttl,
-            deps=deps,
-            type=type,
-            as_of=as_of,
-            accept=accept,
-            negative_ttl=negative_ttl,
-            grace=grace,
-            single_flight=single_flight,
-        ).value
+        cached. See `Kind` and `fetch` for the others."""
+        kind = Kind(type, ttl, negative_ttl)
+        value: T = self.fetch(key, compute, kind, deps=deps, as_of=as_of, accept=accept, grace=grace).value
         return value
 
     def fetch(
         self,
         key: str,
         compute: Callable[[], object],
+        kind: Kind = PLAIN,
         *,
-        ttl: Duration = 300,
-        deps: Iterable[str] = (),
-        type: Any = Any,
+        deps: Deps = (),
         as_of: AsOf | None = None,
         accept: Callable[[Any], bool] | None = None,
-        negative_ttl: Duration | None = None,
         grace: Grace | None = None,
-        single_flight: bool = True,
         least_s: float = 0.0,
     ) -> Found:
         """As `get_or_compute`, with where the value came from.
 
-        Of many who miss a key at the same time, in whatever threads and processes, one computes and the others have its value;
-        see SingleFlight for the bounds, for the errors that threads share, and for those whose computations need each
-        other's. Not so with `single_flight` off, which is for what costs less than asking Redis who computes it.
+        Of many callers that miss a key at the same time, in whatever threads and processes, one computes and the others have its
+        value; see SingleFlight for the bounds, for the errors that threads share, and for computations that need each other's.
 
-        `deps`: the keys it is computed from; who invalidates one of them invalidates this one. `as_of`: what was known
-        before the first input was read, if that was before this call. `accept`: whether a cached value will do, such as one that
-        another release may have written; one that will not is computed anew and replaced. `negative_ttl`: how long None is
-        kept, which stands for "there is nothing"; 0 is not at all. `grace`: what may be served past its time to live.
+        `deps`: the keys it is computed from, or a function that gives them, which a hit does not call; an invalidation of one of
+        them invalidates this one. `as_of`: what was known before the first input was read, if that was before this call.
+        `accept`: whether a cached value will do, such as one that another release may have written; one that will not is computed
+        anew and replaced. `grace`: what may be served past its time to live.
 
         `least_s`: a cached value that L2 may serve for less than that will not do. It is computed anew ahead of its end, and
-        served to everybody else until the new one has taken its place.
+        served to every other caller until the new one has taken its place.
         """
         check_key(key)
-        grace_s = 0.0
-        if grace is not None:
-            kept = grace.s
-            grace_s = kept if isinstance(kept, float) else seconds(kept, "grace")
-        ttl_s = self._checked_ttl(ttl, "ttl", grace_s)
-        negative_s = None if negative_ttl is None else self._checked_ttl(negative_ttl, "negative_ttl")
+        ttl_s, negative_s, grace_s = kind.lifetimes_s(self._max_ttl_s, grace)
         stale_age_s = 0.0 if grace is None or grace.refresh is None else grace.longest_age_s
         asked_at_s = self._clock()
         found: Found | MissType = MISS
         if least_s <= 0:
-            found = self.lookup(key, type=type, stale_age_s=stale_age_s, now_s=asked_at_s)
+            found = self._lookup(key, type=kind.type, stale_age_s=stale_age_s, now_s=asked_at_s)
         if found is not MISS and (accept is None or accept(found.value)):
             if found.source == "stale" and grace is not None and grace.refresh is not None:
                 grace.refresh()
             return found
-        deps = check_deps(deps)  # not before: a hit needs none
-        codec = codec_for(type)
+        own_deps = check_deps(deps() if callable(deps) else deps)
+        codec = codec_for(kind.type)
 
         def computed(known: AsOf) -> Outcome:
             value = compute()
-            self._counters.add("computed")
             lifetime_s = ttl_s if value is not None or negative_s is None else negative_s
-            lifetime_s *= 1 - self._ttl_jitter * self._rng()
-            whole = self._with_theirs(deps)
-            carried, payload = self._store(key, value, lifetime_s, whole, codec, known, 0.0 if value is None else grace_s)
-            # Who waits for it must find it when he next looks, and it must do for him.
+            carried, payload, lifetime_s, whole = self._keep(
+                key, value, lifetime_s, own_deps, codec, known, 0.0 if value is None else grace_s
+            )
+            # Callers that wait for it must find it when they next look, and it must do for them.
             lasting = lifetime_s > max(least_s, 2 * LONGEST_PAUSE_S) and (accept is None or accept(carried))
             return Outcome(Found(carried, "no", self.degraded), payload, codec, whole, lasting)
 
@@ -194,41 +235,65 @@ class TwoTierCache(Tiers):
             if found is MISS or (accept is not None and not accept(found.value)):
                 return None
             slot = self._slots.get(key)
-            return Outcome(found, codec.encode(found.value)[0], codec, deps if slot is None else slot.deps)
+            return Outcome(found, codec.encode(found.value)[0], codec, own_deps if slot is None else slot.deps)
 
         try:
-            if single_flight:
-                outcome, joined = self._flight.run(key, deps, as_of, probe, computed, asked_at_s=asked_at_s)
-            else:
-                outcome, joined = computed(self.as_of() if as_of is None else as_of), False
+            outcome, joined = self._flight.run(key, own_deps, as_of, probe, computed, asked_at_s=asked_at_s)
             brought: Found | MissType = self._joined(key, outcome, codec, accept) if joined else outcome.found
             return computed(self.as_of() if as_of is None else as_of).found if brought is MISS else brought
         except Exception as error:
             if grace is not None and grace.forgives(error):
-                last = self.lookup(key, type=type, stale_age_s=grace.longest_age_s)
+                last = self._lookup(key, type=kind.type, stale_age_s=grace.longest_age_s)
                 if last is not MISS and (accept is None or accept(last.value)):
                     return last
             raise
+
+    def fill(self, key: str, value: object, kind: Kind = PLAIN, *, deps: Deps = (), as_of: AsOf) -> None:
+        """Keep a value that the caller has computed from inputs read since `as_of`, unless it is known to be invalid by now. For
+        values that cost less than it costs to ask Redis which process computes them: two callers that miss both compute.
+
+        Raises UncacheableValueError, InvalidPatternError (the key or a dep) or ValueError (`kind.ttl`).
+        """
+        check_key(key)
+        ttl_s, _, _ = kind.lifetimes_s(self._max_ttl_s)
+        self._keep(key, value, ttl_s, check_deps(deps() if callable(deps) else deps), codec_for(kind.type), as_of)
+
+    def _keep(
+        self,
+        key: str,
+        value: object,
+        ttl_s: float,
+        deps: tuple[str, ...],
+        codec: Codec[Any],
+        as_of: AsOf,
+        grace_s: float = 0.0,
+    ) -> tuple[Any, bytes, float, tuple[str, ...]]:
+        """Keep what was computed: the value as JSON carried it, the JSON, for how long, and all that it depends on."""
+        self._counters.add("computed")
+        lifetime_s = ttl_s * (1 - self._ttl_jitter * self._rng())
+        whole = self._tiers.with_theirs(deps)
+        carried, payload = self._tiers.store(key, value, lifetime_s, whole, codec, as_of, grace_s)
+        return carried, payload, lifetime_s, whole
 
     def _joined(self, key: str, outcome: Outcome, codec: Codec[Any], accept: Callable[[Any], bool] | None) -> Found | MissType:
         """What another caller's computation brought, as a value of this one's own; MISS if that will not do."""
         if outcome.codec is codec:
             found: Found | MissType = Found(codec.decode(outcome.payload), "joined", self.degraded)
         else:  # seen as another type, which may leave out a part, or be another thing
-            found = self.lookup(key, type=codec.type)
+            found = self._lookup(key, type=codec.type)
         return found if found is not MISS and (accept is None or accept(found.value)) else MISS
 
     def _taken(self, key: str, taken: Taken | None, codec: Codec[Any], generation: int, least_s: float) -> Found | MissType:
         if least_s > 0 and (taken is None or self.l2 is None):
             return MISS  # L1 does not know how long an entry has left
         if self.l2 is None:
-            return self.peek(key, type=codec.type)
+            return self._tiers.peek(key, type=codec.type)
         if taken is None:
-            return self.lookup(key, type=codec.type)
+            return self._lookup(key, type=codec.type)
         entry = self.l2.decode(key, taken.entry)
         if entry is not None and least_s > 0 and entry.remaining_s(self._wall_clock()) < least_s:
             return MISS
-        return self._promote(key, entry, codec, generation)
+        return self._tiers.promote(key, entry, codec, generation)
 
     # -- changing
 
@@ -239,12 +304,12 @@ class TwoTierCache(Tiers):
         Raises UncacheableValueError, InvalidPatternError (the key) or ValueError (ttl).
         """
         check_key(key)
-        ttl_s = self._checked_ttl(ttl)
+        ttl_s = checked_ttl_s(ttl, "ttl", self._max_ttl_s)
         codec = codec_for(type)
         codec.encode(value)  # refuse it before anything is invalidated
         done = self.invalidate(escape(key))
         as_of = AsOf(done.epoch, done.seq, self._view.generation) if done.durable else self._view.as_of()
-        self._store(key, value, ttl_s, (), codec, as_of)
+        self._tiers.store(key, value, ttl_s, (), codec, as_of)
         return done
 
     def delete(self, key: str) -> bool:
@@ -301,10 +366,7 @@ class TwoTierCache(Tiers):
     @property
     def degraded(self) -> bool:
         """Whether Redis, though configured, was out of reach when it was last needed, or refuses what it is needed for."""
-        if self.l2 is None:
-            return False
-        connection = self.l2.connection
-        return not connection.breaker.closed or connection.refused is not None
+        return self._tiers.degraded
 
     def get_stats(self) -> dict[str, Any]:
         """Counts of this process since its start, and what L2's server says of itself."""
@@ -318,13 +380,3 @@ class TwoTierCache(Tiers):
         """Close this process's sockets; a later call opens them anew."""
         if self.l2 is not None:
             self.l2.close()
-
-    def _checked_ttl(self, ttl: Duration, field: str = "ttl", grace_s: float = 0.0) -> float:
-        """The time to live in seconds. Raises ValueError, naming the field, for what is none or is beyond `max_ttl_s`."""
-        ttl_s = ttl if type(ttl) is float or type(ttl) is int else seconds(ttl, field)
-        if not 0 < ttl_s <= self._max_ttl_s and not (ttl_s == 0 and field == "negative_ttl"):
-            shown_s = seconds(ttl_s, field)  # refuses NaN, and what has no end, in its own words
-            raise ValueError(f"{field}: {shown_s:g}; expected seconds above 0 and up to {self._max_ttl_s:g} (max_ttl_s)")
-        if not 0 <= grace_s <= self._max_ttl_s - ttl_s:
-            raise ValueError(f"grace: {grace_s} s; expected 0 or more, and with the ttl up to {self._max_ttl_s:g} s (max_ttl_s)")
-        return ttl_s

@@ -3,8 +3,9 @@
 Holds no key and no word of a request; never slows an answer down to count it.
 """
 
-from pipeline.figures.fleet import FleetFigures, read_figures
+from pipeline.figures.fleet import FleetFigures
 from pipeline.figures.keys import FigureKeys
+from pipeline.figures.reading import read_figures
 from pipeline.figures.reporter import Reporter, build_reporter
 from pipeline.figures.tally import Tally
 

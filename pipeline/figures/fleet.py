@@ -1,32 +1,10 @@
-"""The figures of the whole fleet, as any program may read them."""
+"""The figures of the whole fleet, as documents that any program may read."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from typing import Any, Final, NamedTuple
-
 import msgspec
 
-from pipeline.cache.coherence.registry import NodeRegistry
-from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.keys import KeySpace
-from pipeline.cache.server.commands import Commands
-from pipeline.cache.server.connection import RedisConnection
-from pipeline.cache.server.probe import probe
-from pipeline.figures.histogram import quantile_ms
-from pipeline.figures.keys import FigureKeys
-from pipeline.figures.records import InvalidationRow, ProcessRow, Role
-from pipeline.figures.reporter import KEPT_INVALIDATIONS, ROW_MS, SLOT_S, SLOTS
-from pipeline.figures.tally import ANSWERED, QUEUE_WAIT, REQUESTS, SERIES, STALENESS
-from pipeline.hot.keys import HotKeys
-
-WINDOW_S: Final = SLOT_S * SLOTS
-NOW_SLOTS: Final = 2
-"""`requests_per_s` is the mean of so many slots, the last that have ended."""
-SHOWN_HOT: Final = 20
+from pipeline.figures.records import SLOT_S, Role
 
 
 class Requests(msgspec.Struct, frozen=True):
@@ -51,6 +29,16 @@ class Requests(msgspec.Struct, frozen=True):
     @property
     def total(self) -> int:
         return self.answered + self.failed
+
+    @property
+    def hit_ratios(self) -> dict[str, float | None]:
+        """By tier, of the requests that looked there: L1 is asked by all, L2 by those that L1 did not answer. None: no request
+        looked. A stale answer was found and is no hit; one that was joined was in neither tier."""
+        beyond_l1 = self.total - self.l1
+        return {
+            "l1": self.l1 / self.total if self.total else None,
+            "l2": self.l2 / beyond_l1 if beyond_l1 else None,
+        }
 
 
 class Slot(msgspec.Struct, frozen=True):
@@ -135,16 +123,15 @@ class HotKey(msgspec.Struct, frozen=True):
 
 
 class Ever(msgspec.Struct, frozen=True):
-    """Sums since the cache's server began to keep them: they only grow, until it loses them and they begin anew. `ms`: the sum
-    of the times of each source, of `failed`, of `staleness` and of `queue_wait`. `buckets`: of each of these that has any, how
-    many fell into each wide bucket (see `wide_bound_ms`), up to the last that is not empty. `by_producers`: those of the
+    """Sums since the cache's server began to keep them: they only grow, until it loses them and they begin anew. `counts` and
+    `ms`: how many times each series of `pipeline.figures.fields` has, and their sum. `buckets`: of each of these that has any,
+    how many fell into each wide bucket (see `wide_bound_ms`), up to the last that is not empty. `by_producers`: those of the
     requests that were counted by programs that are no worker."""
 
     requests: Requests = Requests()
     by_producers: Requests = Requests()
     invalidations: int = 0
-    staleness_count: int = 0
-    queue_wait_count: int = 0
+    counts: dict[str, int] = {}
     ms: dict[str, float] = {}
     buckets: dict[str, tuple[int, ...]] = {}
 
@@ -154,9 +141,10 @@ class FleetFigures(msgspec.Struct, frozen=True):
     if it refuses what a cache needs, such as OOM where nothing can be kept; empty if all is well.
 
     `slots` cover the last `window_s` seconds, oldest first, without a gap; the last one is still running. `requests`, `sources`,
-    `hit_rate` (answers that were not computed, of all answers, 0.0-1.0), `saved` (model calls), `invalidation_count`, `staleness`
-    (publication to application, a sample a node) and `queue_wait` (a task published to begun) are of that window.
-    `requests_per_s`, failed ones included, is of the last 10 s that have ended.
+    `hit_rate` (answers that were not computed, of all answers, 0.0-1.0), `saved` (model calls), `invalidation_count` and
+    `spreads` are of that window. `spreads` has the times of each series of `pipeline.figures.fields.SPREADS`: `queue_wait` (a
+    task published to begun), `staleness` (an invalidation published to applied, a sample a node). `requests_per_s`, failed ones
+    included, is of the last 10 s that have ended.
 
     A process reports once a second: what it has counted since is not in here, and all of it is once it was at rest for so long.
     """
@@ -172,185 +160,9 @@ class FleetFigures(msgspec.Struct, frozen=True):
     hit_rate: float = 0.0
     saved: int = 0
     sources: tuple[Source, ...] = ()
-    staleness: Spread = Spread()
-    queue_wait: Spread = Spread()
+    spreads: dict[str, Spread] = {}
     invalidation_count: int = 0
     invalidations: tuple[MadeInvalidation, ...] = ()
     nodes: tuple[Node, ...] = ()
     hot: tuple[HotKey, ...] = ()
     ever: Ever = Ever()
-
-
-def read_figures(connection: RedisConnection, keys: FigureKeys, window_s: float = WINDOW_S) -> FleetFigures:
-    """The figures of the last `window_s` seconds, in whole slots: 5 s to 15 minutes. Never raises because Redis is away.
-
-    Four round trips, some 10 ms of this process: several readers in one program should share an answer for a second.
-    """
-    count = min(max(math.ceil(window_s / SLOT_S), 1), SLOTS)
-    try:
-        with suppress(SharedTierUnavailableError):  # what it does not take may not hinder it from being read
-            connection.call(lambda client: probe(client, KeySpace(keys.namespace)))
-        first = _read_lists(connection, keys)
-        raw = _read_hashes(connection, keys, first, count)
-    except SharedTierUnavailableError:
-        return FleetFigures(available=False, refused=connection.refused or "")
-    return msgspec.structs.replace(_figures(first, raw, count), refused=connection.refused or "")
-
-
-class _Lists(NamedTuple):
-    at: float
-    invalidations: list[InvalidationRow]
-    processes: list[bytes]
-    alive: list[str]
-    hot: tuple[HotKey, ...]
-
-
-class _Hashes(NamedTuple):
-    slots: list[dict[bytes, bytes]]
-    ever: dict[bytes, bytes]
-    reaches: list[dict[bytes, bytes]]
-    rows: list[bytes | None]
-
-
-def _read_lists(connection: RedisConnection, keys: FigureKeys) -> _Lists:
-    def command(client: Commands) -> list[Any]:
-        with client.pipeline() as pipe:
-            pipe.time()
-            pipe.lrange(keys.invalidations, 0, KEPT_INVALIDATIONS - 1)
-            pipe.zrange(keys.processes, 0, -1)
-            pipe.zrevrange(HotKeys(keys.namespace).scores, 0, SHOWN_HOT - 1)
-            return pipe.execute()
-
-    (seconds, microseconds), invalidations, processes, hot = connection.call(command)
-    at = seconds + microseconds / 1e6
-    return _Lists(
-        at,
-        [row for row in (_decoded(raw, InvalidationRow) for raw in invalidations) if row is not None],
-        [process for process, reported_ms in processes if reported_ms >= at * 1000 - ROW_MS],
-        NodeRegistry(connection, KeySpace(keys.namespace)).alive(),
-        tuple(HotKey(key.decode(), score) for key, score in hot),
-    )
-
-
-def _read_hashes(connection: RedisConnection, keys: FigureKeys, first: _Lists, count: int) -> _Hashes:
-    last = int(first.at // SLOT_S)
-
-    def command(client: Commands) -> list[Any]:
-        with client.pipeline() as pipe:
-            for number in range(last - count + 1, last + 1):
-                pipe.hgetall(keys.slot(number))
-            pipe.hgetall(keys.ever)
-            for row in first.invalidations:
-                pipe.hgetall(keys.reach(row.id))
-            for process in first.processes:
-                pipe.get(keys.row(process.decode()))
-            return pipe.execute()
-
-    answers = connection.call(command)
-    reached = count + 1 + len(first.invalidations)
-    return _Hashes(answers[:count], answers[count], answers[count + 1 : reached], answers[reached:])
-
-
-def _figures(first: _Lists, raw: _Hashes, count: int) -> FleetFigures:
-    began = (int(first.at // SLOT_S) - count + 1) * SLOT_S
-    fields = [_numbers(slot) for slot in raw.slots]
-    slots = tuple(Slot(began + number * SLOT_S, _requests(slot)) for number, slot in enumerate(fields))
-    window = _sum(fields)
-    requests = _requests(window)
-    answered = max(requests.answered, 1)
-    ended = slots[-1 - NOW_SLOTS : -1] or slots
-    return FleetFigures(
-        available=True,
-        at=first.at,
-        window_s=count * SLOT_S,
-        slots=slots,
-        requests=requests,
-        requests_per_s=sum(slot.requests.total for slot in ended) / (len(ended) * SLOT_S),
-        hit_rate=requests.saved / answered,
-        saved=requests.saved,
-        sources=tuple(_source(source, window, answered) for source in ANSWERED),
-        staleness=_spread(STALENESS, window),
-        queue_wait=_spread(QUEUE_WAIT, window),
-        invalidation_count=window["n.invalidations"],
-        invalidations=tuple(
-            _invalidation(row, reach, len(first.alive)) for row, reach in zip(first.invalidations, raw.reaches, strict=True)
-        ),
-        nodes=_nodes(raw.rows, first.alive),
-        hot=first.hot,
-        ever=_ever(_numbers(raw.ever)),
-    )
-
-
-def _numbers(raw: Mapping[bytes, bytes]) -> Counter[str]:
-    return Counter({field.decode(): int(amount) for field, amount in raw.items()})
-
-
-def _sum(slots: Iterable[Counter[str]]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for slot in slots:
-        for field, amount in slot.items():
-            total[field] = max(total[field], amount) if field.startswith("max.") else total[field] + amount
-    return total
-
-
-def _requests(fields: Counter[str]) -> Requests:
-    return Requests(**{series: fields[f"n.{series}"] for series in REQUESTS})
-
-
-def _buckets(series: str, fields: Counter[str], kind: str = "b") -> dict[int, int]:
-    prefix = f"{kind}.{series}."
-    return {int(field.removeprefix(prefix)): amount for field, amount in fields.items() if field.startswith(prefix)}
-
-
-def _source(source: str, fields: Counter[str], answered: int) -> Source:
-    count, buckets = fields[f"n.{source}"], _buckets(source, fields)
-    mean_ms = fields[f"us.{source}"] / 1000 / count if count else 0.0
-    return Source(source, count, count / answered, mean_ms, quantile_ms(buckets, 0.5), quantile_ms(buckets, 0.99))
-
-
-def _spread(series: str, fields: Counter[str]) -> Spread:
-    buckets = _buckets(series, fields)
-    longest_ms = fields[f"max.{series}"] / 1000
-    p50_ms, p99_ms = (min(quantile_ms(buckets, share), longest_ms) for share in (0.5, 0.99))
-    return Spread(fields[f"n.{series}"], p50_ms, p99_ms, longest_ms)
-
-
-def _ever(fields: Counter[str]) -> Ever:
-    wide = {series: _buckets(series, fields, "w") for series in SERIES}
-    return Ever(
-        requests=_requests(fields),
-        by_producers=Requests(**{series: fields[f"p.{series}"] for series in REQUESTS}),
-        invalidations=fields["n.invalidations"],
-        staleness_count=fields[f"n.{STALENESS}"],
-        queue_wait_count=fields[f"n.{QUEUE_WAIT}"],
-        ms={series: fields[f"us.{series}"] / 1000 for series in SERIES},
-        buckets={series: tuple(counts.get(at, 0) for at in range(max(counts) + 1)) for series, counts in wide.items() if counts},
-    )
-
-
-def _invalidation(row: InvalidationRow, raw: Mapping[bytes, bytes], alive: int) -> MadeInvalidation:
-    reach = sorted((Applied(node.decode(), float(delay_ms)) for node, delay_ms in raw.items()), key=lambda each: each.delay_ms)
-    return MadeInvalidation(**msgspec.structs.asdict(row), reach=tuple(reach), alive=alive)
-
-
-def _nodes(rows: Iterable[bytes | None], alive: list[str]) -> tuple[Node, ...]:
-    """By name; the processes of each by pid."""
-    processes: dict[str, list[Process]] = defaultdict(list)
-    for name in alive:
-        processes[name] = []
-    for row in (_decoded(raw, ProcessRow) for raw in rows if raw is not None):
-        if row is not None:
-            requests = Requests(**{series: row.requests.get(series, 0) for series in REQUESTS})
-            processes[row.node].append(Process(row.pid, row.role, row.since, requests, row.l1_entries, row.missed))
-    return tuple(
-        Node(name, name in alive, tuple(sorted(processes[name], key=lambda process: (process.role, process.pid))))
-        for name in sorted(processes)
-    )
-
-
-def _decoded(raw: bytes, type: Any) -> Any:
-    """What was written, or None if it is of a release that writes otherwise."""
-    try:
-        return msgspec.json.decode(raw, type=type)
-    except msgspec.DecodeError:
-        return None

@@ -39,11 +39,6 @@ WIDE_BUCKETS: Final = -(-BUCKETS // _IN_A_WIDE_ONE)
 """Two for each doubling: what is kept without an end, and shown to programs that keep a series of each."""
 
 
-def bucket_of(ms: float) -> int:
-    """The bucket of a time that is not negative: 0 to BUCKETS - 1."""
-    return _clamp(_leading(ms))
-
-
 def bounds_ms(bucket: int) -> tuple[float, float]:
     """From which time on, and below which, a bucket counts."""
     return _edge(bucket), _edge(bucket + 1)

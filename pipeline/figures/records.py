@@ -1,4 +1,4 @@
-"""What processes write of themselves and of invalidations, as JSON, and others read."""
+"""What processes write of themselves and of invalidations, as JSON, and others read; and for how long it stays."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ Role = Literal["main", "worker", "producer"]
 """`main`: a worker's main process, which runs no task of a prefork pool. `worker`: a process that runs tasks. `producer`: any
 other program."""
 
+SLOT_S: Final = 5
+SLOTS: Final = 180
+"""A quarter of an hour."""
+KEEP_MS: Final = 20 * 60 * 1000
+"""How long Redis keeps a slot, and which nodes applied an invalidation."""
+ROW_MS: Final = 15_000
+"""A process that has not reported for so long is not shown any more."""
+KEPT_INVALIDATIONS: Final = 50
 SHOWN_PATTERNS: Final = 5
 SHOWN_PATTERN_CHARS: Final = 120
 

@@ -13,18 +13,8 @@ from typing import Final
 import msgspec
 
 from pipeline.cache.locks import Lock
+from pipeline.figures.fields import SERIES, count_event, count_times
 from pipeline.figures.histogram import count_buckets
-
-ANSWERED: Final = ("l1", "l2", "joined", "stale", "no")
-"""Where an answer came from; `no`: from nowhere, it was computed."""
-FAILED: Final = "failed"
-REQUESTS: Final = (*ANSWERED, FAILED)
-MISSED: Final = "missed"
-"""An event: a process looked for an answer, found none and joined nobody who computes it. It queued a task, which a worker counts
-as a request."""
-STALENESS: Final = "staleness"
-QUEUE_WAIT: Final = "queue_wait"
-SERIES: Final = (*REQUESTS, STALENESS, QUEUE_WAIT)
 
 FOLD_AT: Final = 8192
 """So many samples of a series wait to be sorted before a recording thread does it."""
@@ -113,9 +103,7 @@ class Tally:
             return self._counted[event]
 
     def take(self) -> Counter[str]:
-        """What came to be counted since it was last asked, as fields: `n.<series>` how many, `us.<series>` the sum of their
-        times in microseconds, `b.<series>.<bucket>` how many in a bucket, and `max.<series>`, but not of
-        requests, the longest in microseconds."""
+        """What was counted since it was last asked, as fields: see `pipeline.figures.fields`."""
         if self._lock.held():
             return Counter()  # as above: next time
         with self._lock:
@@ -159,7 +147,7 @@ class Tally:
         del self._events[: len(events)]
         for event, amount in events:
             self._counted[event] += amount
-            fresh[f"n.{event}"] += amount
+            count_event(fresh, event, amount)
         for series, samples in self.samples.items():
             count = len(samples)
             if not count:
@@ -169,15 +157,10 @@ class Tally:
             sum_ms = sum(taken)
             self._counts[series] += count
             self._sums_ms[series] += sum_ms
-            fresh[f"n.{series}"] += count
             sum_us = sum_ms * 1000 + self._rest_us[series]
             whole_us = int(sum_us)
             self._rest_us[series] = sum_us - whole_us
-            fresh[f"us.{series}"] += whole_us
-            if series not in REQUESTS:  # a third of the whole work, which hits need not pay for
-                fresh[f"max.{series}"] = max(fresh[f"max.{series}"], int(max(taken) * 1000))
-            for bucket, in_bucket in _buckets(taken, self._choices).items():
-                fresh[f"b.{series}.{bucket}"] += in_bucket
+            count_times(fresh, series, taken, whole_us, _buckets(taken, self._choices))
 
 
 def _buckets(samples: list[float], choices: Callable[..., list[float]]) -> Counter[int]:

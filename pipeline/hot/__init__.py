@@ -6,7 +6,6 @@ Says what is worth computing ahead; computes nothing itself, and keeps no person
 from pipeline.hot.hot_set import HotSet
 from pipeline.hot.keys import HotKeys
 from pipeline.hot.recent import Asked, Recent
-from pipeline.hot.rounds import Progress, Round
 from pipeline.hot.teller import Teller
 
-__all__ = ["Asked", "HotKeys", "HotSet", "Progress", "Recent", "Round", "Teller"]
+__all__ = ["Asked", "HotKeys", "HotSet", "Recent", "Teller"]

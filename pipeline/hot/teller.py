@@ -1,4 +1,4 @@
-"""How a process tells the fleet what it was asked for: along with its figures, every few seconds."""
+"""How a process tells the fleet what it was asked for: by its courier, every few seconds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from pipeline.cache.server.connection import RedisConnection
+from pipeline.courier import Occasion
 from pipeline.hot.hot_set import HotSet, script
 from pipeline.hot.keys import HotKeys
 from pipeline.hot.recent import Recent
@@ -17,7 +18,7 @@ EVERY_S: Final = 5.0
 
 
 class Teller:
-    """Passes what is in `recent` on to the hot set. Used by one thread at a time."""
+    """A passenger of the courier: passes what is in `recent` on to the hot set. Used by one thread at a time."""
 
     def __init__(
         self,
@@ -36,9 +37,10 @@ class Teller:
         self._due_s = clock() + EVERY_S * rng()
         script()  # read here, not first in a thread
 
-    def __call__(self, connection: RedisConnection, now: bool) -> None:
-        """Tell it if it is due, or `now`. Raises SharedTierUnavailableError; what could not be told is given up."""
+    def tell(self, connection: RedisConnection, occasion: Occasion) -> None:
+        """Every second, tell it every few seconds; on any other occasion at once. Raises SharedTierUnavailableError; what could
+        not be told is given up."""
         now_s = self._clock()
-        if now or now_s >= self._due_s:
+        if occasion != "due" or now_s >= self._due_s:
             self._due_s = now_s + EVERY_S * (0.5 + self._rng())
             HotSet(connection, self._keys, keeps_requests=self._keeps_requests).count(self._recent.take())

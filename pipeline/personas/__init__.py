@@ -1,4 +1,4 @@
-"""Who answers. A persona is one `.toml` file in this folder: drop one in to add it.
+"""The personas that answer. Each is one `.toml` file in this folder: drop one in to add it.
 
 No other place lists the names. Composes no prompt and calls no model.
 """

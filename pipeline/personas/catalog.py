@@ -1,4 +1,4 @@
-"""All personas there are, from one file each."""
+"""All personas, from one file each."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Catalog(msgspec.Struct, frozen=True):
 
     @property
     def version(self) -> str:
-        """Another one whenever a persona was added, removed or edited."""
+        """A digest that changes whenever a persona was added, removed or edited."""
         versions = [persona.info.version for persona in self.personas]
         return hashlib.blake2b(msgspec.json.encode(versions), digest_size=16).hexdigest()
 
     def get(self, slug_or_name: str) -> Persona:
-        """The persona of that slug or name; case does not count. Raises InvalidRequestError naming those there are."""
+        """The persona of that slug or name; case does not count. Raises InvalidRequestError naming the known ones."""
         slug = slug_or_name.strip().lower()
         for persona in self.personas:
             if persona.slug == slug:
@@ -89,7 +89,7 @@ def load_catalog(directory: Path | None = None) -> Catalog:
 
 
 def _is_persona(file: Traversable) -> bool:
-    # A leading dot marks what an editor keeps beside the file that it edits.
+    # A leading dot marks a file that an editor keeps beside the one being edited.
     return file.name.endswith(".toml") and not file.name.startswith(".")
 
 
@@ -101,7 +101,7 @@ def _read(file: Traversable, seen: dict[int, Traversable]) -> Persona:
         table.refuse("slug", f"{slug!r}, from the file's name; expected a lower-case letter, then a-z, 0-9 or _")
     # The file's name is the slug, so this also keeps two files from claiming one name.
     if name.lower() != slug:
-        table.refuse("name", f"{name!r}; expected {slug!r} but for its case, as the file is called {file.name}")
+        table.refuse("name", f"{name!r}; expected {slug!r} in any case of letters, as the file is called {file.name}")
     order = table.whole("order", 1, MAX_ORDER)
     if order in seen:
         table.refuse("order", f"{order} is taken by {seen[order].name}; expected a number of its own")

@@ -1,4 +1,4 @@
-"""What is known of one persona. Deeply immutable and plain JSON, so that a cached copy can be shared."""
+"""The data of one persona. Deeply immutable and plain JSON, so that a cached copy can be shared."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Texts(msgspec.Struct, frozen=True):
 
 
 class PersonaInfo(msgspec.Struct, frozen=True):
-    """What a prompt needs to know of a persona; this is what is cached.
+    """The part of a persona that a prompt needs, and that is cached.
 
-    `slug` is the name in lower case, as cache keys carry it. `version` is a digest of everything in the persona's file:
-    it changes with any edit but one of comments and white space.
+    `slug` is the name in lower case, as cache keys have it. `version` is a digest of everything in the persona's file:
+    it changes with any edit except in comments and white space.
     """
 
     name: str

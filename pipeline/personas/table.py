@@ -1,4 +1,4 @@
-"""A TOML file read strictly: what is missing, unknown or mistyped is refused with its file, field and value."""
+"""A TOML file read strictly: a missing, unknown or mistyped field is refused with its file, name and value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.personas.persona import Texts
 
 
 class Table:
-    """One table of a file. What reads it raises ConfigurationError naming file, field, value and what is allowed."""
+    """One table of a file. Its readers raise ConfigurationError naming file, field, value and what is allowed."""
 
     def __init__(self, file: str, path: str, fields: dict[str, Any], allowed: Iterable[str]) -> None:
         self._file, self._path, self._fields = file, path, fields
@@ -29,7 +29,7 @@ class Table:
     @classmethod
     def of_file(cls, file: Traversable, allowed: Iterable[str]) -> Table:
         """The file's outermost table, which holds exactly the `allowed` fields."""
-        # The path where there is one: two folders may hold a file of the same name.
+        # The path, where there is one: two folders may hold files of the same name.
         name = str(file) if isinstance(file, Path) else file.name
         try:
             fields = tomllib.loads(file.read_bytes().decode("utf-8"))

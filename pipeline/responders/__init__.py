@@ -1,4 +1,4 @@
-"""What answers a composed prompt: a model behind an OpenAI-compatible endpoint or, with none configured, the prompt itself.
+"""Responders answer a composed prompt: a model behind an OpenAI-compatible endpoint or, if none is configured, the prompt itself.
 
 Knows no cache. Logs neither prompts nor answers, and no key.
 """
@@ -24,15 +24,15 @@ class Responder(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Tells apart responders that answer a prompt differently: a part of cache keys. Holds no key or password."""
+        """Differs between responders that answer a prompt differently: a part of cache keys. Holds no key or password."""
 
     def respond(self, prompt: Prompt) -> str:
-        """The answer, never empty; a CutShort is given to who asked, and not kept. Raises TransientModelError if another try may
-        help, else PermanentModelError."""
+        """The answer, never empty; a CutShort is given to the caller, and not kept. Raises TransientModelError if another try
+        may help, else PermanentModelError."""
 
 
 class PromptResponder:
-    """Answers with the composed prompt as readable text: what the pipeline yields when no model is configured.
+    """Answers with the composed prompt as readable text: the pipeline's answers when no model is configured.
 
     Equal prompts give equal texts.
     """
@@ -50,7 +50,7 @@ class PromptResponder:
 
 
 def responder_from(settings: Settings) -> Responder:
-    """The responder that the settings ask for; connects to nothing. Raises ConfigurationError naming the variable.
+    """The responder of these settings; connects to nothing. Raises ConfigurationError naming the variable.
 
     One that PERSONA_RESPONDER names comes before the model of PERSONA_LLM_URL.
     """

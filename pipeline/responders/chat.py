@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 FIRST_PAUSE_S: Final = 0.25
 LONGEST_PAUSE_S: Final = 2.0
 NO_KEY: Final = "none"
-"""Sent where no key is configured: many local servers want none, but the client refuses an empty one."""
+"""Sent where no key is configured: many local servers need none, but the client refuses an empty one."""
 
 
 class _OwnConnection:
-    """A process's place for its connection."""
+    """The place of one process's connection."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -42,7 +42,7 @@ class ChatResponder:
 
     Errors that may pass (time-out, lost connection, half an answer, HTTP 408, 409, 429, 5xx) are tried again, up to
     `attempts` times in all and never beyond the deadline, and then raised as TransientModelError; all others are raised
-    at once as PermanentModelError. Their messages never hold the prompt, the key or what the endpoint wrote.
+    at once as PermanentModelError. Their messages never hold the prompt, the key or the endpoint's text.
 
     Nothing is opened before the first call. Each process opens its own: a forked child never touches its parent's
     connection. Importing the client takes part of the first call's deadline (about half a second).
@@ -77,8 +77,8 @@ class ChatResponder:
         self._deadline_s, self._attempts = deadline_s, attempts
         self._max_tokens, self._temperature = max_tokens, temperature
         self._clock, self._pause, self._rng = clock, pause, rng or random.Random()  # noqa: S311 - jitter, no secret
-        # By process id. A child leaves its parent's entry alone but keeps it: to collect it would be to touch a loop
-        # that is the parent's. One lock for all would stay held in a child that was forked while a thread held it.
+        # By process id. A child leaves its parent's entry alone but keeps it: collecting it would touch an event loop that is
+        # the parent's. One lock for all would stay held in a child that was forked while a thread held it.
         self._own: dict[int, _OwnConnection] = {}
 
     @property
@@ -154,7 +154,7 @@ class ChatResponder:
             return connection
 
     def _pause_s(self, attempt: int, failure: Failure) -> float:
-        """What the endpoint asked for and a random part more, lest those it turned away come back together."""
+        """The endpoint's requested wait and a random part more, lest the callers that it refused come back together."""
         longest_s = min(FIRST_PAUSE_S * 2 ** (attempt - 1), LONGEST_PAUSE_S)
         return failure.retry_after_s + self._rng.uniform(longest_s / 2, longest_s)
 

@@ -1,4 +1,4 @@
-"""One process's line to the endpoint: the openai client, on an event loop and a thread of its own."""
+"""One process's connection to the endpoint: the openai client, on an event loop and a thread of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLOSE_S: Final = 5.0
-"""How long `close` waits for what is under way to end."""
+"""How long `close` waits for the calls under way to end."""
 
 
 def load_client() -> type[AsyncOpenAI]:
@@ -39,7 +39,7 @@ def load_client() -> type[AsyncOpenAI]:
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came back, whatever its status. The names of the headers are lower case."""
+    """An HTTP response of any status. The names of the headers are lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -72,7 +72,7 @@ class Connection:
     ) -> Future[Answer]:
         """Send a chat completion request; cancel the future to give it up. Raises ClosedError after `close`.
 
-        An answer of any status is an Answer. The future raises what the client raised if there is none.
+        A response of any status is an Answer. Without a response the future raises the client's error.
         """
         with self._lock:
             if self._closed:
@@ -80,7 +80,7 @@ class Connection:
             return asyncio.run_coroutine_threadsafe(self._exchange(model, messages, max_tokens, temperature), self._loop)
 
     def close(self) -> None:
-        """Give up what is under way (its futures end as cancelled) and end the thread."""
+        """Give up the calls under way (their futures end as cancelled) and end the thread."""
         with self._lock:
             if self._closed:
                 return
@@ -94,7 +94,7 @@ class Connection:
         from openai import APIStatusError
 
         try:
-            # Raw: the client's own models take a body of any form, even a page of HTML, without a word.
+            # Raw: the client's own models accept a body of any form, even a page of HTML, without an error.
             raw = await self._client.chat.completions.with_raw_response.create(
                 model=model, messages=messages, max_tokens=max_tokens, temperature=temperature
             )
@@ -122,6 +122,6 @@ class Connection:
 
 
 def log_type_of(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what went wrong behind a caller who gave up: by its type only: its text may quote the prompt or the key."""
+    """Log a failure behind a caller that gave up, by its type only: its text may quote the prompt or the key."""
     error = context.get("exception")
     log.warning("responder.abandoned_call_failed: %s", type(error).__name__ if error else context.get("message"))

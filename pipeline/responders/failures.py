@@ -1,7 +1,7 @@
-"""Judging what came back: an answer, or a failure that is worth another try or not. No I/O.
+"""Judges a response: an answer, or a failure that is worth another try or not. No I/O.
 
-What a failure says never quotes the body: an endpoint may echo the prompt or the key in it. For the same reason the
-errors of the client are named here by their type and never chained: their text is the endpoint's message.
+A failure's text never quotes the body: an endpoint may echo the prompt or the key in it. For the same reason the
+client's errors are named here by their type and never chained: their text is the endpoint's message.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ ENDED: Final = frozenset({
     "", "stop", "length", "complete", "end_turn", "eos", "eos_token", "max_tokens", "model_length", "stop_sequence", "stop_token",
     "function_call", "tool_calls",
 })  # fmt: skip
-"""Why a model ends an answer that is good, or as long as it may be, in lower case."""
+"""The reasons why a model ends a good answer, or one of full length, in lower case."""
 BROKEN: Final = frozenset({"error", "abort", "aborted", "cancelled", "canceled", "timeout"})
-"""And of an answer that a fault has ended."""
+"""The reasons of an answer that a fault has ended."""
 
 KNOWN_CODES: Final = frozenset({
     "billing_hard_limit_reached", "content_filter", "content_policy_violation", "context_length_exceeded",
@@ -38,13 +38,13 @@ NOT_THE_API: Final = "check that PERSONA_LLM_URL is the base of an OpenAI-compat
 
 
 class CutShort(str):
-    """An answer that the model did not end by itself: a filter took the rest, or it is not known why it ends."""
+    """An answer that the model did not end by itself: a filter cut the rest, or the reason of its end is unknown."""
 
     __slots__ = ()
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why there is no answer: `what` continues "the model endpoint ...", `advice` says what to do or check."""
+    """The reason of a missing answer: `what` continues "the model endpoint ...", `advice` says what to do or check."""
 
     transient: bool
     what: str
@@ -77,7 +77,7 @@ class _Completion(msgspec.Struct):
 
 
 def judge(answer: Answer, model: str) -> str | Failure:
-    """The text of a chat completion without its outer white space, or why there is none. `model` is the one asked."""
+    """The text of a chat completion without its outer white space, or the failure. `model` is the model of the request."""
     body = _decoded(answer.body)
     error = body.get("error") if isinstance(body, dict) else None
     if not 200 <= answer.status < 300 or error:
@@ -101,7 +101,7 @@ def judge(answer: Answer, model: str) -> str | Failure:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Why a request had no answer at all."""
+    """The failure of a request without any response."""
     from openai import APIConnectionError, APITimeoutError
 
     if isinstance(error, APITimeoutError | TimeoutError):
@@ -123,7 +123,7 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float:
-    """How long the endpoint asks to wait, in seconds; 0 if it does not say, or says nothing that can be understood."""
+    """The wait that the endpoint asks for, in seconds; 0 if it asks for none, or in a form that cannot be read."""
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "")
         try:
@@ -140,10 +140,10 @@ def retry_after_s(headers: Mapping[str, str], now: datetime) -> float:
 
 
 def _decoded(body: bytes) -> Any:
-    """The JSON value, None if it is none (`null` is no answer either)."""
+    """The JSON value; None for any other body (`null` is no answer either)."""
     try:
         return msgspec.json.decode(body)
-    except (ValueError, RecursionError):  # not JSON, not UTF-8, a lone surrogate, nested without end
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, a lone surrogate, nested too deeply
         return None
 
 
@@ -198,11 +198,11 @@ def _advice(status: int, code: str | None, model: str) -> str:
 
 def _undecodable(answer: Answer) -> Failure:
     if answer.body and not answer.headers.keys() & {"content-length", "transfer-encoding"}:
-        # Such a body ends where the connection ends: nothing tells a body that was cut from one that is wrong.
-        return Failure(transient=True, what="broke off its answer, or sent no JSON", advice=f"{LATER}; {NOT_THE_API}")
+        # Such a body ends where the connection ends: a body that was cut looks like one that is wrong.
+        return Failure(transient=True, what="broke off its answer, or did not send JSON", advice=f"{LATER}; {NOT_THE_API}")
     if not answer.body:
         return _malformed(answer, "nothing")
-    return _malformed(answer, "a page of HTML" if answer.body.lstrip()[:1] == b"<" else "something that is no JSON")
+    return _malformed(answer, "a page of HTML" if answer.body.lstrip()[:1] == b"<" else "something other than JSON")
 
 
 def _malformed(answer: Answer, instead: str) -> Failure:
@@ -224,7 +224,7 @@ def _empty(choice: _Choice) -> Failure:
 
 
 def _reason(error: BaseException) -> str:
-    """The error's type, and the operating system's words for what is behind it if there are any."""
+    """The error's type, and the operating system's message for its cause if there is one."""
     words, link = "", error.__cause__ or error.__context__
     while link is not None:
         if isinstance(link, OSError) and link.strerror:

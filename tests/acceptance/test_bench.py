@@ -40,6 +40,7 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+@pytest.mark.long
 def test_coherence_reaches_every_child_and_serves_nothing_stale_beyond_the_bound() -> None:
     """The document has every figure that others read, and the answers it was measured on were right. No time is judged."""
     done = subprocess.run([*COMMAND, "coherence", "--quick", "--json"], check=False, capture_output=True, text=True, timeout=110)

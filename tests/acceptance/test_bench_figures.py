@@ -70,6 +70,7 @@ def test_seed_has_the_claim_this_run_and_the_limit_of_each_scenario(tmp_path: Pa
     assert (tmp_path / "benchmarks" / "seed-saved.png").exists()
 
 
+@pytest.mark.long
 def test_queue_compares_hits_with_a_task_that_does_nothing_and_with_others() -> None:
     """The figures that others read are there; a peer that is not installed is a note."""
     document = measured("queue")
@@ -82,6 +83,7 @@ def test_queue_compares_hits_with_a_task_that_does_nothing_and_with_others() -> 
             assert any(note.startswith(peer) for note in document["notes"])
 
 
+@pytest.mark.long
 def test_scale_has_a_figure_for_each_number_of_processes_and_the_slopes() -> None:
     """Of worker processes and of reading processes."""
     figures = measured("scale")["figures"]

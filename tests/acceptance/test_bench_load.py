@@ -29,6 +29,7 @@ def figures_of(name: str) -> dict[str, Any]:
     return figures
 
 
+@pytest.mark.long
 def test_a_stampede_is_one_call_of_the_model_and_one_more_for_a_killed_owner() -> None:
     """From programs with and without this project's client."""
     figures = figures_of("stampede")
@@ -37,6 +38,7 @@ def test_a_stampede_is_one_call_of_the_model_and_one_more_for_a_killed_owner() -
     assert (figures["kills"], figures["kill_model_calls"]) == (1, 2)
 
 
+@pytest.mark.long
 def test_what_one_caller_may_cost_all_others_has_a_figure_each() -> None:
     """It fails by itself where something that was invalidated is served, or what is bounded does not end."""
     figures = figures_of("bounds")
@@ -45,6 +47,7 @@ def test_what_one_caller_may_cost_all_others_has_a_figure_each() -> None:
     assert {"l2_hit_foreign_globs_us", "first_read_long_log_ms", "invalidate_frozen_broker_max_ms"} <= set(figures)
 
 
+@pytest.mark.long
 def test_the_dashboard_loses_nothing_and_keeps_its_rate() -> None:
     """Nothing is judged by time: the machine may be busy."""
     figures = figures_of("dashboard")
@@ -60,6 +63,7 @@ def test_a_submit_that_hits_is_faster_than_a_task() -> None:
     assert figures["l1_ratio"] > figures["l2_ratio"] > 2
 
 
+@pytest.mark.long
 def test_an_outage_of_the_cache_costs_no_answer_and_ends() -> None:
     """Answers went on, degraded and right."""
     figures = figures_of("outage")
@@ -106,7 +110,7 @@ def wave(calls: int, *, longest_s: float = 1.0, killed: bool = False, takeover_s
         (wave(1), wave(KEYS - 1), wave(2, killed=True), "20 keys took 19 calls of the model"),
         (wave(1), wave(KEYS), wave(3, killed=True), "kill 1: 3 calls of the model, where one was killed and one more is due"),
         (wave(1), wave(KEYS), wave(2, killed=True, takeover_s=6), "kill 1: the next began 6.0 s after it; the lease is 5 s"),
-        (wave(1), wave(KEYS), wave(2, killed=True, longest_s=20), "kill 1: somebody waited 19.9 s after it; the lease is 5 s"),
+        (wave(1), wave(KEYS), wave(2, killed=True, longest_s=20), "kill 1: a caller waited 19.9 s after it; the lease is 5 s"),
     ],
     ids=["twice", "too few", "thrice", "taken over late", "a wait too long"],
 )

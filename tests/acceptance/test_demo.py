@@ -125,6 +125,7 @@ def assert_consistent(figures: dict[str, Any]) -> None:
 
 
 @linux_only
+@pytest.mark.long
 @pytest.mark.model
 @pytest.mark.skipif(find_weights() is None, reason="the local model is not installed")
 @pytest.mark.timeout(DEMO_BOUND_S + BOUND_S)

@@ -19,7 +19,7 @@ from benchmarks.command import main as measure
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.errors import ModelError
 from pipeline.figures import FigureKeys, FleetFigures, read_figures
-from pipeline.figures.tally import REQUESTS
+from pipeline.figures.fields import REQUESTS
 from pipeline.models import PersonaRequest
 from pipeline.settings import load_settings
 from workers.cli.terminal.fleet_view import _process
@@ -108,7 +108,7 @@ def test_the_figures_are_what_the_load_generators_counted(counted_fleet: Fleet, 
     assert told() == expected
     figures = read(reader)
     assert figures.requests == figures.ever.requests
-    assert figures.queue_wait.count > 0
+    assert figures.spreads["queue_wait"].count > 0
     assert next(source for source in figures.sources if source.source == "no").p50_ms >= 18
 
 
@@ -136,7 +136,7 @@ def test_a_look_up_counts_where_it_was_made(counted_fleet: Fleet, reader: RedisC
         for request in requests * 2:
             client.submit_request(request).result(30)
         client.submit_request(PersonaRequest.create(f"{CANARY} 914", KEYS[0], use_cache=False)).result(30)  # not looked for
-        client.pipeline.reporter.flush()
+        client.pipeline.reporter.courier.deliver()
         until(lambda: read(reader).requests.total >= before.requests.total + 9, "all are reported")
         after = read(reader)
         mine = [each for node in after.nodes for each in node.processes if each.missed]
@@ -211,7 +211,7 @@ def test_an_invalidation_is_shown_with_who_made_it_and_every_node_it_reached(
         assert (made.alive, made.durable) == (2, True)
         assert f" ({role} " in made.by
         assert all(0 <= applied.delay_ms < 5000 for applied in made.reach)
-    assert read(reader).staleness.count >= 4
+    assert read(reader).spreads["staleness"].count >= 4
 
 
 def test_every_process_of_every_node_is_shown(counted_fleet: Fleet, reader: RedisConnection) -> None:
@@ -242,6 +242,7 @@ def test_a_node_that_stops_tells_what_it_counted_last(counted_fleet: Fleet, read
     assert not [each for each in read(reader).nodes if each.name == node.name and each.processes]
 
 
+@pytest.mark.long
 def test_the_benchmark_of_counting_finds_what_it_asked_counted(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     """It fails when the fleet's figures differ from what it asked, or when a node that must not count does. No time is judged."""
     assert measure(["overhead", "--quick", "--json"]) == 0

@@ -15,6 +15,7 @@ from servers import ValkeyServer
 
 from benchmarks.kit.browser import HOW_TO_INSTALL, Browser, find_chromium
 from pipeline.cache.server.connection import RedisConnection
+from pipeline.courier import Courier
 from pipeline.figures import FigureKeys, Reporter
 
 COUNTS = {"l1": 1200, "l2": 300, "joined": 40, "stale": 5, "no": 155, "failed": 7}
@@ -42,7 +43,7 @@ def flower(valkey: ValkeyServer, cache: ValkeyServer) -> Iterator[FlowerServer]:
 def reporter(cache: ValkeyServer) -> Iterator[Reporter]:
     """A node with a hostile name that has counted COUNTS and invalidated something with a hostile name."""
     made = Reporter(
-        lambda: RedisConnection(cache.url, timeout_s=5),
+        Courier(lambda: RedisConnection(cache.url, timeout_s=5)),
         FigureKeys("persona"),
         node=f"n1@{EVIL}",
         role="worker",
@@ -53,9 +54,9 @@ def reporter(cache: ValkeyServer) -> Iterator[Reporter]:
             made.tally.record(source, 1.5)
     made.invalidated("e:1", time.time(), (f"user:{EVIL}",), durable=True)
     made.applied("e:1", time.time() - 0.004)
-    assert made.flush()
+    assert made.courier.deliver()
     yield made
-    made.close()
+    made.courier.close()
 
 
 @pytest.fixture(scope="module")

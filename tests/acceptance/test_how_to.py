@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,9 +14,9 @@ from typing import Any
 
 import pytest
 import redis
+from catalogue import FOLDER, NAMES
 from fleet import ROOT, Fleet, until
 
-import pipeline.personas
 from pipeline.models import PersonaResponse, ResonanceKey
 from pipeline.personas import load_catalog
 from pipeline.routing import Router
@@ -39,12 +40,40 @@ def test_every_snippet_is_held_by_a_test_here() -> None:
 def test_the_persona_is_one(tmp_path: Path) -> None:
     """Beside the others it loads, and answers what it is said to be for."""
     folder = tmp_path / "personas"
-    shutil.copytree(Path(pipeline.personas.__file__).parent, folder)
+    shutil.copytree(FOLDER, folder)
     (folder / "nova.toml").write_text(only("toml"), encoding="utf-8")
     catalog = load_catalog(folder)
-    assert len(catalog) == len(load_catalog()) + 1
+    assert [persona.name for persona in catalog] == [*NAMES, "Nova"]
     (key,) = re.findall(r'ResonanceKey\.parse\("([\w-]+)"\)', TEXT)
     assert Router(catalog).route(ResonanceKey.parse(key)).persona == "Nova"
+
+
+def test_the_persona_turns_no_unit_test_red(tmp_path: Path) -> None:
+    """Dropped into a copy of the package, it is found there, and every unit test that reads the catalogue passes."""
+    shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "pipeline" / "personas" / "nova.toml").write_text(only("toml"), encoding="utf-8")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    seen = run("-c", "from pipeline.personas import load_catalog as load; print(*(persona.name for persona in load()))")
+    assert "Nova" in seen.stdout.split(), seen.stderr
+    reading = [
+        str(file)
+        for file in sorted((ROOT / "tests" / "unit").rglob("test_*.py"))
+        if re.search(r"load_catalog|from catalogue", file.read_text(encoding="utf-8"))
+    ]
+    assert len(reading) >= 5
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *reading)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("number", range(len(PYTHON)))

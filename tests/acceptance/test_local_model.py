@@ -14,7 +14,7 @@ from workers.stack.processes import ChildProcess
 from workers.stack.readiness import http_is_ready
 from workers.stack.servers.model import MODEL_ID, find_weights
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,8 @@ from endpoints import Fault
 from fleet import ROOT, Fleet, until
 
 from pipeline.hot import HotKeys
-from pipeline.preload import FAILURES
+from pipeline.personas import load_catalog
+from pipeline.preload.preloader import FAILURES
 
 KEY = "calm-flowing-planning"
 COMMON = [f"common question {number}" for number in range(80)]
@@ -80,7 +81,7 @@ def test_after_a_preload_the_first_request_of_every_common_key_is_a_hit(fleet: F
     report = preload(fleet, budget=200)
     assert report["hot_considered"] >= len(COMMON)
     assert report["renewed"] == report["due"] == report["hot_considered"]
-    assert (report["personas"], report["routes"], report["templates"]) == (4, 216, 216)
+    assert (report["personas"], report["routes"], report["templates"]) == (len(load_catalog()), 216, 216)
     assert fleet.endpoint.calls == calls + report["renewed"]
     assert {answer["cached"] for answer in ask(fleet, COMMON)} <= {"l1", "l2"}
     assert fleet.endpoint.calls == calls + report["renewed"]
@@ -210,7 +211,7 @@ def test_by_hand_it_does_the_same_and_shows_it(fleet: Fleet) -> None:
     shown = persona(fleet, "--budget", "3")
     out, _ = shown.communicate(timeout=60)
     assert shown.returncode == 0
-    assert "4 personas, 216 routes, 216 prompt templates" in out
+    assert f"{len(load_catalog())} personas, 216 routes, 216 prompt templates" in out
     assert "3 of them due, 3 computed anew" in out
 
 
@@ -235,7 +236,7 @@ def test_ctrl_c_ends_the_spending_too(fleet: Fleet) -> None:
     asked.communicate(timeout=60)
     assert asked.returncode == 130
     fleet.endpoint.script(Fault())
-    until(lambda: "stopped_because=whoever asked" in fleet.node.log(), "the round has ended")
+    until(lambda: "stopped_because=the command that asked" in fleet.node.log(), "the round has ended")
     assert fleet.endpoint.calls <= calls + 2  # the model's client tries a dropped connection once more
 
 

@@ -38,12 +38,12 @@ def no_validation() -> None:
 
 def as_of_after_the_computation() -> None:
     """An entry counts as new as the moment at which it was stored."""
-    store: Callable[..., Any] = Tiers._store
+    store: Callable[..., Any] = Tiers.store
 
     def late(cache: Tiers, *given: Any) -> Any:
         return store(cache, *(cache._view.as_of() if isinstance(part, AsOf) else part for part in given))
 
-    _replace(Tiers, "_store", late)
+    _replace(Tiers, "store", late)
 
 
 def joined_unjudged() -> None:
@@ -201,9 +201,26 @@ def judged_in_two_steps() -> None:
     _replace(InvalidationView, "valid", torn)
 
 
+def judged_before_the_lease() -> None:
+    """A slot of L1 is judged first, and then the lease is asked for, which may bring in what the slot was not judged by.
+
+    The thread stands still between the two, for as long as in `judged_in_two_steps`.
+    """
+    beyond = Tiers._lookup_beyond
+
+    def early(cache: Tiers, key: str, codec: Any, now_s: float, stale_age_s: float) -> Any:
+        slot = cache._judged_slot(key, now_s)
+        time.sleep(0.001)
+        if slot is not None and cache._coherence.leased(now_s):
+            return cache._serve(slot, codec, key)
+        return beyond(cache, key, codec, now_s, stale_age_s)
+
+    _replace(Tiers, "_lookup_beyond", early)
+
+
 def deps_of_deps_ignored() -> None:
     """An entry depends on what it names, and not on what that was computed from."""
-    _replace(Tiers, "_with_theirs", lambda _, deps: deps)
+    _replace(Tiers, "with_theirs", lambda _, deps: deps)
 
 
 def _replace(owner: type | ModuleType, name: str, part: object) -> None:
@@ -256,6 +273,7 @@ MUTANTS: Final[dict[str, Callable[[], None]]] = {
         confirmed_before_it_is_known,
         history_ignored,
         judged_in_two_steps,
+        judged_before_the_lease,
         joined_unasked,
         deps_of_deps_ignored,
         replica_believed,

@@ -27,9 +27,10 @@ from coherence.universe import (
     padding,
 )
 
-from pipeline.cache import MISS, AsOf, Found, Invalidation
+from pipeline.cache import MISS, AsOf, Found, Invalidation, Kind
 
 TTL_S: Final = 300.0
+_KIND: Final = Kind(ttl=TTL_S)
 _PAUSES_S: Final = (0.0, 0.0, 0.0, 0.001, 0.005, 0.03)
 _SLEEPS: Final = (0.0, 0.25, 0.5, 1.0)
 
@@ -147,12 +148,12 @@ class Worker:
     def _leaves(self) -> None:
         """Many in one go; and what is missing is computed by whoever misses it, for nothing."""
         for key in self._scan(self._cache.lookup, self._rng.choice((5, 30))):
-            self._fetch(key, pauses_s=(0.0,), single_flight=False)
+            self._fill(key)
 
     def _forget_leaves(self) -> None:
         """All that there are, made a miss at once; and then a look at what is left here."""
         for key in self._scan(self._cache.peek, len(LEAVES)):
-            self._fetch(key, pauses_s=(0.0,), single_flight=False)
+            self._fill(key)
         self._invalidate_these(["leaf:*"], ["leaf:*"])
         self._scan(self._cache.peek, len(LEAVES))
 
@@ -206,23 +207,34 @@ class Worker:
     ) -> dict[str, Any]:
         """The value of `key`, computed if need be from its own version at the source, those of `own`, and `inputs`."""
         direct = (key, *own)
-        shielded = self._interruptions.shielded
         began_ns, trouble = now_ns(), self._desk.trouble()
 
         def compute() -> dict[str, Any]:
-            with shielded():
-                made, compute_began_ns = self._desk.new_id(), now_ns()
-                versions = {name: self._source.version(name) for name in direct}
-                versions = _oldest(versions, inputs())
-            time.sleep(self._rng.choice(pauses_s))
-            with shielded():
-                self._desk.journal.note(Made(made, key, versions, compute_began_ns))
-            return {"made": made, "versions": versions}
+            return self._computed(key, direct, inputs, self._rng.choice(pauses_s))
 
-        found = self._do(lambda: self._cache.fetch(key, compute, ttl=TTL_S, deps=deps, as_of=as_of, **options))
+        found = self._do(lambda: self._cache.fetch(key, compute, _KIND, deps=deps, as_of=as_of, **options))
         self._served(key, found, began_ns, operation_ns or began_ns, direct, trouble)
         value: dict[str, Any] = found.value
         return value
+
+    def _fill(self, key: str) -> None:
+        """As a caller that has missed the key, and neither asks who else computes it nor waits."""
+        as_of = self._do(self._cache.as_of)
+        value = self._computed(key, (key,), dict, 0.0)
+        self._do(lambda: self._cache.fill(key, value, _KIND, as_of=as_of))
+
+    def _computed(
+        self, key: str, direct: tuple[str, ...], inputs: Callable[[], dict[str, int]], pause_s: float
+    ) -> dict[str, Any]:
+        shielded = self._interruptions.shielded
+        with shielded():
+            made, began_ns = self._desk.new_id(), now_ns()
+            versions = {name: self._source.version(name) for name in direct}
+            versions = _oldest(versions, inputs())
+        time.sleep(pause_s)
+        with shielded():
+            self._desk.journal.note(Made(made, key, versions, began_ns))
+        return {"made": made, "versions": versions}
 
     def _found(self, key: str, found: Any, began_ns: int, trouble: tuple[bool, int]) -> None:
         if found is MISS:

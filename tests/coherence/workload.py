@@ -106,7 +106,7 @@ class Workload:
         (directory / "pids").mkdir()
         Source.create(directory / "versions")
         programs = self._programs(servers, network, directory)
-        environ = dict(os.environ) | {"PYTHONPATH": str(_TESTS)}
+        environ = dict(os.environ) | {"PYTHONPATH": os.pathsep.join((str(_TESTS.parent), str(_TESTS)))}  # the tree under test
         processes = ChildProcess(
             [sys.executable, "-m", "coherence.process"],
             log=directory / "log",

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from servers import ValkeyServer
 
 from pipeline.cache.server.connection import RedisConnection
+from pipeline.courier import Courier
 from pipeline.figures import FigureKeys, FleetFigures, Reporter, read_figures
 
 ROOT = Path(__file__).parents[2]
@@ -39,10 +40,13 @@ def flower(valkey: ValkeyServer, cache: ValkeyServer) -> Iterator[FlowerServer]:
 @pytest.fixture
 def reporter(cache: ValkeyServer) -> Iterator[Reporter]:
     made = Reporter(
-        lambda: RedisConnection(cache.url, timeout_s=5), FigureKeys("persona"), node="n1@host", role="worker", threaded=False
+        Courier(lambda: RedisConnection(cache.url, timeout_s=5), threaded=False),
+        FigureKeys("persona"),
+        node="n1@host",
+        role="worker",
     )
     yield made
-    made.close()
+    made.courier.close()
 
 
 def figures_of(cache: ValkeyServer) -> FleetFigures:
@@ -163,7 +167,10 @@ def test_answers_are_not_to_be_had_by_way_of_flower(flower: FlowerServer, valkey
 def test_the_page_and_the_metrics_show_what_was_counted(flower: FlowerServer, cache: ValkeyServer, reporter: Reporter) -> None:
     """By worker and by producer; the counters only grow, and a new process of Flower has them as well."""
     producer = Reporter(
-        lambda: RedisConnection(cache.url, timeout_s=5), FigureKeys("persona"), node="host", role="producer", threaded=False
+        Courier(lambda: RedisConnection(cache.url, timeout_s=5), threaded=False),
+        FigureKeys("persona"),
+        node="host",
+        role="producer",
     )
     before = figures_of(cache).ever
     for source, count in {"l1": 70, "l2": 20, "no": 9, "failed": 1}.items():
@@ -174,8 +181,8 @@ def test_the_page_and_the_metrics_show_what_was_counted(flower: FlowerServer, ca
     reporter.tally.record("queue_wait", 40.0)
     reporter.invalidated("e:1", time.time(), ("routing:*",), durable=True)
     reporter.applied("e:1", time.time() - 0.004)
-    assert reporter.flush()
-    assert producer.flush()
+    assert reporter.courier.deliver()
+    assert producer.courier.deliver()
 
     def shown() -> Any:
         return flower.ask("/fleet/figures").json()["figures"]
@@ -200,10 +207,10 @@ def test_the_page_and_the_metrics_show_what_was_counted(flower: FlowerServer, ca
     assert grown["l1", "producer"] == before.by_producers.l1 + 30
     assert found["persona_model_calls_saved_total", ()] == before.requests.saved + 120
     assert found["persona_request_seconds_count", (("source", "no"),)] == before.requests.no + 9
-    assert found["persona_queue_wait_seconds_bucket", (("le", "0.048"),)] == before.queue_wait_count + 1
-    assert found["persona_invalidation_staleness_seconds_count", ()] == before.staleness_count + 1
+    assert found["persona_queue_wait_seconds_bucket", (("le", "0.048"),)] == before.counts["queue_wait"] + 1
+    assert found["persona_invalidation_staleness_seconds_count", ()] == before.counts["staleness"] + 1
     assert found["persona_invalidations_total", ()] == before.invalidations + 1
-    producer.close()
+    producer.courier.close()
 
 
 def test_the_metrics_are_those_that_the_manual_lists_with_those_labels(
@@ -212,7 +219,7 @@ def test_the_metrics_are_those_that_the_manual_lists_with_those_labels(
     """Alerts and dashboards are built on the list; a label without a bound would fill Prometheus."""
     reporter.tally.record("l1", 1.0)
     reporter.tally.record("no", 1.0)
-    assert reporter.flush()
+    assert reporter.courier.deliver()
     until(lambda: ("persona_cache_hit_ratio", (("tier", "l2"),)) in samples(flower), "both tiers have a ratio")
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").partition("<!-- metrics:")[2]
     rows = re.findall(r"^\| `(persona_\w+)` \| (counter|gauge|histogram) \| (.*?) \|", text, re.MULTILINE)
@@ -244,7 +251,7 @@ def test_without_the_caches_server_flower_says_so_soon_and_comes_back(
     """Gone, and frozen with its connections open: no request hangs, nothing is shown as if it were so, and nobody restarts
     anything."""
     reporter.tally.record("l1", 1.0)
-    assert reporter.flush()
+    assert reporter.courier.deliver()
     until(lambda: state(flower) == "live", "Flower has figures")
     for break_it, mend_it in ((cache.stop, cache.start), (cache.freeze, cache.thaw)):
         break_it()

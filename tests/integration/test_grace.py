@@ -9,7 +9,7 @@ import pytest
 import redis
 from faults import Clock
 
-from pipeline.cache import MISS, Found, Grace, TwoTierCache
+from pipeline.cache import MISS, Found, Grace, Kind, TwoTierCache
 from pipeline.cache.keys import KeySpace
 
 MakeCache = Callable[..., TwoTierCache]
@@ -50,7 +50,7 @@ def fails() -> Any:
 
 
 def fetch(cache: TwoTierCache, compute: Callable[[], object], **grace: Any) -> Found:
-    return cache.fetch("k", compute, ttl=TTL_S, deps=("dep",), grace=Grace(GRACE_S, **grace))
+    return cache.fetch("k", compute, Kind(ttl=TTL_S), deps=("dep",), grace=Grace(GRACE_S, **grace))
 
 
 def test_past_its_time_it_is_served_at_once_and_refreshed(
@@ -158,4 +158,4 @@ def test_one_process_in_the_fleet_refreshes_a_key(here: TwoTierCache, there: Two
 def test_a_grace_beyond_what_the_log_remembers_is_refused(here: TwoTierCache, grace_s: float) -> None:
     """An entry that outlives the records of its invalidation could not be judged."""
     with pytest.raises(ValueError, match="grace"):
-        here.fetch("k", lambda: 1, ttl=TTL_S, grace=Grace(grace_s))
+        here.fetch("k", lambda: 1, Kind(ttl=TTL_S), grace=Grace(grace_s))

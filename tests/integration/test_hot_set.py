@@ -11,6 +11,7 @@ import redis
 from faults import Clock
 from servers import ValkeyServer, free_port
 
+from pipeline.assembly import build_optimized_pipeline
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.figures import FigureKeys, read_figures
@@ -18,7 +19,6 @@ from pipeline.hot import Asked, HotKeys, HotSet, Recent, Teller
 from pipeline.hot.hot_set import COUNTED_AT_ONCE, HALF_LIFE_S, HOT_SCORE, IDLE_S, REQUEST_BYTES, REQUEST_S, TRACKED
 from pipeline.hot.teller import EVERY_S
 from pipeline.models import PersonaRequest
-from pipeline.optimized import build_optimized_pipeline
 from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import load_catalog
 from pipeline.responders import responder_from
@@ -165,20 +165,20 @@ def test_a_process_tells_every_few_seconds_and_at_once_at_its_end(
     teller = Teller(keys, recent, keeps_requests=True, clock=clock, rng=lambda: 0.5)
     for _ in range(2):
         recent.note(("a", REQUEST))
-    teller(connection, False)
+    teller.tell(connection, "due")
     assert hot.top() == []
     clock.tick(EVERY_S / 2)
-    teller(connection, False)
+    teller.tell(connection, "due")
     assert hot.top() == [("a", 2)]
     recent.note(("a", REQUEST))
-    teller(connection, False)
+    teller.tell(connection, "due")
     assert hot.top() == [("a", 2)]
-    teller(connection, True)
+    teller.tell(connection, "now")
     assert hot.top() == [("a", 3)]
 
 
 def test_a_pipeline_tells_what_it_was_asked_for_and_nothing_personal(redis_url: str, namespace: str, hot: HotSet) -> None:
-    """By way of the figures' reporter. A renewal is not asked for, nor what goes past the cache."""
+    """By its courier. A renewal is not asked for, nor what goes past the cache."""
     settings = load_settings({"PERSONA_CACHE_URL": redis_url, "PERSONA_CACHE_NAMESPACE": namespace})
     with closing(build_optimized_pipeline(settings, PersonaPipeline(load_catalog(), responder_from(settings)))) as pipeline:
         for context in (None, {"user_id": "u"}, {"user_name": "Kim"}, {"history": [{"role": "user", "content": "hi"}]}):

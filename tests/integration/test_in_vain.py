@@ -12,7 +12,7 @@ import pytest
 import redis
 from slow import BOUND_S, Slow, until
 
-from pipeline.cache import AsOf, Found, TwoTierCache, UncacheableValueError
+from pipeline.cache import AsOf, Found, Kind, TwoTierCache, UncacheableValueError
 from pipeline.cache.flight.claims import Claim, Claims
 from pipeline.cache.flight.leases import TOLD_S
 from pipeline.cache.keys import KeySpace
@@ -22,9 +22,9 @@ WAITING = 6
 
 IN_VAIN: dict[str, tuple[object, dict[str, Any]]] = {
     "it fails": (KeyError("the model is down"), {}),
-    "there is nothing, which is not kept": (None, {"negative_ttl": 0}),
+    "there is nothing, which is not kept": (None, {"kind": Kind(negative_ttl=0)}),
     "no value that can be kept": (object(), {}),
-    "kept for too short a time to do": ("brief", {"ttl": 3.0, "least_s": 5.0}),
+    "kept for too short a time to do": ("brief", {"kind": Kind(ttl=3.0), "least_s": 5.0}),
     "a value that will not do": ("bad", {"accept": lambda value: value != "bad"}),
 }
 
@@ -88,7 +88,7 @@ def test_what_ends_before_anybody_looks_was_in_vain(
     here: TwoTierCache, client: redis.Redis, namespace: str, ttl: float, told: bool
 ) -> None:
     """Who waits looks ten times a second: what he cannot count on finding is as good as nothing, but for one."""
-    assert here.fetch("k", lambda: "brief", ttl=ttl) == Found("brief", "no")
+    assert here.fetch("k", lambda: "brief", Kind(ttl=ttl)) == Found("brief", "no")
     assert (client.get(KeySpace(namespace).lease("k")) is not None) is told
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from servers import ValkeyServer
 
+from pipeline.assembly import build_optimized_pipeline
 from pipeline.models import PersonaResponse
-from pipeline.optimized import OptimizedPipeline, build_optimized_pipeline
+from pipeline.optimized import OptimizedPipeline
 from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import load_catalog
 from pipeline.responders import PromptResponder

@@ -10,15 +10,17 @@ from typing import Any
 import msgspec
 import pytest
 import redis
+from catalogue import FOUR, NAMES
 from faults import Clock
 
 from pipeline import keys
+from pipeline.assembly import build_cache
 from pipeline.cache import InvalidPatternError, LocalCache, RedisCache, TwoTierCache
 from pipeline.errors import InvalidRequestError, TransientModelError
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
-from pipeline.optimized import OptimizedPipeline, build_cache
+from pipeline.optimized import OptimizedPipeline
 from pipeline.persona_pipeline import PersonaPipeline
-from pipeline.personas import Catalog, load_catalog
+from pipeline.personas import Catalog
 from pipeline.prompts import Prompt
 from pipeline.responders import CutShort
 from pipeline.settings import load_settings
@@ -71,7 +73,7 @@ def make(redis_url: str, namespace: str, clock: Clock, responder: CountingRespon
         cache = TwoTierCache(
             LocalCache(1000, clock=clock), l2, clock=clock, staleness_bound_s=BOUND_S, max_ttl_s=keys.LONGEST_TTL_S
         )
-        made.append(OptimizedPipeline(PersonaPipeline(catalog or load_catalog(), other or responder), cache))
+        made.append(OptimizedPipeline(PersonaPipeline(catalog or FOUR, other or responder), cache))
         return made[-1]
 
     yield make_pipeline
@@ -262,7 +264,7 @@ def test_a_persona_is_forgotten_by_its_name(here: OptimizedPipeline, name: str) 
     here.invalidate_persona(name)
     assert [here.process("hello", key).cached for key in (KEY, OTHER_KEY)] == ["no", "l1"]
     with pytest.raises(InvalidRequestError, match="Elro"):
-        here.invalidate_persona("nova")
+        here.invalidate_persona("zoe")
 
 
 @pytest.mark.parametrize(
@@ -422,7 +424,7 @@ def test_invalidate_cache_pattern_tells_how_many_keys_went(here: OptimizedPipeli
 def edited(slug: str, **changes: Any) -> Catalog:
     """The catalog after an edit of one persona's file."""
     personas = []
-    for persona in load_catalog():
+    for persona in FOUR:
         if persona.slug == slug:
             info_changes = {name: value for name, value in changes.items() if name != "affinities"}
             info = msgspec.structs.replace(persona.info, version=persona.info.version[::-1], **info_changes)
@@ -433,7 +435,7 @@ def edited(slug: str, **changes: Any) -> Catalog:
 
 def test_a_release_with_an_edited_persona_serves_nothing_of_the_one_before(here: OptimizedPipeline, make: Make) -> None:
     """Both may run at once on one server: each gives its own answers, and says so in every field."""
-    info = load_catalog().get("lua").info
+    info = FOUR.get("lua").info
     after = make(edited("lua", prompts=msgspec.structs.replace(info.prompts, en="Be another.")))
     for _ in range(2):
         for pipeline in (here, after):
@@ -444,7 +446,7 @@ def test_a_release_with_an_edited_persona_serves_nothing_of_the_one_before(here:
 
 def test_a_release_with_another_losing_persona_serves_its_own_scores(here: OptimizedPipeline, make: Make) -> None:
     """`scores` and `confidence` shape the answer as well, and every persona of the catalog shapes them."""
-    affinities = load_catalog().get("riri").affinities
+    affinities = FOUR.get("riri").affinities
     lowered = msgspec.structs.replace(affinities, tone=tuple(share / 2 for share in affinities.tone))
     after = make(edited("riri", affinities=lowered))
     before = here.process("hello", KEY)
@@ -467,7 +469,7 @@ def test_another_model_or_its_parameters_serve_nothing_of_the_one_before(here: O
 def test_a_persona_that_was_removed_answers_no_more(here: OptimizedPipeline, make: Make) -> None:
     """Not even for a key whose routing is still cached."""
     here.process("hello", KEY)
-    after = make(Catalog(tuple(persona for persona in load_catalog() if persona.slug != "lua")))
+    after = make(Catalog(tuple(persona for persona in FOUR if persona.slug != "lua")))
     response = after.process("hello", KEY)
     assert response.persona != "Lua"
     assert essence(response) == essence(after.pipeline.process("hello", KEY))
@@ -498,7 +500,7 @@ def test_bad_input_is_refused_before_the_cache_is_asked(here: OptimizedPipeline)
 
 def test_answers_go_on_without_a_server(responder: CountingResponder) -> None:
     """L1 alone, and L1 with a server that is out of reach, which the response says."""
-    pipeline = PersonaPipeline(load_catalog(), responder)
+    pipeline = PersonaPipeline(FOUR, responder)
     for url, degraded in (("", False), ("redis://127.0.0.1:1/0", True)):
         cache = build_cache(load_settings({"PERSONA_CACHE_URL": url, "PERSONA_CACHE_TIMEOUT_S": "0.1"}))
         optimized = OptimizedPipeline(pipeline, cache)
@@ -538,7 +540,7 @@ def test_the_statistics_have_the_names_and_forms_that_dashboards_read(here: Opti
 
 def test_the_statistics_of_nothing_are_zeros() -> None:
     """Before the first request, and without a server: every name is there."""
-    pipeline = OptimizedPipeline(PersonaPipeline(load_catalog(), CountingResponder()), TwoTierCache())
+    pipeline = OptimizedPipeline(PersonaPipeline(FOUR, CountingResponder()), TwoTierCache())
     stats = pipeline.get_cache_stats()
     assert (stats["total_requests"], stats["hit_rate"], stats["avg_time_ms"]) == (0, "0.0%", "0.0")
     assert stats["l1"].keys() >= L1_NAMES
@@ -554,8 +556,8 @@ def test_the_settings_make_the_cache_that_they_describe() -> None:
 
 def test_preloading_brings_every_persona_into_both_tiers(here: OptimizedPipeline, there: OptimizedPipeline) -> None:
     """How many there are is told; another process finds them in L2."""
-    assert here.preload_common_personas() == 4
-    for persona in load_catalog():
+    assert here.preload_common_personas() == len(NAMES)
+    for persona in FOUR:
         found = there.cache.fetch(keys.info_key(persona.slug), lambda: pytest.fail("not there"))
         assert found.source == "l2"
 

@@ -11,18 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 import redis
+from catalogue import FOUR
 from faults import Clock
 from servers import ValkeyServer, free_port
 
 from pipeline import keys
 from pipeline.cache import LocalCache, RedisCache, TwoTierCache
 from pipeline.errors import PermanentModelError, TransientModelError
-from pipeline.hot import Asked, HotKeys, HotSet, Round
+from pipeline.hot import Asked, HotKeys, HotSet
 from pipeline.models import RESONANCES, PersonaRequest
 from pipeline.optimized import OptimizedPipeline
 from pipeline.persona_pipeline import PersonaPipeline
-from pipeline.personas import load_catalog
-from pipeline.preload import AWAY, FAILURES, NO_SHARED_TIER, OUT_OF_TIME, ROUND_S, Preloader, maintain, report_of
+from pipeline.preload import Preloader, Round, hot_set_of, maintain, report_of, warm
+from pipeline.preload.preloader import AWAY, FAILURES, NO_SHARED_TIER, OUT_OF_TIME, ROUND_S
 from pipeline.prompts import Prompt
 from pipeline.settings import load_settings
 from workers.node.preload import MAX_BUDGET, checked_budget, checked_round, takes_slot
@@ -71,7 +72,7 @@ def make(redis_url: str, namespace: str, model: Model, wall: Clock) -> Iterator[
     def make_pipeline(url: str = redis_url, other: Model | None = None) -> OptimizedPipeline:
         l2 = RedisCache(url=url, namespace=namespace, timeout_s=5.0 if url == redis_url else 0.2)
         cache = TwoTierCache(LocalCache(1000), l2, max_ttl_s=keys.LONGEST_TTL_S, wall_clock=wall, ttl_jitter=0.0)
-        made.append(OptimizedPipeline(PersonaPipeline(load_catalog(), other or model), cache, grace_s=300))
+        made.append(OptimizedPipeline(PersonaPipeline(FOUR, other or model), cache, grace_s=300))
         return made[-1]
 
     yield make_pipeline
@@ -105,7 +106,7 @@ def preloader(pipeline: OptimizedPipeline, share: Callable[[str], None] = nobody
 
 def ask(pipeline: OptimizedPipeline, *questions: str) -> None:
     """Answer each, and count it as asked for: the first one most."""
-    hot = pipeline.hot
+    hot = hot_set_of(pipeline)
     assert hot is not None
     for number, question in enumerate(questions):
         request = PersonaRequest.create(question, KEY)
@@ -279,8 +280,9 @@ def test_a_key_of_another_release_is_forgotten(here: OptimizedPipeline, make: Ma
     report = preloader(make(other=newer)).run("r", 50)
     assert (report.due, report.renewed, report.skipped) == (1, 0, 1)
     assert newer.asked == []
-    assert here.hot is not None
-    assert here.hot.top() == []
+    hot = hot_set_of(here)
+    assert hot is not None
+    assert hot.top() == []
 
 
 def test_it_ends_in_time_and_stops_its_round(here: OptimizedPipeline, model: Model) -> None:
@@ -333,7 +335,7 @@ def test_without_redis_it_reports_and_spends_nothing(make: Make, model: Model) -
     """Nor without a shared tier. The stages are in this process's own."""
     away = preloader(make(f"redis://127.0.0.1:{free_port()}/0")).run("r", 50)
     assert (away.routes, away.renewed, away.stopped_because) == (216, 0, AWAY)
-    alone = OptimizedPipeline(PersonaPipeline(load_catalog(), model), TwoTierCache(LocalCache(1000), max_ttl_s=7200))
+    alone = OptimizedPipeline(PersonaPipeline(FOUR, model), TwoTierCache(LocalCache(1000), max_ttl_s=7200))
     assert preloader(alone).run("r", 50).stopped_because == NO_SHARED_TIER
     assert not preloader(alone).help("r")
     assert model.asked == []
@@ -346,16 +348,16 @@ def test_a_new_process_has_the_hottest_answers_and_their_routings(here: Optimize
     """Its first request for each is an L1 hit. Two round trips bring them."""
     ask(here, *(f"q{number}" for number in range(30)))
     new = make()
-    assert new.warm(20) == 21
+    assert warm(new, 20) == 21
     assert [source(new, f"q{number}") for number in range(20)] == ["l1"] * 20
     assert source(new, "q25") == "l2"
-    assert new.warm(20) == 0, "they are here already"
+    assert warm(new, 20) == 0, "they are here already"
 
 
 def test_without_redis_a_process_begins_cold(make: Make, model: Model) -> None:
     """And without an error."""
-    assert make(f"redis://127.0.0.1:{free_port()}/0").warm() == 0
-    assert OptimizedPipeline(PersonaPipeline(load_catalog(), model), TwoTierCache(LocalCache(10))).warm() == 0
+    assert warm(make(f"redis://127.0.0.1:{free_port()}/0")) == 0
+    assert warm(OptimizedPipeline(PersonaPipeline(FOUR, model), TwoTierCache(LocalCache(10)))) == 0
 
 
 # -- maintenance
@@ -375,7 +377,7 @@ def test_maintenance_sweeps_and_lets_scores_decay(here: OptimizedPipeline) -> No
 def test_maintenance_without_redis_says_so(make: Make, model: Model) -> None:
     """It raises nothing: the next run is due in a minute."""
     assert maintain(make(f"redis://127.0.0.1:{free_port()}/0")) == {"stopped_because": AWAY}
-    alone = OptimizedPipeline(PersonaPipeline(load_catalog(), model), TwoTierCache(LocalCache(10)))
+    alone = OptimizedPipeline(PersonaPipeline(FOUR, model), TwoTierCache(LocalCache(10)))
     assert maintain(alone) == {"stopped_because": NO_SHARED_TIER}
 
 

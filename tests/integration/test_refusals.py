@@ -22,9 +22,11 @@ from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.cache.server.health import FORGET_S, Health
+from pipeline.courier import Courier
 from pipeline.figures import FigureKeys, Reporter, read_figures
-from pipeline.hot import Asked, HotKeys, HotSet, Round
+from pipeline.hot import Asked, HotKeys, HotSet
 from pipeline.models import PersonaRequest
+from pipeline.preload import Round
 
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 PASSWORD = "s3cret"
@@ -352,10 +354,10 @@ def _use(cache: TwoTierCache) -> None:
 
 def _tell(connection: RedisConnection) -> None:
     keys = FigureKeys("persona")
-    reporter = Reporter(lambda: connection, keys, node="n1", threaded=False)
+    reporter = Reporter(Courier(lambda: connection, threaded=False), keys, node="n1")
     reporter.invalidated("id", 1.0, ("a:*",), durable=True)
     reporter.applied("id", 1.0)
-    assert reporter.flush()
+    assert reporter.courier.deliver()
     assert read_figures(connection, keys).refused == ""
     hot = HotSet(connection, HotKeys("persona"))
     request = PersonaRequest.create("What shall I do?", "calm-flowing-planning")

@@ -14,7 +14,7 @@ from broken_off import broken_off_at
 from faults import Clock
 from slow import BOUND_S, Slow, until
 
-from pipeline.cache import MISS, AsOf, CyclicComputationError, Found, LocalCache, RedisCache, TwoTierCache
+from pipeline.cache import MISS, AsOf, CyclicComputationError, Found, Kind, LocalCache, RedisCache, TwoTierCache
 from pipeline.cache.keys import KeySpace
 
 MakeCache = Callable[..., TwoTierCache]
@@ -88,7 +88,7 @@ def test_who_waits_with_another_type_in_mind_computes_for_himself(here: TwoTierC
     slow = Slow("text")
     first = pool.submit(here.fetch, "k", slow)
     assert slow.begun.wait(BOUND_S)
-    waiting = pool.submit(here.fetch, "k", lambda: AsOf("mine", 7), type=AsOf)
+    waiting = pool.submit(here.fetch, "k", lambda: AsOf("mine", 7), Kind(AsOf))
     until(lambda: waits(here, "k") == 2)
     slow.go_on.set()
     assert first.result(BOUND_S).value == "text"
@@ -265,10 +265,25 @@ def test_a_lease_that_is_no_claim_holds_up_nobody(here: TwoTierCache, client: re
 
 
 def test_what_is_cheap_asks_nobody(make: MakeCache, client: redis.Redis, namespace: str) -> None:
-    """Without single flight a lease that somebody holds is not even looked at."""
+    """A lease that another process holds is not even looked at."""
     cache = make()
     client.set(KeySpace(namespace).lease("k"), "another " + tail_of(cache), px=60_000)
-    assert cache.fetch("k", lambda: 1, single_flight=False) == Found(1, "no")
+    cache.fill("k", 1, as_of=cache.as_of())
+    assert (cache.get("k"), make().get("k")) == (1, 1)
+
+
+def test_a_fill_from_inputs_that_were_invalidated_meanwhile_is_not_kept(make: MakeCache) -> None:
+    """By the key itself, and by what it was computed from."""
+    cache = make()
+    as_of = cache.as_of()
+    make().invalidate("k", "input")
+    cache.fill("k", "old", as_of=as_of)
+    cache.fill("other", "old", deps=("input",), as_of=as_of)
+    assert (make().get("k"), make().get("other")) == (MISS, MISS), "what this process had not read yet is judged at the next look"
+    cache.refresh()
+    assert (cache.get("k"), cache.get("other")) == (MISS, MISS)
+    cache.fill("k", "new", as_of=cache.as_of())
+    assert cache.get("k") == "new"
 
 
 def test_without_the_server_each_process_computes_once(clock: Clock) -> None:

@@ -325,7 +325,7 @@ def test_a_directory_that_holds_other_files_is_left_alone(tmp_path: Path) -> Non
     [
         ({"services": ("broker", "redis")}, "services: unknown service 'redis'"),
         ({"services": ()}, "services: none"),
-        ({"broker_port": 70_000}, "broker_port: 70000 is no port"),
+        ({"broker_port": 70_000}, "broker_port: 70000 is not a port"),
         ({"broker_port": 7000, "cache_port": 7000}, "cache_port: 7000 is also the port of broker"),
         ({"concurrency": 0}, "concurrency: 0"),
     ],

@@ -20,6 +20,7 @@ from servers import ValkeyServer, free_port
 from supervised import eventually
 
 from pipeline.cache.server.connection import RedisConnection
+from pipeline.courier import Courier
 from pipeline.figures import FigureKeys, Reporter
 from workers.cli import main
 from workers.cli.terminal.fleet_view import columns
@@ -39,15 +40,15 @@ def reporter(redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("COLUMNS", "100")
     keys = FigureKeys(namespace)
     reporter = Reporter(
-        lambda: RedisConnection(redis_url, timeout_s=5), keys, node="n1@host", role="worker", l1_entries=lambda: 42
+        Courier(lambda: RedisConnection(redis_url, timeout_s=5)), keys, node="n1@host", role="worker", l1_entries=lambda: 42
     )
     for source, count, ms in (("l1", 79, 0.02), ("l2", 15, 0.9), ("no", 5, 95.0), ("failed", 1, 20.0)):
         for _ in range(count):
             reporter.tally.record(source, ms)
     reporter.invalidated("e:1", time.time(), ("persona:[bold]lua:*",), durable=True)
-    assert reporter.flush()
+    assert reporter.courier.deliver()
     yield reporter
-    reporter.close()
+    reporter.courier.close()
 
 
 def test_it_shows_what_the_fleet_counted(reporter: Reporter, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,13 +135,13 @@ def test_live_it_follows_survives_an_outage_and_ends_clean(namespace: str, monke
         monkeypatch.setenv("PERSONA_CACHE_URL", server.url)
         monkeypatch.setenv("PERSONA_CACHE_NAMESPACE", namespace)
         monkeypatch.setenv("TERM", "xterm")
-        reporter = Reporter(lambda: RedisConnection(server.url), FigureKeys(namespace), node="n", role="worker")
-        with closing(reporter), closing(Terminal([*COMMAND, "--watch", "--every", "0.2"])) as terminal:
+        reporter = Reporter(Courier(lambda: RedisConnection(server.url)), FigureKeys(namespace), node="n", role="worker")
+        with closing(reporter.courier), closing(Terminal([*COMMAND, "--watch", "--every", "0.2"])) as terminal:
             shown: Any = terminal.written
             eventually(lambda: "L1 (0)" in shown(), "it shows nothing yet")
             for _ in range(1234):
                 reporter.tally.record("l1", 0.01)
-            reporter.flush()
+            reporter.courier.deliver()
             eventually(lambda: "L1 (1234)" in shown(), "it shows what came")
             server.stop()
             eventually(lambda: "out of reach" in shown(), "it says that Redis is away")

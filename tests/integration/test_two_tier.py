@@ -3,15 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from faults import Clock, age, fill, once, shared, source
 
-from pipeline.cache import MISS, InvalidPatternError, LocalCache, TwoTierCache
+from pipeline.cache import MISS, AsOf, Found, InvalidPatternError, LocalCache, TwoTierCache
 
 BOUND_S = 1.0
 MakeCache = Callable[..., TwoTierCache]
+
+
+# -- the hot path, of which there are two copies
+
+
+class Scene(NamedTuple):
+    here: TwoTierCache
+    there: TwoTierCache
+    clock: Clock
+    key: str
+
+
+SITUATIONS: dict[str, Callable[[Scene], object]] = {
+    "in L1": lambda scene: scene.key,
+    "in L1, and used before": lambda scene: scene.here.get(scene.key),
+    "in L1, judged by older records": lambda scene: scene.here.invalidate("something else"),
+    "in L1, the lease has run out": lambda scene: scene.clock.tick(BOUND_S + 0.1),
+    "in L2 alone": lambda scene: scene.here.l1.delete(scene.key),
+    "past its time in L1": lambda scene: (scene.clock.tick(60.1), scene.here.refresh()),
+    "invalidated here": lambda scene: scene.here.invalidate(scene.key),
+    "invalidated elsewhere": lambda scene: (scene.there.invalidate(scene.key), scene.here.refresh()),
+    "nowhere": lambda scene: scene.here.delete(scene.key),
+}
+
+
+@pytest.mark.parametrize("value", ["text", {"a": [1]}, AsOf("e", 1)], ids=["shared", "copied", "a struct"])
+@pytest.mark.parametrize("asked_as", [Any, AsOf], ids=["as JSON", "as a struct"])
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_get_and_lookup_agree(
+    here: TwoTierCache, there: TwoTierCache, clock: Clock, situation: str, asked_as: Any, value: object
+) -> None:
+    """In what they serve and in what they count: `get` has the steps of `lookup` a second time, for speed."""
+    kept_as = AsOf if isinstance(value, AsOf) else Any
+    seen = []
+    for key, read in {"get": here.get, "lookup": here.lookup}.items():
+        fill(here, key, value, type=kept_as, ttl=300)
+        SITUATIONS[situation](Scene(here, there, clock, key))
+        before = here.get_stats()
+        found: Any = read(key, type=asked_as)
+        after = here.get_stats()
+        counted = [after[tier][count] - before[tier][count] for tier in ("l1", "l2") for count in ("hits", "misses")]
+        seen.append((found.value if isinstance(found, Found) else found, counted))
+    assert seen[0] == seen[1]
 
 
 # -- promotion

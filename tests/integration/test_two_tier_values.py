@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from faults import Clock, fill, once, shared, source
 
-from pipeline.cache import MISS, AsOf, Grace, TwoTierCache, UncacheableValueError
+from pipeline.cache import MISS, AsOf, Grace, Kind, TwoTierCache, UncacheableValueError
 
 BOUND_S = 1.0
 MakeCache = Callable[..., TwoTierCache]
@@ -201,7 +201,7 @@ def test_who_waits_never_sees_what_the_type_of_another_has_left(
         return take(*arguments)
 
     monkeypatch.setattr(leases, "take", slowly)
-    seeking = pool.submit(here.fetch, "k", lambda: One(9), type=One)
+    seeking = pool.submit(here.fetch, "k", lambda: One(9), Kind(One))
     assert boarded.wait(5)
     waiting = pool.submit(here.fetch, "k", lambda: {"a": 8})
     deadline_s = time.monotonic() + 5
@@ -230,13 +230,13 @@ def test_a_duration_that_is_none_is_refused_by_its_name(here: TwoTierCache, ttl:
         "grace": {"grace": Grace(s=ttl if ttl else -1)},
     }.items():
         with pytest.raises(ValueError, match=rf"^{name}: "):
-            here.fetch("k", lambda: pytest.fail("computed"), **options)
+            here.get_or_compute("k", lambda: pytest.fail("computed"), **options)
 
 
 def test_a_duration_may_be_a_timedelta_everywhere(here: TwoTierCache) -> None:
     """The time to live, that of nothing, and the grace."""
     minute = timedelta(minutes=1)
-    here.fetch("value", lambda: 1, ttl=minute, grace=Grace(s=2 * minute))
+    here.fetch("value", lambda: 1, Kind(ttl=minute), grace=Grace(s=2 * minute))
     here.get_or_compute("none", lambda: None, ttl=minute, negative_ttl=timedelta(seconds=5))
     here.set("set", 1, ttl=timedelta(hours=1))
     left_s = here.left_s(["value", "none", "set"])

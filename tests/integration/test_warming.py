@@ -11,7 +11,7 @@ import pytest
 import redis
 from faults import Clock, SteppedRedisCache, fill, once, shared, source
 
-from pipeline.cache import MISS, Grace, LocalCache, RedisCache, TwoTierCache
+from pipeline.cache import MISS, Grace, Kind, LocalCache, RedisCache, TwoTierCache
 from pipeline.cache.sweeper import BATCH, Sweeper
 
 MakeCache = Callable[..., TwoTierCache]
@@ -117,7 +117,7 @@ def test_an_entry_near_its_end_is_computed_anew_and_the_others_served_meanwhile(
         assert there.get("a") == "old"
         return "new"
 
-    found = here.fetch("a", compute, ttl=100, least_s=50)
+    found = here.fetch("a", compute, Kind(ttl=100), least_s=50)
     assert (found.value, found.source) == ("new", "no")
     assert here.left_s(["a"]) == {"a": pytest.approx(100)}
 
@@ -126,7 +126,7 @@ def test_an_entry_with_enough_left_is_not_computed(here: TwoTierCache, there: Tw
     """Whoever was first has renewed it for all."""
     fill(there, "a", "old", ttl=100)
     wall.tick(40)
-    found = here.fetch("a", lambda: pytest.fail("it is computed"), ttl=100, least_s=50)
+    found = here.fetch("a", lambda: pytest.fail("it is computed"), Kind(ttl=100), least_s=50)
     assert (found.value, found.source) == ("old", "l2")
 
 
@@ -143,9 +143,9 @@ def test_two_that_renew_at_once_compute_once(here: TwoTierCache, there: TwoTierC
         return "new"
 
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(here.fetch, "a", compute, ttl=100, least_s=50)
+        first = pool.submit(here.fetch, "a", compute, Kind(ttl=100), least_s=50)
         assert started.wait(20)
-        second = pool.submit(there.fetch, "a", compute, ttl=100, least_s=50)
+        second = pool.submit(there.fetch, "a", compute, Kind(ttl=100), least_s=50)
         go_on.set()
         assert {first.result(20).source, second.result(20).source} <= {"no", "joined", "l2"}
         assert first.result().value == second.result().value == "new"
@@ -164,10 +164,10 @@ def test_who_misses_meanwhile_joins_the_renewal(here: TwoTierCache, there: TwoTi
         assert there.l2 is not None
         there.l2.delete("a")
         here.l1.clear()
-        asked.append(pool.submit(here.fetch, "a", lambda: pytest.fail("it is computed twice"), ttl=100))
+        asked.append(pool.submit(here.fetch, "a", lambda: pytest.fail("it is computed twice"), Kind(ttl=100)))
         return "new"
 
-    assert here.fetch("a", computing, ttl=100, least_s=50).value == "new"
+    assert here.fetch("a", computing, Kind(ttl=100), least_s=50).value == "new"
     assert asked[0].result(20).value == "new"
     pool.shutdown()
 
@@ -181,7 +181,7 @@ def test_a_renewal_that_fails_leaves_the_old_value_and_raises(here: TwoTierCache
         raise ModelFailedError
 
     with pytest.raises(ModelFailedError):
-        here.fetch("a", compute, ttl=100, least_s=50, grace=Grace(100))
+        here.fetch("a", compute, Kind(ttl=100), least_s=50, grace=Grace(100))
     assert here.get("a") == there.get("a") == "old"
 
 
@@ -194,7 +194,7 @@ def test_a_renewal_that_an_invalidation_overtakes_is_not_served(here: TwoTierCac
         there.invalidate("a")
         return "from old inputs"
 
-    here.fetch("a", compute, ttl=100, least_s=50)
+    here.fetch("a", compute, Kind(ttl=100), least_s=50)
     assert there.lookup("a") is MISS
 
 

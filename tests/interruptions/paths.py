@@ -9,9 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from pipeline.cache import MISS, RedisCache, TwoTierCache, UncacheableValueError
+from pipeline.cache import MISS, Kind, RedisCache, TwoTierCache, UncacheableValueError
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.server.connection import RedisConnection
+from pipeline.courier import Courier
 from pipeline.figures import FigureKeys, Reporter, read_figures
 from pipeline.hot import Asked, HotKeys, HotSet
 from pipeline.models import PersonaRequest
@@ -40,7 +41,7 @@ class Paths:
         )
         self._figures = RedisConnection(url, timeout_s=TIMEOUT_S, retry_pause_s=0)
         self._figure_keys = FigureKeys(namespace)
-        self._reporter = Reporter(lambda: self._figures, self._figure_keys, node="here", threaded=False)
+        self._reporter = Reporter(Courier(lambda: self._figures, threaded=False), self._figure_keys, node="here")
         self._hot = HotSet(RedisConnection(url, timeout_s=TIMEOUT_S, retry_pause_s=0), HotKeys(namespace))
         self.disturbed: dict[str, Callable[[], object]] = {
             "get": lambda: self.alone.get(self._key()),
@@ -112,7 +113,7 @@ class Paths:
 
     def _fetch(self, key: str, *, least_s: float = 0.0, value_of_it: str | None = None) -> Any:
         with suppress(UncacheableValueError):
-            return self.cache.fetch(key, lambda: value_of_it or value_of(key), ttl=TTL_S, least_s=least_s).value
+            return self.cache.fetch(key, lambda: value_of_it or value_of(key), Kind(ttl=TTL_S), least_s=least_s).value
         return MISS
 
     def _warm(self) -> None:
@@ -143,7 +144,7 @@ class Paths:
 
     def _tell_figures(self) -> None:
         self._reporter.invalidated(secrets.token_hex(4), time.time(), ("a:*",), durable=True)
-        self._reporter.flush()
+        self._reporter.courier.deliver()
 
     def _count(self) -> None:
         self._quietly(lambda: self._hot.count({self._key(): Asked(1, REQUEST)}))

@@ -154,10 +154,10 @@ def test_an_answer_depends_on_what_it_was_made_from() -> None:
 
 def test_a_personal_answer_lives_for_a_minute() -> None:
     """Whatever makes it personal; a language does not."""
-    assert keys.response_ttl_s(None) == 600
-    assert keys.response_ttl_s(ChatContext(language="ko")) == 600
+    assert keys.response_kind(None).ttl == 600
+    assert keys.response_kind(ChatContext(language="ko")).ttl == 600
     for context in (ChatContext(user_id="u"), ChatContext(user_name="n"), ChatContext(history=(Message("user", "x"),))):
-        assert keys.response_ttl_s(context) == 60
+        assert keys.response_kind(context).ttl == 60
     assert max(keys.ROUTING_TTL_S, keys.INFO_TTL_S, keys.TEMPLATE_TTL_S, keys.RESPONSE_TTL_S) <= keys.LONGEST_TTL_S
 
 

@@ -25,9 +25,8 @@ from pipeline.figures.histogram import WIDE_BUCKETS, bucket_of, wide_bound_ms, w
 from workers.dashboard.hook import COMMAND, serve_ours
 from workers.dashboard.login import Login, login_of
 from workers.dashboard.metrics import BOUNDS, exposition
-from workers.dashboard.shared import Shared
+from workers.dashboard.source import Shared
 from workers.dashboard.templates import stock_and_ours
-from workers.dashboard.tiers import hit_ratios
 
 SECRET = "cookie-secret"
 BASIC = ("reader:one", "writer:two")
@@ -128,9 +127,9 @@ def test_a_login_that_would_not_hold_is_refused_without_being_shown(credentials:
 
 def test_a_tiers_hit_ratio_is_of_those_who_looked_there() -> None:
     """L2 is asked for what L1 had not; a stale answer, one that was joined, one that failed: no hits."""
-    assert hit_ratios(Requests(l1=60, l2=20, joined=5, stale=5, no=8, failed=2)) == {"l1": 0.6, "l2": 0.5}
-    assert hit_ratios(Requests(l1=3)) == {"l1": 1.0, "l2": None}
-    assert hit_ratios(Requests()) == {"l1": None, "l2": None}
+    assert Requests(l1=60, l2=20, joined=5, stale=5, no=8, failed=2).hit_ratios == {"l1": 0.6, "l2": 0.5}
+    assert Requests(l1=3).hit_ratios == {"l1": 1.0, "l2": None}
+    assert Requests().hit_ratios == {"l1": None, "l2": None}
 
 
 def samples(figures: FleetFigures, **lengths: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

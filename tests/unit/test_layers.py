@@ -277,3 +277,12 @@ def test_importing_the_pipeline_starts_nothing_and_connects_to_nothing() -> None
         [sys.executable, "-c", textwrap.dedent(IMPORTER)], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
     )
     assert done.stdout.strip() == "ok", done.stderr
+
+
+@pytest.mark.parametrize("module", SHIPPED)
+def test_a_long_module_says_why(module: str) -> None:
+    """Over 350 lines, its first lines have the reason."""
+    path = ROOT.joinpath(*module.split("."))
+    text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
+    if text.count("\n") > 350:
+        assert "One module" in (ast.get_docstring(ast.parse(text)) or ""), f"{module} has {text.count(chr(10))} lines"

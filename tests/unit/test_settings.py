@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from pipeline.assembly import build_cache
 from pipeline.errors import ConfigurationError
 from pipeline.keys import LONGEST_TTL_S
-from pipeline.optimized import build_cache
 from pipeline.settings import load_settings, without_password
 
 SECRET = "s3cr3t"

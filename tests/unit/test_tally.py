@@ -12,10 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.figures.histogram import BUCKETS, LEAST_MS, MOST_MS, bounds_ms, bucket_of, count_buckets, middle_ms, quantile_ms
-from pipeline.figures.tally import FOLD_AT, QUEUE_WAIT, SERIES, STALENESS, Tally
+from pipeline.figures.fields import QUEUE_WAIT, SERIES, STALENESS
+from pipeline.figures.histogram import BUCKETS, LEAST_MS, MOST_MS, bounds_ms, count_buckets, middle_ms, quantile_ms
+from pipeline.figures.tally import FOLD_AT, Tally
 
 TIMES_MS = st.floats(min_value=0.0, max_value=1e12, allow_subnormal=True)
+
+
+def bucket_of(ms: float) -> int:
+    """The one bucket that a time falls into."""
+    (bucket,) = count_buckets([ms])
+    return bucket
 
 
 # -- buckets

@@ -1,6 +1,6 @@
 """The command line `persona`: a module for each command.
 
-Imports what a command needs when it runs, and starts nothing that outlives it but `persona up`.
+Imports a command's needs when it runs, and starts no process that outlives it, `persona up` excepted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(name: str, load: Callable[[], typer.Typer], arguments: Sequence[str] | None = None) -> int:
-    """Run one command of a program; its exit code: 0, 1 (failed), 2 (bad usage), 128 + the number of the signal that ended it.
+    """Run one command of a program. Returns its exit code: 0, 1 (failed), 2 (bad usage), 128 + the number of the signal that
+    ended it.
 
     Every error is a sentence on standard error, and under `--json` the document on standard output.
     """
@@ -39,7 +40,7 @@ def run(name: str, load: Callable[[], typer.Typer], arguments: Sequence[str] | N
     except BrokenPipeError:
         _forget_broken_streams()
         return 1
-    except OSError as error:  # everything else is told within: this one met the output itself
+    except OSError as error:  # every other error is handled within: this one concerns the output itself
         _forget_broken_streams()
         sys.stderr.write(f"error: standard output: {error.strerror}\n")
         return 1
@@ -56,15 +57,15 @@ def _run(name: str, load: Callable[[], typer.Typer], arguments: list[str]) -> in
     from workers.cli.terminal.failures import CommandError, failure_of
     from workers.cli.terminal.screen import Screen
 
-    # Until the command is parsed, and when it cannot be: what the user most likely means.
+    # For errors from before the command is parsed, or if it cannot be: the user's likely intent.
     screen = Screen(as_json="--json" in arguments)
     try:
         code = _exit_code(load()(arguments, prog_name=name, standalone_mode=False, obj=screen))
     except SystemExit as ending:
         code = _exit_code(ending.code)
     except BrokenPipeError:
-        raise  # not an error to tell: nobody is there to be told
-    except Exception as error:  # noqa: BLE001 - the edge: what is not translated shows itself as a bug
+        raise  # not an error to report: the reader has gone
+    except Exception as error:  # noqa: BLE001 - the outermost frame: an untranslated error is shown as a bug
         failure = failure_of(error)
         screen.fail(failure)
         return failure.exit_code
@@ -80,20 +81,20 @@ def _exit_code(result: object) -> int:
 
 
 def _unraisable(error: sys.UnraisableHookArgs) -> None:
-    # Celery's results unsubscribe in their last moment, even from a server whose loss has just been told in one sentence.
+    # Celery's results unsubscribe when they are collected, even from a server whose loss was just reported in one sentence.
     if getattr(error.object, "__qualname__", "") != "AsyncResult.__del__":
         sys.__unraisablehook__(error)
 
 
 def _open_closed_streams() -> None:
-    """A shell's `>&-` leaves no stream at all: what is written then goes nowhere."""
+    """A shell's `>&-` leaves no stream at all: later output is discarded."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open as long as the process
 
 
 def _forget_broken_streams() -> None:
-    """Whoever read our output has gone: what is still buffered is written to nowhere, or the interpreter complains."""
+    """The reader of our output has gone: buffered output is discarded, or the interpreter would complain."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:

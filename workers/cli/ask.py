@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline.models import PersonaResponse
 
 MAX_TIMEOUT_S = 3600.0
-MAX_STDIN_BYTES = 1 << 20  # far more than an input may have: that is judged, and told, by its characters
+MAX_STDIN_BYTES = 1 << 20  # far above the limit of an input, which counts characters and has its own message
 
 KEY_WORDS = """\
 A key is tone-pace-intent.
@@ -51,8 +51,8 @@ def ask(
 ) -> None:
     """Send one request to the workers and print the answer.
 
-    Below it: who answered, with which confidence, from where (l1, l2: a cache tier; joined: another caller's computation; stale:
-    past its time to live; no: computed), and the times.
+    Below it: the persona, its confidence, the source (l1, l2: a cache tier; joined: another caller's computation; stale: past its
+    time to live; no: computed), and the times.
     """
     screen = begin(context, as_json)
     if not (math.isfinite(timeout) and 0 < timeout <= MAX_TIMEOUT_S):
@@ -97,7 +97,7 @@ def _show(screen: Screen, response: PersonaResponse, total_ms: float) -> None:
 def _read(text: str) -> str:
     if text != "-":
         return text
-    content = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1) if sys.stdin else b""  # none at all: closed by the shell
+    content = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1) if sys.stdin else b""  # no stream at all: closed by the shell
     if len(content) > MAX_STDIN_BYTES:
         raise CommandError("invalid_request", "user_input", "standard input holds more than 1 MiB", exit_code=BAD_USAGE)
     try:

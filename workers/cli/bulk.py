@@ -40,16 +40,16 @@ def bulk(
         float, typer.Option("--timeout-s", metavar="SECONDS", min=0.1, max=86_400, help="How long one may take.")
     ] = 300.0,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed/--keep-failed", help="Ask again what failed in an earlier run.")
+        bool, typer.Option("--retry-failed/--keep-failed", help="Ask again the requests that failed in an earlier run.")
     ] = True,
     as_json: JsonFlag = False,
 ) -> None:
-    """Answer a file of requests, in its order, through a queue of its own: others do not wait for it.
+    """Answer a file of requests, in its order, through a queue of its own, so that other callers do not wait for it.
 
-    A line holds what `persona.process` takes: user_input, resonance_key, and context, use_cache, max_age_s if wanted. The
+    A line holds the request of `persona.process`: user_input, resonance_key, and context, use_cache, max_age_s if wanted. The
     answers' file holds a line for each: "line", its number, and "answer", or "error" and "message".
 
-    Run it again, also after Ctrl-C or a crash: what is answered is not asked again, what failed or was edited is.
+    Run it again, also after Ctrl-C or a crash: answered lines are not asked again, failed and edited ones are.
     Exit 0: all are answered; 1: some failed, each is named.
     """
     screen = begin(context, as_json)
@@ -106,7 +106,7 @@ def _told_if_it_ends_early(screen: Screen, answers: AnswersFile) -> Iterator[Non
 
 
 def _now_and_then(advance: Callable[[Progress], None]) -> Callable[[Progress], None]:
-    """A million lines that are answered already are passed in seconds: the screen is not told of each."""
+    """Report progress at intervals: a million lines that are already answered pass in seconds."""
     told_at_s = 0.0
 
     def on_progress(progress: Progress) -> None:
@@ -120,7 +120,7 @@ def _now_and_then(advance: Callable[[Progress], None]) -> Callable[[Progress], N
 
 
 def _conclude(screen: Screen, source: Path, document: dict[str, Any], tally: Tally) -> None:
-    """Show all of it. Raises CommandError if a line has no answer."""
+    """Show the outcome. Raises CommandError if a line has no answer."""
     document |= {
         "failed_lines": tally.failed,
         "failed": [{"line": each.line, "error": each.error, "message": each.message} for each in tally.failures],
@@ -140,7 +140,7 @@ def _conclude(screen: Screen, source: Path, document: dict[str, Any], tally: Tal
 
 
 def _checked(requests: Path, output: Path | None) -> tuple[Path, Path]:
-    """Both files, as far as it can be told without touching them. Raises CommandError."""
+    """Both files, checked without touching them. Raises CommandError."""
 
     def refused(path: Path, problem: str) -> CommandError:
         return CommandError("usage", str(path), problem, exit_code=BAD_USAGE)
@@ -148,12 +148,12 @@ def _checked(requests: Path, output: Path | None) -> tuple[Path, Path]:
     if not requests.exists():
         raise refused(requests, "no such file")
     if not requests.is_file():
-        raise refused(requests, "is no regular file; it is read more than once")
+        raise refused(requests, "is not a regular file; it is read more than once")
     if not os.access(requests, os.R_OK):
         raise refused(requests, "may not be read")
     target = requests.with_name(f"{requests.stem}.answers.jsonl") if output is None else output
     if target.exists() and not target.is_file():
-        raise refused(target, "is no regular file")
+        raise refused(target, "is not a regular file")
     if not target.parent.is_dir():
         raise refused(target, "its folder does not exist")
     if not os.access(target.parent, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):

@@ -1,4 +1,4 @@
-"""`persona env`: what a program elsewhere needs to reach the stack that runs here."""
+"""`persona env`: the variables by which a program elsewhere reaches the stack that runs here."""
 
 from __future__ import annotations
 

@@ -22,28 +22,28 @@ def invalidate(
         typer.Argument(metavar="PATTERN...", help="Keys, with *, ? and \\[abc] as wildcards; quote them.", show_default=False),
     ] = None,
     users: Annotated[
-        list[str] | None, typer.Option("--user", metavar="ID", help="A user, whatever stands in the id.", show_default=False)
+        list[str] | None, typer.Option("--user", metavar="ID", help="A user, whatever characters the id has.", show_default=False)
     ] = None,
     personas: Annotated[
-        list[str] | None, typer.Option("--persona", metavar="NAME", help="All there is of a persona.", show_default=False)
+        list[str] | None, typer.Option("--persona", metavar="NAME", help="Everything of a persona.", show_default=False)
     ] = None,
     wait_s: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", min=0, max=60, help="Wait so long for the nodes to say they applied it.")
+        float, typer.Option("--wait", metavar="SECONDS", min=0, max=60, help="How long to wait for the nodes to acknowledge it.")
     ] = 0.5,
     as_json: JsonFlag = False,
 ) -> None:
     """Make every cached entry that matches, or was computed from a match, a miss.
 
-    Keys: persona:<name>:<key>:<digest> (answers), persona:<name>:info, prompt:<name>:<key>, routing:<key>, user:<id>. What
-    comes from data (a user's id, a name) is given by its option, which writes it as keys have it. A pattern that no key of the
-    pipeline can match is told with a warning.
+    Keys: persona:<name>:<key>:<digest> (answers), persona:<name>:info, prompt:<name>:<key>, routing:<key>, user:<id>. Data (a
+    user's id, a name) goes into its option, which writes it as keys do. A pattern that no key of the pipeline can match gets a
+    warning.
     Exit 1 if it could not be made durable, because the cache server is out of reach.
     """
     screen = begin(context, as_json)
     from pipeline.keys import check_pattern, user_key_to_invalidate
     from pipeline.settings import without_password
 
-    # Refused before anything is asked of a server.
+    # Refused before any server is asked.
     given = [*map(check_pattern, patterns or ()), *map(user_key_to_invalidate, users or ())]
     if not given and not personas:
         raise CommandError("usage", "PATTERN", "missing, and neither --user nor --persona is given", exit_code=BAD_USAGE)

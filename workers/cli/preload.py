@@ -13,13 +13,13 @@ from workers.cli.terminal.failures import CommandError
 from workers.cli.terminal.screen import JsonFlag, Screen, begin, shown_ms
 
 if TYPE_CHECKING:
-    from pipeline.hot import Progress
+    from pipeline.preload.rounds import Progress
     from workers.client.preload import FleetPreload
 
 LOOK_EVERY_S: Final = 0.1
 LINE_EVERY_S: Final = 5.0
 LONGEST_S: Final = 120.0
-"""Longer than a task may take."""
+"""Above the longest time that a task may take."""
 
 
 def register(program: typer.Typer) -> None:
@@ -59,14 +59,14 @@ def preload(
     started = time.perf_counter()
     with closing(FleetPreload(settings)) as fleet:
         try:
-            fleet.progress()  # before anything is asked of a worker
+            fleet.progress()  # fails early, before a worker is asked
             fleet.ask(budget, wait_s)
             report = _follow(screen, fleet, wait_s)
         except SharedTierUnavailableError:
             server = without_password(settings.cache_url)
             raise CommandError("cache_unavailable", "cache", f"{server} is out of reach: is it running?") from None
         except BaseException:
-            fleet.stop("whoever asked for it has gone")
+            fleet.stop("the command that asked for it has ended")
             raise
     _tell(screen, report, (time.perf_counter() - started) * 1000)
 
@@ -81,14 +81,14 @@ def _follow(screen: Screen, fleet: FleetPreload, wait_s: float) -> Progress:
                 return progress
             waited_s = time.monotonic() - began_s
             if not progress.routes and waited_s > wait_s:
-                raise CommandError("no_worker", "worker", f"none has begun within {wait_s:g} s: is one running?")
+                raise CommandError("no_worker", "worker", f"no worker has begun within {wait_s:g} s: is one running?")
             if waited_s > wait_s + LONGEST_S:
-                raise CommandError("no_report", "worker", "the one that began has not ended it; its log may say why")
+                raise CommandError("no_report", "worker", "the worker that began has not ended it; its log may say why")
             time.sleep(LOOK_EVERY_S)
 
 
 def _tell(screen: Screen, report: Progress, time_ms: float) -> None:
-    from pipeline.preload import report_of
+    from pipeline.preload.rounds import report_of
 
     document = {**report_of(report), "time_ms": time_ms}
     if not screen.as_json:

@@ -1,4 +1,4 @@
-"""All the commands together. Modules here import what is heavy inside their command: `persona --help` loads none of it."""
+"""All the commands together. Each imports its heavy modules when it runs: `persona --help` loads none of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`persona stats`: what the whole fleet does."""
+"""`persona stats`: the figures of the whole fleet."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def stats(
     context: typer.Context,
     watch: Annotated[bool, typer.Option("--watch", help="Show it live, until Ctrl-C.")] = False,
     window_s: Annotated[
-        float, typer.Option("--window", metavar="SECONDS", min=5, max=900, help="Of how many seconds; counted in fives.")
+        float, typer.Option("--window", metavar="SECONDS", min=5, max=900, help="The last seconds to show, in steps of five.")
     ] = 900,
     every_s: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.2, max=60, help="How often --watch looks.")] = 1,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what all processes of the fleet have counted: requests by where their answers came from, times, invalidations.
+    """Show the figures that all processes of the fleet have counted: requests by source of the answer, times, invalidations.
 
-    Requests that a program answered from its own cache, and so never became a task, count too. A process reports once
+    Requests that a program answered from its own cache, and that never became a task, count too. A process reports once
     a second. Exit 1 if the cache server is out of reach.
     """
     screen = begin(context, as_json)
@@ -88,7 +88,7 @@ def _show(screen: Screen, figures: FleetFigures) -> None:
 
 
 def _watch(screen: Screen, figures: FleetFigures, read: Any, every_s: float) -> None:
-    """Until Ctrl-C, which ends it like any command. What is not a terminal gets one view after another."""
+    """Until Ctrl-C, which ends it like any command. Without a terminal, one view after another is printed."""
     from workers.cli.terminal.fleet_view import view_of
 
     if not screen.out.is_terminal:

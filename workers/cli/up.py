@@ -40,7 +40,7 @@ def up(
     """Start broker, cache, a local model, worker, beat and Flower, and run until Ctrl-C.
 
     All on 127.0.0.1, with random ports and passwords; files lie in .persona (or PERSONA_STACK_DIR) and go at the end.
-    What PERSONA_BROKER_URL, PERSONA_CACHE_URL and PERSONA_LLM_URL name is used instead of started.
+    Servers that PERSONA_BROKER_URL, PERSONA_CACHE_URL and PERSONA_LLM_URL name are used, and not started.
     Without any model, answers are the composed prompts.
     """
     screen = begin(context, as_json)
@@ -71,7 +71,7 @@ def make_options(**choices: Any) -> StackOptions:
     from workers.stack import StackError, StackOptions
 
     chosen = {name: value for name, value in choices.items() if value is not None}
-    chosen.setdefault("concurrency", max(2, os.cpu_count() or 1))  # the stack's own default, named to be shown
+    chosen.setdefault("concurrency", max(2, os.cpu_count() or 1))  # the stack's own default, set here to be shown
     try:
         return StackOptions(**chosen)
     except StackError as error:
@@ -80,7 +80,7 @@ def make_options(**choices: Any) -> StackOptions:
 
 
 def describe(info: StackInfo, options: StackOptions) -> dict[str, Any]:
-    """What runs where, as JSON carries it; servers' passwords are left out, Flower's login is what the user needs."""
+    """The services and their addresses, for JSON. Servers' passwords are left out; Flower's login is for the user."""
     from pipeline.settings import without_password
     from workers.stack.plan import stack_directory
 

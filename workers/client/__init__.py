@@ -1,6 +1,6 @@
-"""For programs that ask: requests in, answers out.
+"""For producers: requests in, answers out.
 
-Sends tasks, waits for results, reads the fleet's cache. Computes no answer, and never imports what runs in a worker.
+Sends tasks, waits for results, reads the fleet's cache. Computes no answer, and never imports code that runs in a worker.
 """
 
 from workers.client.client import PersonaClient

@@ -1,8 +1,8 @@
-"""The answers to a file of requests, in a file: in order, whole or not there at all, and nothing that was answered is lost.
+"""The answers to a file of requests, in a file: in order, whole or absent, and no answer that has come is lost.
 
-While a run lasts, each outcome goes to the end of `<file>.partial` when it is known. At the end all of them, with what earlier
-runs had, are written in the order of the requests and take the file's place at once. A run that was ended before that leaves
-its `.partial`, which the next one goes on with.
+During a run each outcome is appended to `<file>.partial` as soon as it is known. At the end all of them, with those of earlier
+runs, are written in the order of the requests and replace the file in one step. A run that was ended before that leaves its
+`.partial`, from which the next one goes on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import msgspec
 from pipeline.models import PersonaResponse
 
 SYNC_S: Final = 1.0
-"""How much a machine that loses its power may forget. A process that is killed forgets nothing."""
+"""How much of a run is lost at most when the machine loses its power. A killed process loses nothing."""
 SHOWN_FAILURES: Final = 100
 _NOWHERE: Final = -1
 _NO_RECORD: Final = "changed_meanwhile"
@@ -31,7 +31,7 @@ State = Literal["answered", "failed"]
 
 
 class Line(NamedTuple):
-    """Of a file of requests: its number from 1, its digest, and its text without outer white space; None when it is too long."""
+    """A line of a file of requests: its number from 1, its digest, and its text without outer white space; None if too long."""
 
     number: int
     digest: str
@@ -43,7 +43,7 @@ class Line(NamedTuple):
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one line: an answer, or the kind and the message of an error. `digest` is that of the line's text."""
+    """The outcome of one line: an answer, or the kind and the message of an error. `digest` is that of the line's text."""
 
     line: int
     digest: str
@@ -61,7 +61,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Tally(NamedTuple):
-    """What a whole file holds. `failures` are the first SHOWN_FAILURES of the `failed`."""
+    """The contents of a whole file. `failures` are the first SHOWN_FAILURES of the `failed`."""
 
     answered: int
     failed: int
@@ -69,7 +69,7 @@ class Tally(NamedTuple):
 
 
 class AnswersError(Exception):
-    """The file cannot be used; the message says why. `path` is what to look at."""
+    """The file cannot be used; the message says why. `path` is the file to look at."""
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path}: {problem}")
@@ -77,11 +77,11 @@ class AnswersError(Exception):
 
 
 class AnswersInUseError(AnswersError):
-    """Another run writes it."""
+    """Another run is writing the file."""
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    """As much of a record as the index needs. The answer is skipped, not decoded."""
+    """The part of a record that the index needs. The answer is skipped, not decoded."""
 
     line: int
     digest: str
@@ -101,7 +101,7 @@ class AnswersFile:
     """
 
     def __init__(self, path: Path, lines: int, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.path = path.resolve()  # of a link, what it leads to is replaced, not the link
+        self.path = path.resolve()  # of a link the target is replaced, not the link
         self._partial = self.path.with_name(f"{self.path.name}.partial")
         self._lines = lines
         self._clock = clock
@@ -112,14 +112,14 @@ class AnswersFile:
         self._flags = bytearray(lines + 1)
 
     def __enter__(self) -> Self:
-        """Raises AnswersInUseError, AnswersError when what is there is no file of answers, and OSError naming the path."""
+        """Raises AnswersInUseError, AnswersError when the existing file does not hold answers, and OSError naming the path."""
         self._appended = _open_locked(self._partial)
         try:
             if self.path.exists():
                 with self.path.open("rb") as whole:
                     self._index(whole, _IN_WHOLE)
             self._end = self._index(self._appended, _IN_PARTIAL)
-            self._appended.truncate(self._end)  # what the last run had not written out
+            self._appended.truncate(self._end)  # a record that the last run had not fully written
         except BaseException:
             self._close()
             raise
@@ -131,17 +131,17 @@ class AnswersFile:
 
     @property
     def kept(self) -> int:
-        """How many records a run that ended now would leave for the next one: those of the requests' lines."""
+        """How many records a run that ended now would leave for the next one: those that belong to lines of the requests."""
         return self._lines + 1 - self._places.count(_NOWHERE)
 
     def state(self, line: Line) -> State | None:
-        """What is known of this line as it now is; None if nothing."""
+        """The outcome of this line as its text is now; None if there is none."""
         if self._places[line.number] == _NOWHERE or self._digests[line.number] != int(line.digest, 16):
             return None
         return "answered" if self._flags[line.number] & _IS_ANSWER else "failed"
 
     def keep(self, record: Record) -> None:
-        """Write down what became of a line: after that, a killed process loses it no more. Raises OSError naming the path."""
+        """Write down a line's outcome: after that a killed process does not lose it. Raises OSError naming the path."""
         written = _encode(record) + b"\n"
         try:
             self._appended.write(written)
@@ -154,9 +154,9 @@ class AnswersFile:
             self._sync()
 
     def conclude(self, lines: Iterable[Line]) -> Tally:
-        """Put the whole file in its place: a record for each line that is not blank, in order. What belongs to no line goes.
+        """Put the whole file in its place: a record for each line that is not blank, in order. Records without a line go.
 
-        A line of which nothing is known, since it was changed after it had been read, counts as failed and has no record.
+        A line without a known outcome, since it was changed after it had been read, counts as failed and has no record.
         """
         self._sync()
         beside = self.path.with_name(f"{self.path.name}.new")
@@ -202,7 +202,7 @@ class AnswersFile:
                 yield line, source.readline()
 
     def _index(self, file: BinaryIO, source: int) -> int:
-        """Note every record of a file; where its last whole line ends."""
+        """Note every record of a file. Returns where its last whole line ends."""
         file.seek(0)
         place = 0
         for number, text in enumerate(file, 1):
@@ -219,8 +219,8 @@ class AnswersFile:
                 is_answer = bytes(kept.answer) not in (b"", b"null")
                 self._note(kept.line, kept.digest, place, source | (_IS_ANSWER if is_answer else 0))
             elif source == _IN_WHOLE:
-                raise AnswersError(self.path, f"its line {number} is no answer of this command; name another file")
-            # In the partial file: what a machine that lost its power has left. The line is asked again.
+                raise AnswersError(self.path, f"its line {number} is not an answer of this command; name another file")
+            # In the partial file: left by a machine that lost its power. The line is asked again.
             place += len(text)
         return place
 
@@ -229,7 +229,7 @@ class AnswersFile:
             self._places[line], self._digests[line], self._flags[line] = place, int(digest, 16), flags
 
     def _close(self) -> None:
-        """Nothing is left of a partial file that holds nothing."""
+        """Close, and remove a partial file that is empty."""
         with self._appended:
             self._sync()
             if not os.fstat(self._appended.fileno()).st_size:
@@ -245,12 +245,12 @@ _IN_WHOLE, _IN_PARTIAL, _IS_ANSWER = 0, 1, 2
 
 
 def _open_locked(path: Path) -> BinaryIO:
-    """The file, made if need be, to be read and appended to. The kernel drops the lock of a dead process."""
+    """The file, created if need be, to be read and appended to. The kernel drops the lock of a dead process."""
     while True:
         file = path.open("a+b")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Who held it until now may have removed it at last: then this lock is one of a file that nobody finds.
+            # The last holder may have removed the file at its end: then this lock is on a file that has no name any more.
             if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
                 return file
         except BlockingIOError:
@@ -263,7 +263,7 @@ def _open_locked(path: Path) -> BinaryIO:
 
 
 def _sync_folder(path: Path) -> None:
-    """So that the new name, too, outlives a loss of power."""
+    """Make the new name, too, outlive a loss of power."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

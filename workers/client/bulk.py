@@ -1,4 +1,4 @@
-"""A file of requests, one JSON object a line, answered line by line; what an earlier run has answered is not asked again."""
+"""A file of requests, one JSON object a line, answered line by line. Lines answered by an earlier run are not asked again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ AskMany = Callable[[Iterable[PersonaRequest]], Generator[Answered, None, None]]
 
 
 def count_lines(path: Path) -> int:
-    """Blank ones count. Raises OSError naming the path."""
+    """The number of lines, blank ones included. Raises OSError naming the path."""
     lines, last = 0, b"\n"
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
@@ -43,7 +43,7 @@ def count_lines(path: Path) -> int:
 
 
 def read_lines(path: Path, lines: int) -> Iterator[Line]:
-    """The first so many lines, one at a time; of one that is longer than MAX_LINE_BYTES only that it is there. Raises OSError."""
+    """The first `lines` lines, one at a time; of a line longer than MAX_LINE_BYTES only its existence. Raises OSError."""
     return islice(_read_lines(path), lines)
 
 
@@ -70,14 +70,14 @@ def ask_all(
     retry_failed: bool = True,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> int:
-    """Bring about a record for every line that is not blank; how many of them an earlier run had answered.
+    """Get a record for every line that is not blank. Returns how many of them an earlier run had answered.
 
     `ask_many` yields the outcomes of the requests that it is given, in any order, and takes them only as it needs them: no more
-    lines are held than it has on its way. `total`: as `on_progress` is told it, and `done` counts every line that is dealt with.
-    Raises what `ask_many` and the files raise; what was written down by then stays.
+    lines are held than it has on their way. `total`: passed to `on_progress`, whose `done` counts every line that is dealt with.
+    Raises the errors of `ask_many` and of the files; records that were written by then stay.
     """
     run = _Run(answers, total, on_progress)
-    # Closed at once when something interrupts: what is still queued is revoked while the broker is there.
+    # Closed at once on an interruption: queued tasks are revoked while the broker is there.
     with closing(ask_many(run.to_ask(lines, retry_failed=retry_failed))) as outcomes:
         for outcome in outcomes:
             run.take(outcome)
@@ -85,7 +85,7 @@ def ask_all(
 
 
 class _Run:
-    """Which line each request on its way came from, and how far it all is."""
+    """The line that each request on its way came from, and the progress of the run."""
 
     def __init__(self, answers: AnswersFile, total: int, on_progress: Callable[[Progress], None] | None) -> None:
         self._answers = answers
@@ -107,7 +107,7 @@ class _Run:
             except InvalidRequestError as error:
                 self._fail(line, error)
                 continue
-            self._asked[index] = line._replace(text=None)  # its number and digest will do
+            self._asked[index] = line._replace(text=None)  # its number and digest are enough
             index += 1
             yield request
 
@@ -135,7 +135,7 @@ def _request(line: Line) -> PersonaRequest:
         raise InvalidRequestError("line", f"has more than {MAX_LINE_BYTES} bytes, which no request needs")
     try:
         wire = msgspec.json.decode(line.text)
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
         raise InvalidRequestError("line", f"is not JSON: {error}") from None
     return PersonaRequest.from_wire(wire)
 

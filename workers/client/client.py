@@ -7,18 +7,19 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
+from pipeline.assembly import Equipment, build_optimized_pipeline
 from pipeline.cache import Invalidation, TwoTierCache
-from pipeline.figures.tally import MISSED
-from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
-from pipeline.optimized import Equipment, OptimizedPipeline, Sought, build_optimized_pipeline
+from pipeline.figures.fields import MISSED
+from pipeline.models import ChatContext, PersonaRequest, PersonaResponse, RequestOptions
+from pipeline.optimized import OptimizedPipeline, Sought
 from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import catalog_from
 from pipeline.responders import responder_from
 from pipeline.settings import Settings, discover_settings, without_password
 from workers.client.mapping import Answered, Progress, map_requests
-from workers.client.ticket import Ticket
+from workers.client.ticket import AnsweredTicket, Ticket, WaitingTicket
 from workers.queue.broadcast import Announcer, note_in
 from workers.queue.dispatch import Dispatcher, Sent, refresher
 from workers.queue.factory import make_app
@@ -31,7 +32,7 @@ from workers.queue.results import Mailbox
 class PersonaClient:
     """Sends requests to the workers. One for a program: connections are pooled. Thread-safe; not for use across a fork.
 
-    Without settings it takes those of the environment, and beneath them those of a stack that runs here (`persona up`).
+    Without settings it takes those of the environment, and below them those of a stack that runs here (`persona up`).
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -53,12 +54,11 @@ class PersonaClient:
         resonance_key: str,
         context: ChatContext | dict[str, Any] | None = None,
         *,
-        use_cache: bool = True,
-        max_age_s: float | None = None,
         timeout_s: float = 60.0,
+        **options: Unpack[RequestOptions],
     ) -> PersonaResponse:
-        """The answer to one request: from the cache, or waited for. Raises as `submit` and `Ticket.result` do."""
-        return self.submit(user_input, resonance_key, context, use_cache=use_cache, max_age_s=max_age_s).result(timeout_s)
+        """The answer to one request, from the cache or awaited from a worker. Raises as `submit` and `Ticket.result` do."""
+        return self.submit(user_input, resonance_key, context, **options).result(timeout_s)
 
     def submit(
         self,
@@ -66,26 +66,25 @@ class PersonaClient:
         resonance_key: str,
         context: ChatContext | dict[str, Any] | None = None,
         *,
-        use_cache: bool = True,
-        max_age_s: float | None = None,
         queue: str = QUEUE,
+        **options: Unpack[RequestOptions],
     ) -> Ticket:
-        """A ticket for one request's answer: found in this process, or in Redis; or that of a task which is queued or running
-        for an equal request; or else of a task that is queued now. `max_age_s`: see PersonaRequest.
+        """A ticket for one request's answer. The answer is in this process or in Redis; or a task for an equal request is queued
+        or running; or a task is queued now. `options`: see RequestOptions.
 
-        The cache is of use here if this program has the workers' PERSONA_CACHE_URL and PERSONA_LLM_ settings (not the key).
+        The cache helps here if this program has the workers' PERSONA_CACHE_URL and PERSONA_LLM_ settings (not the key).
         Without `use_cache` a task is queued. Raises InvalidRequestError before anything is sent, and QueueUnavailableError
         when the broker cannot be reached.
         """
-        return self.submit_request(PersonaRequest.create(user_input, resonance_key, context, use_cache, max_age_s), queue=queue)
+        return self.submit_request(PersonaRequest.create(user_input, resonance_key, context, **options), queue=queue)
 
     def submit_request(self, request: PersonaRequest, *, queue: str = QUEUE) -> Ticket:
-        """As `submit`, with a request that is validated already."""
+        """As `submit`, for a request that is already validated."""
         sought = None
         if request.use_cache:
             sought = self.pipeline.seek(request)
             if sought.response is not None:
-                return Ticket.answered(sought.response, queue)
+                return AnsweredTicket(sought.response)
         send = partial(self._send, request, queue, sought)
         sent = None
         try:
@@ -101,12 +100,11 @@ class PersonaClient:
         resonance_key: str,
         context: ChatContext | dict[str, Any] | None = None,
         *,
-        use_cache: bool = True,
-        max_age_s: float | None = None,
         timeout_s: float = 60.0,
+        **options: Unpack[RequestOptions],
     ) -> PersonaResponse:
-        """As `ask`, for an asyncio program: what this process has is here at once, nothing else holds up the loop."""
-        ticket = await self.asubmit(user_input, resonance_key, context, use_cache=use_cache, max_age_s=max_age_s)
+        """As `ask`, for an asyncio program: an answer in this process comes at once, and the loop is not blocked for others."""
+        ticket = await self.asubmit(user_input, resonance_key, context, **options)
         return await ticket.aresult(timeout_s)
 
     async def asubmit(
@@ -115,16 +113,15 @@ class PersonaClient:
         resonance_key: str,
         context: ChatContext | dict[str, Any] | None = None,
         *,
-        use_cache: bool = True,
-        max_age_s: float | None = None,
         queue: str = QUEUE,
+        **options: Unpack[RequestOptions],
     ) -> Ticket:
         """As `submit`, for an asyncio program. Await the ticket's `aresult`."""
-        request = PersonaRequest.create(user_input, resonance_key, context, use_cache, max_age_s)
-        if use_cache:
+        request = PersonaRequest.create(user_input, resonance_key, context, **options)
+        if request.use_cache:
             sought = self.pipeline.seek(request, wait=False)
             if sought.response is not None:
-                return Ticket.answered(sought.response, queue)
+                return AnsweredTicket(sought.response)
         return await asyncio.to_thread(self.submit_request, request, queue=queue)
 
     def _send(self, request: PersonaRequest, queue: str, sought: Sought | None) -> Sent:
@@ -133,7 +130,7 @@ class PersonaClient:
             return self._dispatch.send(request, queue, sought)
 
     def _ticket(self, sent: Sent, queue: str, send: Callable[[], Sent]) -> Ticket:
-        return Ticket.waiting(
+        return WaitingTicket(
             sent,
             queue,
             result_ttl_s=self.settings.result_ttl_s,
@@ -160,12 +157,12 @@ class PersonaClient:
         ordered: bool = True,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> Iterator[Answered]:
-        """Send many requests, at most `concurrency` of them on their way at once, and yield their outcomes: in order, or as they
-        come.
+        """Send many requests, with at most `concurrency` of them on their way at once, and yield their outcomes: in order, or as
+        they come.
 
         Takes from `requests` only as fast as answers come, so that memory stays bounded. A request that fails does not end the
-        others: its outcome holds the error. `on_progress` is called after each outcome. Raises QueueUnavailableError when one
-        cannot be sent.
+        others: its outcome holds the error. `on_progress` is called after each outcome. Raises QueueUnavailableError when a
+        request cannot be sent.
         """
         return map_requests(
             partial(self.submit_request, queue=queue),
@@ -182,16 +179,16 @@ class PersonaClient:
         """Make every cached entry that matches, or was computed from a match, a miss in every process.
 
         With `wait_s` the result tells which nodes have applied it within that time. A broker that takes no message costs a
-        quarter of a second: then it is not `announced`. See OptimizedPipeline.invalidate. Raises InvalidPatternError.
+        quarter of a second: the result is then not `announced`. See OptimizedPipeline.invalidate. Raises InvalidPatternError.
         """
         return self.pipeline.invalidate(*patterns, wait_s=wait_s)
 
     def invalidate_user(self, *user_ids: str, wait_s: float = 0.0) -> Invalidation:
-        """Forget the answers that were made for these users, whatever stands in their ids. See OptimizedPipeline."""
+        """Invalidate the answers that were made for these users, whatever characters their ids hold. See OptimizedPipeline."""
         return self.pipeline.invalidate_user(*user_ids, wait_s=wait_s)
 
     def invalidate_persona(self, *names: str, wait_s: float = 0.0) -> Invalidation:
-        """Forget what there is of these personas, by their names as answers show them. See OptimizedPipeline."""
+        """Invalidate everything of these personas, by their names as answers show them. See OptimizedPipeline."""
         return self.pipeline.invalidate_persona(*names, wait_s=wait_s)
 
     @property
@@ -201,7 +198,7 @@ class PersonaClient:
 
     @property
     def pipeline(self) -> OptimizedPipeline:
-        """The pipeline that tells what a request's key is. It computes no answer here."""
+        """The pipeline that computes the keys of requests. It computes no answer here."""
         if self._pipeline is None:
             with self._lock:
                 if self._pipeline is None:
@@ -218,7 +215,7 @@ class PersonaClient:
         return self._dispatcher
 
     def close(self) -> None:
-        """Send what waits, report what was counted and close the connections. Tickets that have no answer yet get none."""
+        """Send what is in the outbox, report the counts and close the connections. Tickets without an answer will get none."""
         self._outbox.close()
         self._mailbox.close()
         close_results(self._app)

@@ -1,4 +1,4 @@
-"""Many requests: so many on their way at once, their outcomes in order or as they come."""
+"""Many requests: a bounded number on their way at once, their outcomes in order or as they come."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TAKE_S: Final = 5.0
 
 
 class Progress(NamedTuple):
-    """How far a `map` is. `total` is None when the requests come from an iterator whose length is not known."""
+    """The progress of a `map`. `total` is None when the requests come from an iterator of unknown length."""
 
     done: int
     failed: int
@@ -60,7 +60,7 @@ def map_requests(
     ordered: bool,
     on_progress: Callable[[Progress], None] | None,
 ) -> Iterator[Answered]:
-    """What `PersonaClient.map` is. Raises ValueError, and what `submit` raises."""
+    """The work of `PersonaClient.map`. Raises ValueError, and the errors of `submit`."""
     if concurrency < 1:
         raise ValueError(f"concurrency: {concurrency}; expected 1 or more")
     progress = Progress(0, 0, 0, len(requests) if isinstance(requests, Sized) else None)
@@ -141,8 +141,8 @@ def _as_completed(following: Iterator[_Sent], sent: deque[_Sent], concurrency: i
 
 
 def _take_back(tickets: Iterable[Ticket]) -> None:
-    """What was left early and has not begun need not be done for nobody."""
-    # If the broker is away, that is what ended the map, or what the caller's next request will tell.
+    """Revoke the tasks that no caller waits for any more, so that those that have not begun need not be done."""
+    # A broker that is away is what ended the map, or the caller's next request will report it.
     with suppress(QueueUnavailableError):
         for ticket in tickets:
             ticket.revoke()

@@ -1,4 +1,4 @@
-"""A preload, for who asks for one: the workers do it."""
+"""A preload on request: the workers do it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from uuid import uuid4
 
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.server.connection import RedisConnection
-from pipeline.hot import HotKeys, Progress, Round
+from pipeline.hot import HotKeys
+from pipeline.preload.rounds import Progress, Round
 from pipeline.settings import Settings, without_password
 from workers.queue.errors import QueueUnavailableError
 from workers.queue.factory import make_app
@@ -43,11 +44,11 @@ class FleetPreload:
             )
 
     def progress(self) -> Progress:
-        """How far it has come; nothing before a worker has begun. Raises SharedTierUnavailableError."""
+        """Its progress; nothing before a worker has begun. Raises SharedTierUnavailableError."""
         return self._round.read()
 
     def stop(self, because: str) -> None:
-        """Have nobody begin another renewal of it. Never raises because a server is away."""
+        """Let no worker begin another renewal of it. Never raises because a server is away."""
         with suppress(SharedTierUnavailableError):
             self._round.stop(because)
         with suppress(QueueUnavailableError), reaching("the broker"):

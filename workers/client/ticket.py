@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import celery.exceptions
 import msgspec
@@ -21,71 +21,28 @@ from workers.queue.reach import reaching
 from workers.queue.results import RESULTS, Mailbox
 
 CHECK_S: Final = 2.0
-"""How often one who waits for a task makes sure that it is in flight still."""
+"""How often a ticket that waits for a task makes sure that it is in flight still."""
 
 # A result backend rebuilds errors by name. Only these are taken for what they say: see `_translated`.
 _KNOWN = {error.__name__: error for error in (InvalidRequestError, PermanentModelError, TransientModelError)}
 
 
-class Ticket:
+class Ticket(Protocol):
     """One request's answer, now or later. For use by one thread, or one asyncio loop, at a time.
 
     `source`: where the answer comes from as far as it is known at once: `l1`, `l2` or `stale` (it is here), `joined` (another
     caller's task is waited for) or `no` (a task was queued). `task_id`: None when the answer is here.
     """
 
-    def __init__(self, *, source: Source, queue: str, result_ttl_s: float) -> None:
-        self.source: Source = source
-        self._queue = queue
-        self._result_ttl_s = result_ttl_s
-        self._began_s = time.monotonic()
-        self._response: PersonaResponse | None = None
-        self._sent: Sent | None = None
-        self._in_flight: InFlight | None = None
-        self._send_again: Callable[[], Sent] | None = None
-        self._mailbox: Mailbox | None = None
-        self._revoke: Callable[[str], None] | None = None
-        self._record: Callable[[str, float], None] | None = None
-
-    @classmethod
-    def answered(cls, response: PersonaResponse, queue: str) -> Ticket:
-        """One whose answer was found."""
-        ticket = cls(source=response.source, queue=queue, result_ttl_s=0)
-        ticket._response = response
-        return ticket
-
-    @classmethod
-    def waiting(
-        cls,
-        sent: Sent,
-        queue: str,
-        *,
-        result_ttl_s: float,
-        mailbox: Mailbox,
-        revoke: Callable[[str], None],
-        in_flight: InFlight | None = None,
-        send_again: Callable[[], Sent] | None = None,
-        record: Callable[[str, float], None] | None = None,
-    ) -> Ticket:
-        """One that waits for a task. `send_again`: for when the task was lost. `record` is told, with the time in
-        ms, what became of a request that joined another's task: the workers count those that have a task of their own."""
-        ticket = cls(source="joined" if sent.joined else "no", queue=queue, result_ttl_s=result_ttl_s)
-        ticket._sent, ticket._mailbox, ticket._revoke = sent, mailbox, revoke
-        ticket._in_flight, ticket._send_again = in_flight, send_again
-        ticket._record = record
-        return ticket
+    @property
+    def source(self) -> Source: ...
 
     @property
-    def task_id(self) -> str | None:
-        return None if self._sent is None else str(self._sent.result.id)
+    def task_id(self) -> str | None: ...
 
     @property
     def done(self) -> bool:
         """Whether `result` would return or raise at once. Asks the result backend. Raises QueueUnavailableError."""
-        if self._sent is None:
-            return True
-        with reaching(RESULTS):
-            return bool(self._sent.result.ready())
 
     def result(self, timeout_s: float = 60.0) -> PersonaResponse:
         """The answer, waiting for it at most `timeout_s` seconds, and PATIENCE_S more if a server is away.
@@ -94,8 +51,88 @@ class Ticket:
         InvalidRequestError or a ModelError as the worker met it; AnswerFailedError when the worker gave up for another reason;
         QueueUnavailableError when the result backend cannot be reached.
         """
-        if self._sent is None:
-            return self._own_response()
+
+    async def aresult(self, timeout_s: float = 60.0) -> PersonaResponse:
+        """As `result`, for an asyncio program: it does not hold up the loop."""
+
+    def revoke(self) -> None:
+        """Ask the workers not to begin the task, unless another caller waits for it, too. One that runs goes on; an answer that
+        is here stays. Raises QueueUnavailableError."""
+
+    def arrival(self) -> Future[AsyncResult] | None:
+        """Done when `result` would return or raise at once; None when it would now. Raises QueueUnavailableError."""
+
+    def look(self, deadline_s: float, timeout_s: float) -> bool:
+        """When there is no answer yet: see to it that there will be one; whether another task is waited for now.
+
+        Raises AnswerTimeoutError after the deadline (of the monotonic clock), and QueueUnavailableError.
+        """
+
+
+class AnsweredTicket:
+    """A ticket whose answer was found."""
+
+    task_id = None
+    done = True
+
+    def __init__(self, response: PersonaResponse) -> None:
+        self._response = response
+
+    @property
+    def source(self) -> Source:
+        return self._response.source
+
+    def result(self, timeout_s: float = 60.0) -> PersonaResponse:  # noqa: ARG002 - it is here
+        return self._response
+
+    async def aresult(self, timeout_s: float = 60.0) -> PersonaResponse:  # noqa: ARG002 - as above
+        return self._response
+
+    def revoke(self) -> None:
+        """There is no task."""
+
+    def arrival(self) -> None:
+        return None
+
+    def look(self, deadline_s: float, timeout_s: float) -> bool:  # noqa: ARG002 - as above
+        return False
+
+
+class WaitingTicket:
+    """A ticket that waits for a task."""
+
+    def __init__(
+        self,
+        sent: Sent,
+        queue: str,
+        *,
+        result_ttl_s: float,
+        mailbox: Mailbox,
+        revoke: Callable[[str], None],
+        in_flight: InFlight | None,
+        send_again: Callable[[], Sent],
+        record: Callable[[str, float], None],
+    ) -> None:
+        """`send_again`: for when the task was lost. `record` is told, with the time in ms, what became of a request that joined
+        another's task: the workers count those that have a task of their own."""
+        self.source: Source = "joined" if sent.joined else "no"
+        self._sent, self._queue = sent, queue
+        self._result_ttl_s = result_ttl_s
+        self._mailbox, self._revoke = mailbox, revoke
+        self._in_flight, self._send_again = in_flight, send_again
+        self._record: Callable[[str, float], None] | None = record
+        self._began_s = time.monotonic()
+
+    @property
+    def task_id(self) -> str:
+        return str(self._sent.result.id)
+
+    @property
+    def done(self) -> bool:
+        with reaching(RESULTS):
+            return bool(self._sent.result.ready())
+
+    def result(self, timeout_s: float = 60.0) -> PersonaResponse:
         deadline_s = time.monotonic() + timeout_s
         while True:
             remaining_s = self._wait_s(deadline_s)
@@ -113,9 +150,6 @@ class Ticket:
                 return self._taken(outcome)
 
     async def aresult(self, timeout_s: float = 60.0) -> PersonaResponse:
-        """As `result`, for an asyncio program: it does not hold up the loop."""
-        if self._sent is None or self._mailbox is None:
-            return self._own_response()
         deadline_s = time.monotonic() + timeout_s
         while True:
             sent = self._sent
@@ -130,43 +164,28 @@ class Ticket:
                     await asyncio.to_thread(self.look, deadline_s, timeout_s)
 
     def revoke(self) -> None:
-        """Ask the workers not to begin the task, unless another caller waits for it, too. One that runs goes on; of an answer
-        that is here nothing happens. Raises QueueUnavailableError."""
         sent = self._sent
-        if sent is None or sent.joined or self._revoke is None:
+        if sent.joined:
             return
         if sent.key and (self._in_flight is None or not self._in_flight.withdraw(sent.key, str(sent.result.id))):
             return
         self._revoke(str(sent.result.id))
 
-    def _own_response(self) -> PersonaResponse:
-        if self._response is None:
-            raise AnswerFailedError("this ticket has neither an answer nor a task")
-        return self._response
-
     def _wait_s(self, deadline_s: float) -> float:
         """Until the next look at what is waited for."""
         remaining_s = max(0.0, deadline_s - time.monotonic())
-        if self._sent is not None and self._sent.key:
+        if self._sent.key:
             remaining_s = min(CHECK_S, remaining_s)
         return min(1.0, remaining_s) if self._is_past_its_life() else remaining_s
 
     def _is_past_its_life(self) -> bool:
         return time.monotonic() - self._began_s > self._result_ttl_s
 
-    def arrival(self) -> Future[AsyncResult] | None:
-        """Done when `result` would return or raise at once; None when it would now. Raises QueueUnavailableError."""
-        if self._sent is None or self._mailbox is None:
-            return None
+    def arrival(self) -> Future[AsyncResult]:
         return self._mailbox.expect(self._sent.result)
 
     def look(self, deadline_s: float, timeout_s: float) -> bool:
-        """When there is no answer yet: see to it that there will be one; whether another task is waited for now.
-
-        Raises AnswerTimeoutError after the deadline (of the monotonic clock), and QueueUnavailableError.
-        """
         sent = self._sent
-        assert sent is not None  # noqa: S101 - only who waits for a task comes here
         if self._is_past_its_life():
             raise AnswerExpiredError(
                 f"the result of task {self.task_id} expired: results are kept for {self._result_ttl_s:g} s "
@@ -176,7 +195,7 @@ class Ticket:
             raise AnswerTimeoutError(
                 f"no answer to task {self.task_id} within {timeout_s:g} s: does a worker consume the queue {self._queue!r}?"
             )
-        if not sent.key or self._in_flight is None or self._send_again is None:
+        if not sent.key or self._in_flight is None:
             return False
         if self._in_flight.holds(sent.key, str(sent.result.id)) or _is_ready(sent.result):
             return False
@@ -185,9 +204,7 @@ class Ticket:
 
     def _lost_to_its_owner(self, outcome: object) -> bool:
         """Whether another caller's task was revoked by its id: then it is not this one's request that was given up."""
-        if self._sent is None or not self._sent.joined or self._send_again is None:
-            return False
-        if not isinstance(outcome, celery.exceptions.TaskRevokedError):
+        if not self._sent.joined or not isinstance(outcome, celery.exceptions.TaskRevokedError):
             return False
         if self._in_flight is not None:
             self._in_flight.leave(self._sent.key, str(self._sent.result.id))
@@ -196,13 +213,13 @@ class Ticket:
 
     def _taken(self, outcome: Any) -> PersonaResponse:
         waited_ms = (time.monotonic() - self._began_s) * 1000
-        if self._sent is not None and self._sent.joined and self._record is not None:
+        if self._sent.joined and self._record is not None:
             self._record("failed" if isinstance(outcome, BaseException) else "joined", waited_ms)
             self._record = None  # once, however often it is asked for
         if isinstance(outcome, BaseException):
-            raise _translated(outcome, str(self.task_id))
+            raise _translated(outcome, self.task_id)
         response = PersonaResponse.from_wire(outcome)
-        if self._sent is not None and self._sent.joined:
+        if self._sent.joined:
             response = msgspec.structs.replace(response, cached="joined", execution_time_ms=waited_ms)
         return response
 

@@ -1,11 +1,11 @@
 """`celery -A workers flower`: stock Flower behind a login, with a page of the fleet and its figures as metrics.
 
 How Flower is hooked. Flower has no plugins: its command makes one `flower.command.Flower` and serves it. So the command's
-callback, which click lets anybody set, is wrapped when our app is loaded (`workers.app` calls `serve_ours`), and puts a
-subclass of that class in its place. Everything else is done by that subclass with what Tornado documents: handlers that are
-added, a template loader, `find_handler`. Options, the variables FLOWER_* and flowerconfig.py are read by Flower itself, before.
+callback, which click allows any program to set, is wrapped when our app is loaded (`workers.app` calls `serve_ours`), and puts a
+subclass of that class in its place. That subclass does everything else by documented means of Tornado: added handlers, a template
+loader, `find_handler`. Options, the variables FLOWER_* and flowerconfig.py are read by Flower itself, before.
 
-What was rejected:
+Rejected alternatives:
 
 - a second entry point `flower` in the group `celery.commands`: which of two equal names wins is not defined, and ours would
   also take the place of Flower for other projects of the same environment;

@@ -1,4 +1,4 @@
-"""What is served beside Flower's own pages, and in place of some."""
+"""Handlers beside Flower's own, and in place of some."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ TEMPLATES: Final = FOLDER / "html"
 PAGE: Final = "fleet"
 QUEUES_BOUND_S: Final = 1.0
 TEXT_FORMAT: Final = "text/plain; version=0.0.4; charset=utf-8"
-# Scripts, styles and figures from here and nowhere else, and no text of a name can become a script. Bootstrap's own style sheet
-# has its images within, and its scripts set styles of elements.
+# Scripts, styles and figures from this server alone, so that no name's text can become a script. Bootstrap's own style sheet has
+# its images within, and its scripts set styles of elements.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -35,8 +35,8 @@ POLICY: Final = (
 
 @stream_request_body
 class Refusal(RequestHandler):
-    """The answer to whoever may not: 401, whatever was asked for, before a body is read. Under OAuth, a browser is led to the
-    login."""
+    """The answer to a request without a valid login: 401, whatever was asked for, before a body is read. Under OAuth, a browser
+    is led to the login."""
 
     def initialize(self, login_url: str = "") -> None:
         self._login_url = login_url
@@ -48,10 +48,10 @@ class Refusal(RequestHandler):
             self._refuse()
 
     def data_received(self, chunk: bytes) -> None:
-        """Not wanted."""
+        """The body is dropped."""
 
     def check_xsrf_cookie(self) -> None:
-        """Refused anyway: which of two reasons it is, is nobody's business."""
+        """Refused in any case: the answer does not tell which of two reasons it is."""
 
     def write_error(self, status_code: int, **_: Any) -> None:  # noqa: ARG002 - an unknown method, for one
         self._refuse()
@@ -64,7 +64,7 @@ class Refusal(RequestHandler):
 
 
 class FleetPage(BaseHandler):
-    """The page. What it shows it asks for itself."""
+    """The page. It asks for its figures itself."""
 
     @authenticated
     async def get(self) -> None:
@@ -85,7 +85,7 @@ class FleetDocument(BaseHandler):
 
 
 class Asset(StaticFileHandler):
-    """The page's script and style. Asked for again each time, so that a new release's page never meets an old script."""
+    """The page's script and style. Revalidated each time, so that a new release's page never meets an old script."""
 
     def set_extra_headers(self, path: str) -> None:  # noqa: ARG002 - all alike
         self.set_header("Cache-Control", "no-cache")
@@ -93,7 +93,7 @@ class Asset(StaticFileHandler):
 
 
 class Metrics(BaseHandler):
-    """Flower's metrics and the fleet's. Not open, as Flower's own are: they tell who works on what."""
+    """Flower's metrics and the fleet's. Behind the login, as Flower's own are not: they tell who works on what."""
 
     @authenticated
     async def get(self) -> None:
@@ -103,7 +103,7 @@ class Metrics(BaseHandler):
         self.write(prometheus_client.generate_latest() + exposition(figures, lengths))
 
     async def _queue_lengths(self) -> dict[str, int]:
-        """Of the queues that are configured: no label is anybody's to choose. RabbitMQ is asked by --broker_api."""
+        """The lengths of the configured queues: a user cannot choose a label. RabbitMQ is asked by --broker_api."""
         names = [queue.name for queue in self.capp.conf.task_queues]
         try:
             queues = await asyncio.wait_for(self.get_broker().queues(names), QUEUES_BOUND_S)
@@ -118,7 +118,7 @@ class Metrics(BaseHandler):
 
 
 class WithheldResult(BaseApiHandler):
-    """In place of Flower's look into the result backend: an answer is its asker's alone, and may quote what was asked."""
+    """In place of Flower's view of the result backend: an answer is for its caller alone, and may quote the request."""
 
     @authenticated
     async def get(self, _task_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Where our Flower takes the place of the stock one."""
+"""Puts our Flower in the place of the stock one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ COMMAND: Final = "flower.command"
 def serve_ours() -> None:
     """From now on the command `flower` of this process serves `Dashboard`. Imports nothing until it is run.
 
-    Celery's program has imported each plugin's command by the time it loads an app. A program that is not Celery's has not, and
-    runs no command: nothing happens then.
+    Celery's program has imported each plugin's command by the time it loads an app. In any other program the command is not
+    loaded and cannot run: nothing happens then.
     """
     module: Any = sys.modules.get(COMMAND)
     if module is None or hasattr(module.flower.callback, "serves_ours"):
@@ -27,9 +27,7 @@ def serve_ours() -> None:
         if not hasattr(module, "Flower"):
             from importlib.metadata import version
 
-            raise click.ClickException(
-                f"Flower {version('flower')} is not one that the page and the login are made for; install flower 2.2"
-            )
+            raise click.ClickException(f"Flower {version('flower')} does not fit the page and the login; install flower 2.2")
         from workers.dashboard.server import Dashboard
 
         module.Flower = Dashboard

@@ -1,4 +1,4 @@
-"""Who may see anything: what the options say, or a password that is made at the start. Never nobody."""
+"""The dashboard's users: those in the options, or one with a password that is made at the start. Never everyone."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tornado.web import decode_signed_value
 
 USER: Final = "persona"
 COOKIE: Final = "user"
-"""Flower's own, set when OAuth has told who it is."""
-HOW: Final = "user:password, in ASCII; several are separated by a comma, which can be part of none"
+"""Flower's own cookie, set when OAuth has identified the user."""
+HOW: Final = "user:password, in ASCII; several are separated by commas, which neither may hold"
 
 
 class Login(NamedTuple):
-    """`basic`: `user:password` of those who may. `emails`: the pattern of --auth, for OAuth; with both, both are asked for.
+    """`basic`: the `user:password` of each user. `emails`: the pattern of --auth, for OAuth; with both, both are required.
     `made`: the password that was made here, since neither was given."""
 
     basic: tuple[str, ...]
@@ -32,7 +32,7 @@ class Login(NamedTuple):
         return self.knows(request) and (not self.emails or self._has_session(request))
 
     def knows(self, request: HTTPServerRequest) -> bool:
-        """Whether the request bears one of `basic`, where there are any. Takes as long for any wrong one."""
+        """Whether the request bears one of `basic`, if there are any. Takes as long for any wrong one."""
         if not self.basic:
             return bool(self.emails)
         scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
@@ -54,9 +54,9 @@ class Login(NamedTuple):
 
 
 def login_of(options: Any, cookie_secret: str | bytes) -> Login:
-    """What Flower's options say. Sets `basic_auth` among them if nothing does: Flower's own handlers ask it, too.
+    """The login by Flower's options. Sets `basic_auth` among them if no login is given: Flower's own handlers read it, too.
 
-    Raises ClickException naming the option if it holds what would let anybody in, or nobody.
+    Raises ClickException naming an option whose value would admit every user, or none.
     """
     basic = _checked([given for given in options.basic_auth or () if given])
     emails = options.auth or ""
@@ -72,6 +72,6 @@ def _checked(given: Sequence[str]) -> tuple[str, ...]:
     for number, credentials in enumerate(given, start=1):
         user, _, password = credentials.partition(":")
         if not user or not password or not credentials.isascii():
-            # Not the value: it is a password.
+            # Without the value: it is a password.
             raise click.ClickException(f"--basic_auth (FLOWER_BASIC_AUTH): entry {number} does not fit; expected {HOW}")
     return tuple(given)

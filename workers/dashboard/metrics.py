@@ -1,7 +1,7 @@
-"""The fleet's figures as Prometheus has them. docs/operations.md lists the names and what they mean; alerts are built on them.
+"""The fleet's figures for Prometheus. docs/operations.md lists the names and their meaning; alerts are built on them.
 
-Counters and histograms are sums that the cache's server keeps since the fleet first counted: they go on when Flower is started
-anew. A server that lost them begins at 0, which Prometheus takes for the reset of a counter that it is.
+Counters and histograms are sums that the cache's server has kept since the fleet first counted: they outlive a restart of Flower.
+A server that lost them begins at 0, which Prometheus rightly takes for the reset of a counter.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from pipeline.figures import FleetFigures
+from pipeline.figures.fields import REQUESTS, SPREADS
 from pipeline.figures.fleet import Ever
 from pipeline.figures.histogram import WIDE_BUCKETS, wide_bound_ms
-from pipeline.figures.tally import QUEUE_WAIT, REQUESTS, STALENESS
-from workers.dashboard.tiers import hit_ratios
 
 SHOWN_MS: Final = (0.004, 200_000.0)
-"""Of the bounds of buckets, those that are shown: a hit takes some hundredths of a millisecond, a task lives for 85 s."""
+"""The range of bounds of buckets that is shown: a hit takes some hundredths of a millisecond, a task lives for 85 s."""
 BOUNDS: Final = tuple(wide for wide in range(WIDE_BUCKETS - 1) if SHOWN_MS[0] < wide_bound_ms(wide) < SHOWN_MS[1])
 
 
 class FleetCollector(Collector):
-    """One reading's figures. Without them, all there is to say is that the cache's server does not answer. The length of a queue
-    that could not be asked is left out."""
+    """One reading's figures. If there are none, only that the cache's server does not answer. The length of a queue that could
+    not be asked is left out."""
 
     def __init__(self, figures: FleetFigures, queue_lengths: Mapping[str, int]) -> None:
         self._figures, self._queue_lengths = figures, queue_lengths
@@ -62,7 +61,7 @@ def _now(figures: FleetFigures) -> Iterator[Metric]:
         "Of the requests of the last 15 minutes that looked in a tier, the share that found an answer.",
         labels=["tier"],
     )
-    for tier, ratio in hit_ratios(figures.requests).items():
+    for tier, ratio in figures.requests.hit_ratios.items():
         if ratio is not None:
             ratios.add_metric([tier], ratio)
     yield ratios
@@ -86,12 +85,9 @@ def _ever(ever: Ever) -> Iterator[Metric]:
     for source in REQUESTS:
         _add_histogram(seconds, [source], ever, source)
     yield seconds
-    for name, series, meaning in (
-        ("persona_invalidation_staleness_seconds", STALENESS, "From an invalidation's publication until a node had applied it."),
-        ("persona_queue_wait_seconds", QUEUE_WAIT, "From a task's publication until a process began with it."),
-    ):
-        histogram = HistogramMetricFamily(name, meaning, labels=[])
-        _add_histogram(histogram, [], ever, series)
+    for series in SPREADS:
+        histogram = HistogramMetricFamily(f"{series.metric}_seconds", series.help, labels=[])
+        _add_histogram(histogram, [], ever, series.name)
         yield histogram
 
 

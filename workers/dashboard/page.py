@@ -9,14 +9,13 @@ import msgspec
 from pipeline.figures import FleetFigures
 from pipeline.figures.fleet import Ever
 from workers.dashboard.source import FigureSource
-from workers.dashboard.tiers import hit_ratios
 
 State = Literal["live", "away", "unconfigured"]
 
 
 class PageDocument(msgspec.Struct, frozen=True):
-    """`state`: `away`, the cache's server does not answer; `unconfigured`, there is none. `figures` are None unless `live`.
-    `tiers`: the share of hits by tier. `refused`: the server's code, if it refuses what a cache needs."""
+    """`state`: `away`, the cache's server does not answer; `unconfigured`, none is configured. `figures` are None unless `live`.
+    `tiers`: the share of hits by tier. `refused`: the server's code, if it refuses a command that a cache needs."""
 
     state: State
     figures: FleetFigures | None = None
@@ -25,9 +24,9 @@ class PageDocument(msgspec.Struct, frozen=True):
 
 
 async def page_document(source: FigureSource) -> bytes:
-    """As JSON. The sums without an end are of no use to the page and left out."""
+    """As JSON. Leaves out the sums without an end, which the page does not use."""
     figures = await source.latest()
     if not figures.available:
         return msgspec.json.encode(PageDocument("away" if source.configured else "unconfigured", refused=figures.refused))
     shown = msgspec.structs.replace(figures, ever=Ever())
-    return msgspec.json.encode(PageDocument("live", shown, hit_ratios(figures.requests), figures.refused))
+    return msgspec.json.encode(PageDocument("live", shown, figures.requests.hit_ratios, figures.refused))

@@ -20,12 +20,12 @@ HEALTH: Final = "/healthcheck"
 
 
 class Dashboard(Flower):
-    """What a user may rely on: without the login nothing is served but the health check, whatever the path, the method or the
-    options; and unless --address names another, only this host can connect.
+    """A user may rely on this: without the login nothing but the health check is served, whatever the path, the method or the
+    options; and unless --address names another address, only this host can connect.
     """
 
     def __init__(self, options: Any, capp: Any, **settings: Any) -> None:
-        """`options` are those that Flower has read. Raises ClickException naming the one that does not fit."""
+        """`options` are those that Flower has read. Raises ClickException naming one that is not allowed."""
         self.login: Final[Login] = login_of(options, settings["cookie_secret"])
         if not options.address and not options.unix_socket:
             options.address = LOOPBACK  # Flower's own default is every interface
@@ -46,7 +46,7 @@ class Dashboard(Flower):
         )
 
     def find_handler(self, request: HTTPServerRequest, **more: Any) -> Any:
-        """The one door: what Flower or Tornado may add beside its pages is behind it, too."""
+        """The one way to every handler: those that Flower or Tornado may add beside their pages need the login, too."""
         if self._is_open(request) or self.login.admits(request):
             return super().find_handler(request, **more)
         to_login = self.login.emails and self.login.knows(request)

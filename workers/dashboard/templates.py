@@ -14,11 +14,11 @@ logger: Final = logging.getLogger(__name__)
 
 NAVIGATION: Final = "navbar.html"
 END_OF_LINKS: Final = "</ul>"
-"""The first one in the navigation: what follows are the theme and links elsewhere."""
+"""The first one in the navigation: the theme and links to other sites follow it."""
 
 
 def stock_and_ours(stock: str) -> DictLoader:
-    """A loader of the templates in the folder `stock` and of ours. Read once, now: a file is no part of a request's path."""
+    """A loader of the templates in the folder `stock` and of ours. All are read now: no request leads to a file."""
     templates = {path.name: path.read_text(encoding="utf-8") for path in Path(stock).glob("*.html")}
     ours = {path.name: path.read_text(encoding="utf-8") for path in TEMPLATES.glob("*.html")}
     link = ours.pop("link.html")

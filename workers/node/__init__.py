@@ -1,4 +1,4 @@
-"""What runs in a worker: its main process that follows the invalidation log, its pool children, what it does at the door.
+"""A worker's own code: its main process that follows the invalidation log, its pool children, the check of its messages.
 
-Celery loads these modules by name (`workers/app.py`). Knows nothing of who asks, and is imported by no other room.
+Celery loads these modules by name (`workers/app.py`). Knows nothing of producers, and is imported by no other room.
 """

@@ -1,7 +1,7 @@
-"""Celery's events of tasks, a batch at a time.
+"""Celery's events of tasks, in batches.
 
 Stock Celery sends them at every turn of the main process's loop: up to three messages a task, which cost that process half as
-much again as the task itself. And it is at that process that a node's throughput ends.
+much again as the task itself. And that process limits a node's throughput.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Any, Final
 from celery import bootsteps
 
 FLUSH_S: Final = 0.05
-"""How long an event waits for others at most. What watches a node sees it that much later, with its own time."""
+"""The longest wait of an event for others. Monitors see it that much later, with its own time."""
 BATCH: Final = 200
-"""So many go out without waiting any longer."""
+"""A batch of this size goes out without further waiting."""
 
 logger: Final = logging.getLogger(__name__)
 
 
 class EventBatches(bootsteps.StartStopStep):
-    """Has the dispatcher of a node keep its tasks' events until a timer sends them. Starts anew with each connection.
+    """Has a node's dispatcher keep its tasks' events until a timer sends them. Starts anew with each connection.
 
-    Only where there is an event loop, in a pool of processes: in the others Celery sends each event from the thread it arises in.
+    Only where there is an event loop, in a pool of processes: in other pools Celery sends each event from its own thread.
     """
 
     requires = ("celery.worker.consumer.events:Events",)
@@ -52,5 +52,5 @@ class EventBatches(bootsteps.StartStopStep):
         try:
             if c.event_dispatcher is not None:
                 c.event_dispatcher.flush()
-        except Exception as error:  # noqa: BLE001 - an observer cannot break the work, whatever a broken connection raises here
+        except Exception as error:  # noqa: BLE001 - observers must not break the work, whatever a broken connection raises
             logger.warning("events.lost: the broker is out of reach (%s)", type(error).__name__)

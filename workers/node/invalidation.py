@@ -1,7 +1,7 @@
 """The node: a worker's main process, which follows the invalidation log for all its pool children.
 
-The broadcast is consumed here, on a channel of its own: on the tasks' channel it would share their prefetch credit and not
-even be read while all slots are busy, and in the pool one child of many would get it.
+The broadcast is consumed here, on a channel of its own. On the tasks' channel it would share their prefetch credit and not even
+be read while all slots are busy, and in the pool one child of many would get it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from kombu import Consumer
 from kombu.exceptions import KombuError
 from kombu.message import Message
 
+from pipeline.assembly import Equipment, equip, get_optimized_pipeline
 from pipeline.cache.coherence.bus import NodeBus
 from pipeline.cache.coherence.log import RedisInvalidationLog
 from pipeline.cache.coherence.node import NodeFollower
 from pipeline.cache.coherence.registry import ALIVE_MS, NodeRegistry
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.server.connection import RedisConnection
+from pipeline.courier import EVERY_S, build_courier
 from pipeline.errors import ConfigurationError
 from pipeline.figures import Reporter, build_reporter
-from pipeline.figures.reporter import IDLE_REPORT_S, REPORT_S
-from pipeline.optimized import Equipment, equip, get_optimized_pipeline
 from pipeline.persona_pipeline import get_pipeline
 from pipeline.responders.connection import load_client
 from pipeline.settings import Settings, get_settings
@@ -46,7 +46,7 @@ def equip_processes(sender: Any = None, **_: Any) -> None:
     """Before the pool forks: make the bus that the children will share."""
     global _bus, _outbox  # noqa: PLW0603 - one a worker, made here
     _bus = NodeBus()
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each call of the model, at INFO
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # at INFO it writes a line for each call of the model
     _check(get_settings())
     _outbox = Outbox(sender.app)
     announcer = Announcer(sender.app, get_settings(), _outbox, note_in(lambda: get_optimized_pipeline().reporter))
@@ -65,7 +65,7 @@ def _check(settings: Settings) -> None:
 
 @worker_process_shutdown.connect(weak=False)
 def empty_outbox(**_: Any) -> None:
-    """A pool child ends without what a program does at its exit."""
+    """A pool child ends without running exit handlers."""
     if _outbox is not None:
         _outbox.close()
 
@@ -94,18 +94,19 @@ class InvalidationStep(bootsteps.ConsumerStep):
         settings = get_settings()
         if self._follower is None and _bus is not None:
             self._follower = build_follower(c.hostname, _bus, settings)
-            self._reporter = build_reporter(settings, node=c.hostname, role="main")
+            courier = build_courier(settings, threaded=False)
+            self._reporter = build_reporter(settings, courier, node=c.hostname, role="main")
         if self._follower is None or self._reporter is None:
             return
-        self._reporter.start()
+        self._reporter.courier.start()
         self._parent = c
         super().start(c)
-        self._follower.catch_up()  # after the subscription: nothing falls between the two
+        self._follower.catch_up()  # after the subscription: no notice falls between the two
         self._follower.beat()
         interval_s = min(settings.staleness_bound_s / 2, ALIVE_MS / 1000 / 3)
         self._timer_entries = [
             c.timer.call_repeatedly(interval_s, self._beat),
-            c.timer.call_repeatedly(REPORT_S, self._report),
+            c.timer.call_repeatedly(EVERY_S, self._report),
         ]
 
     def stop(self, c: Any) -> None:
@@ -116,7 +117,7 @@ class InvalidationStep(bootsteps.ConsumerStep):
         self._cancel_timer()
         super().shutdown(c)
         if self._reporter is not None:
-            self._reporter.close()
+            self._reporter.courier.close()
 
     def get_consumers(self, channel: Any) -> list[Consumer]:
         return [
@@ -131,7 +132,7 @@ class InvalidationStep(bootsteps.ConsumerStep):
         ]
 
     def on_message(self, message: Message) -> None:
-        """Apply one notice. A malformed or foreign message is counted and dropped: nothing may end the main process."""
+        """Apply one notice. A malformed or foreign message is counted and dropped: no message may end the main process."""
         follower = self._follower
         if follower is None:
             return
@@ -146,7 +147,7 @@ class InvalidationStep(bootsteps.ConsumerStep):
         self._tell_flower(message, notice.patterns, time.monotonic() - began_s)
 
     def _tell_flower(self, message: Message, patterns: tuple[str, ...], runtime_s: float) -> None:
-        """The events of a task that ran here, so that Flower shows the invalidation on each worker."""
+        """Send the events of a task that ran here, so that Flower shows the invalidation on each worker."""
         dispatcher = self._parent.event_dispatcher
         if dispatcher is None or not dispatcher.enabled:
             return
@@ -157,7 +158,7 @@ class InvalidationStep(bootsteps.ConsumerStep):
             dispatcher.send("task-received", uuid=uuid, name=TASK, args=shown, kwargs="{}", retries=0, eta=None, expires=None)
             dispatcher.send("task-started", uuid=uuid)
             dispatcher.send("task-succeeded", uuid=uuid, result="applied", runtime=runtime_s)
-        except Exception:  # an observer cannot break the work, whatever a broken connection raises here
+        except Exception:  # observers must not break the work, whatever a broken connection raises
             logger.warning("cache.event_lost", exc_info=True)
 
     def _beat(self) -> None:
@@ -166,7 +167,7 @@ class InvalidationStep(bootsteps.ConsumerStep):
 
     def _report(self) -> None:
         if self._reporter is not None:
-            self._reporter.flush(idle_s=IDLE_REPORT_S)
+            self._reporter.courier.deliver("due")
 
     def _cancel_timer(self) -> None:
         for entry in self._timer_entries:
@@ -175,12 +176,12 @@ class InvalidationStep(bootsteps.ConsumerStep):
 
 
 def _fields(message: Message) -> tuple[Any, Any, Any, Any, Any]:
-    """When it was published, epoch, seq, patterns and id as the message has them, unchecked; None each for what is no notice."""
+    """The time of publishing, epoch, seq, patterns and id of a message, unchecked; None for each if it is not a notice."""
     try:
         args, kwargs, _ = message.decode()
         epoch, seq, patterns = args
         if message.headers["task"] == TASK:
             return kwargs.get("published_at"), epoch, seq, patterns, kwargs.get("invalidation_id")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, KombuError):
-        pass  # counted and told by the caller, as one that is well-formed and not ours
+        pass  # the caller counts and logs it, like a well-formed message of another program
     return None, None, None, None, None

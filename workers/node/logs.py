@@ -1,6 +1,6 @@
 """`PERSONA_LOG=json`: one JSON object a line, for worker and beat. Without it Celery's own text format stays.
 
-Celery goes on to decide what is logged, and where to (its --loglevel and --logfile); only the form of a line is changed.
+Celery still decides which records are logged, and where to (its --loglevel and --logfile); only the form of a line changes.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from celery._state import get_current_task
 from celery.signals import after_setup_logger, after_setup_task_logger, celeryd_after_setup
 from celery.utils.log import get_multiprocessing_logger
 
-# What every record has. Whatever else it has came with the call, as `extra`.
+# The attributes of every record. Any other came with the call, as `extra`.
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OF_A_TASK: Final = {"id": "task_id", "name": "task_name", "runtime": "runtime_s", "hostname": "node"}
 
 
 class JsonFormatter(logging.Formatter):
     """A line: `time` (ISO 8601, UTC), `level`, `logger`, `message`, `process`, `pid`; within a task `task_id` and `task_name`;
-    `exception` as text; and the fields that the call gave, none of which can take the place of these.
+    `exception` as text; and the call's own fields, none of which can replace these.
 
-    What Celery itself adds to a record, arguments and answers among it, is left out but for what `_OF_A_TASK` names: a prompt
-    shows no more than it does in the text format.
+    The fields that Celery itself adds to a record, arguments and answers among them, are left out except for those that
+    `_OF_A_TASK` names: a prompt shows no more than it does in the text format.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -62,15 +62,15 @@ def _encoded(fields: dict[str, Any]) -> str:
     try:
         return msgspec.json.encode(fields, enc_hook=repr).decode()
     except (TypeError, ValueError, RecursionError):
-        # Such as a key that is no text, or a lone surrogate: the line is more than its form.
+        # Such as a key that is not text, or a lone surrogate: losing the form is better than losing the line.
         plain = {name: repr(value).encode("ascii", "backslashreplace").decode() for name, value in fields.items()}
         return msgspec.json.encode(plain).decode()
 
 
 def write_json() -> None:
-    """From now on this process logs JSON to standard error, Python's warnings included, and whatever logging Celery sets up
-    writes JSON, too."""
-    # For what comes before Celery sets anything up, or in a command where it never does; it replaces the root's handlers.
+    """From now on this process logs JSON to standard error, Python's warnings included. Loggers that Celery sets up write JSON,
+    too."""
+    # For records from before Celery's setup, or of a command without it; that setup replaces the root's handlers.
     early = logging.StreamHandler()
     early.setFormatter(JsonFormatter())
     logging.getLogger().addHandler(early)
@@ -87,5 +87,5 @@ def _reform(logger: logging.Logger, **_: Any) -> None:
 
 
 def _silence_banner(instance: Any, **_: Any) -> None:
-    # A picture in letters is no JSON. (Beat's is printed before any module of ours is known: `celery --quiet ... beat`.)
+    # The banner is not JSON. (Beat prints its own before any module of this package is known: `celery --quiet ... beat`.)
     instance.quiet = True

@@ -1,7 +1,7 @@
-"""Messages that stock Celery dies of: put aside at the door, told to their sender, and never given to the next worker.
+"""Messages that end stock Celery: refused on arrival, reported to their sender, and never given to the next worker.
 
-Celery 5.7 on Redis ends its main process on a queue item that is no JSON, and on a message whose body or headers have another
-shape than it expects; of the latter, the message goes back to the queue and ends the next worker, and so on.
+Celery 5.7 on Redis ends its main process on a queue item that is not JSON, and on a message whose body or headers have another
+shape than it expects; in the latter case the message goes back to the queue and ends the next worker, and so on.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ UNREADABLE: Final = (
     KombuError,
     TypeError,
     ValueError,
-    LookupError,  # of these, KeyError passes for a lost connection with kombu: it would reconnect for ever
+    LookupError,  # kombu takes its subclass KeyError for a lost connection: it would reconnect for ever
     AttributeError,
     RecursionError,
     OverflowError,
 )
-"""What decoding and dispatching raise for a message of a wrong shape."""
+"""The errors of decoding and dispatching a message of a wrong shape."""
 
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
 
 
 class _Headers(msgspec.Struct):
-    """What a worker takes from the headers without looking; the rest it checks itself."""
+    """The headers that a worker uses unchecked; it checks the rest itself."""
 
     task: str
     id: _Id
@@ -82,12 +82,12 @@ _BodyOfProtocol2 = tuple[list[Any], dict[str, Any], dict[str, Any] | None]
 
 @celeryd_init.connect(weak=False)  # `worker_init` comes after the first connection: the class would be chosen
 def guard_transport(**_: Any) -> None:
-    """The connections of a worker to a Redis broker look at what they pop. In no other process: it may have apps of its own."""
+    """Make a worker's connections to a Redis broker check the items they pop. No other process's: it may have apps of its own."""
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:GuardedTransport"))
 
 
 class GuardedChannel(redis_transport.Channel):
-    """Looks at each item that it pops, before anything depends on it."""
+    """Checks each item that it pops, before anything depends on it."""
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         client = super()._create_client(asynchronous)
@@ -96,21 +96,21 @@ class GuardedChannel(redis_transport.Channel):
         return client
 
     def _whole(self, popped: tuple[bytes, bytes] | None) -> tuple[bytes, bytes] | None:
-        """What was popped; None, as if the wait had been in vain, if it is no message."""
+        """The popped item; None, as if the wait had timed out, if it is not a message."""
         if not popped:
             return popped
         queue, item = popped
         try:
             self._try(loads(bytes_to_str(item)))
-        except Exception as error:  # noqa: BLE001 - bytes from anywhere raise anything, and here it costs one item, not the worker
-            name, why = bytes_to_str(queue).partition(self.sep)[0], f"is no message ({_place(error)})"
+        except Exception as error:  # noqa: BLE001 - foreign bytes may raise anything; it must cost one item, not the worker
+            name, why = bytes_to_str(queue).partition(self.sep)[0], f"is not a message ({_place(error)})"
             logger.error("worker.message_refused: in queue %s: it %s", name, why)  # noqa: TRY400 - its text may quote the item
             bury(self, name, bytes_to_str(item), why)
             return None
         return popped
 
     def _try(self, raw: Any) -> None:
-        """Do with it what the transport will do, and raise what it will raise."""
+        """Do with it what the transport will do, and raise what it would raise."""
         message = self.Message(raw, channel=self)
         if not isinstance(message.delivery_tag, str) or not isinstance(message.headers, dict):
             raise TypeError
@@ -120,21 +120,21 @@ class GuardedChannel(redis_transport.Channel):
         try:
             self._try(message)
         except Exception as error:  # noqa: BLE001 - as above
-            logger.warning("worker.broadcast_dropped: no message (%s)", type(error).__name__)
+            logger.warning("worker.broadcast_dropped: not a message (%s)", type(error).__name__)
             raise Empty from None
         return super()._deliver_fanout_message(message, exchange)
 
 
 class GuardedTransport(redis_transport.Transport):
-    """As kombu's own, with the channel above."""
+    """kombu's own transport, with the channel above."""
 
     Channel = GuardedChannel
 
 
 class GuardedConsumer(Consumer):
-    """Refuses messages of another shape than a task's. None of its log lines shows a body, as those of Celery do.
+    """Refuses messages of another shape than a task's. Unlike Celery's, none of its log lines shows a body.
 
-    A refused message is acknowledged and buried, and if its id can be read, its sender is told: the task has failed.
+    A refused message is acknowledged and buried. If its id can be read, its sender is told that the task has failed.
     """
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
@@ -182,7 +182,7 @@ class GuardedConsumer(Consumer):
 
 
 def check(message: Any) -> None:
-    """Raise msgspec.ValidationError, or one of UNREADABLE, for a message that a worker would stumble on."""
+    """Raise msgspec.ValidationError, or one of UNREADABLE, for a message that would break a worker."""
     if "task" in message.headers:
         msgspec.convert(message.headers, _Headers)
         msgspec.convert(message.payload, _BodyOfProtocol2)
@@ -191,7 +191,7 @@ def check(message: Any) -> None:
 
 
 def bury(channel: Any, queue: str, item: str, why: str) -> None:
-    """Keep an item among the dead letters, if the broker is Redis; of RabbitMQ the queue's own policy keeps it.
+    """Keep an item among the dead letters, if the broker is Redis; on RabbitMQ the queue's own policy keeps it.
 
     Never raises because the broker is away.
     """
@@ -210,7 +210,7 @@ def bury(channel: Any, queue: str, item: str, why: str) -> None:
 
 
 def _named(message: Any, field: str) -> str:
-    """What the message says of itself, if it is fit to be shown; else ''."""
+    """The message's own value of that field, if it is fit to be shown; else ''."""
     found = message.headers
     if "task" not in found:  # protocol 1
         try:
@@ -222,6 +222,6 @@ def _named(message: Any, field: str) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """The error without its message, which may quote what a user wrote."""
+    """The error without its message, which may quote a user's words."""
     frames = traceback.extract_tb(error.__traceback__)
     return type(error).__name__ + (f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else "")

@@ -1,4 +1,4 @@
-"""Preloading as tasks: who leads, who helps, and that a slot of beat's schedule runs once."""
+"""Preloading as tasks: the task that leads, those that help, and one run for each slot of beat's schedule."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.queue.names import MAINTENANCE_QUEUE, RENEW_TASK
 
 HELP_EXPIRES_S: Final = 60
 SLOT_SHARE: Final = 0.8
-"""Of the time between two runs: so much must have passed since the last one. The rest is for what a message may wait."""
+"""The share of the interval that must have passed since the last run. The rest allows for a message's wait."""
 MAX_BUDGET: Final = 10_000
 MAX_EVERY_S: Final = 86_400
 
@@ -26,7 +26,7 @@ logger: Final = logging.getLogger(__name__)
 
 
 def helpers_of(app: Celery) -> Share:
-    """Calls a worker to help, behind what callers wait for."""
+    """Calls a worker to help, behind the requests that callers wait for."""
 
     def share(round_id: str) -> None:
         try:
@@ -49,10 +49,10 @@ def preloader_of(app: Celery, pipeline: OptimizedPipeline) -> Preloader:
 
 
 def takes_slot(pipeline: OptimizedPipeline, task: str, task_id: str, every_s: object) -> str | None:
-    """None if the task is to run: it was not sent by beat (no `every_s`), or is the first one of its slot. Else why not.
+    """None if the task is to run: it was not sent by beat (no `every_s`), or is the first of its slot. Else the reason not to.
 
-    A slot is counted from the last run, and not by the clock: two that would run within 0.8 of the interval are one, whoever sent
-    them and however long they waited. A task that is delivered again has its slot still. Raises ValueError naming what is wrong.
+    A slot is counted from the last run, not by the clock: of two tasks within 0.8 of the interval one runs, whatever beat sent
+    them and however long they waited. A task that is delivered again still has its slot. Raises ValueError naming the fault.
     """
     if every_s is None:
         return None
@@ -70,7 +70,7 @@ def takes_slot(pipeline: OptimizedPipeline, task: str, task_id: str, every_s: ob
 
 
 def checked_budget(budget: object) -> int:
-    """The number of model calls that a preload may make; None is the workers' own. Raises ValueError."""
+    """The number of model calls that a preload may make; None means the workers' own setting. Raises ValueError."""
     if budget is None:
         return get_settings().preload_budget
     if isinstance(budget, bool) or not isinstance(budget, int) or not 0 <= budget <= MAX_BUDGET:
@@ -79,7 +79,7 @@ def checked_budget(budget: object) -> int:
 
 
 def checked_round(round_id: Any, otherwise: str) -> str:
-    """The id of a round. Raises ValueError for what cannot be one."""
+    """The id of a round. Raises ValueError for an invalid one."""
     if round_id is None:
         return otherwise
     if not isinstance(round_id, str) or not 1 <= len(round_id) <= 64 or not round_id.isascii() or not round_id.isprintable():

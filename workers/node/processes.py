@@ -1,4 +1,4 @@
-"""What each worker process does when it begins and ends."""
+"""The start and the end of each worker process."""
 
 from __future__ import annotations
 
@@ -8,33 +8,34 @@ from typing import Any, Final
 
 from celery.signals import worker_process_init, worker_process_shutdown, worker_ready
 
-from pipeline.optimized import get_optimized_pipeline
+from pipeline.assembly import get_optimized_pipeline
+from pipeline.preload import warm
 
 logger: Final = logging.getLogger(__name__)
 
 
 @worker_process_init.connect(weak=False)
 def begin(**_: Any) -> None:
-    """A pool child makes its own pipeline and connections: what it inherited by the fork belongs to its parent."""
+    """A pool child makes its own pipeline and connections: those that it inherited by the fork belong to its parent."""
     pipeline = get_optimized_pipeline()
-    pipeline.reporter.start()  # an idle process is shown, too
+    pipeline.reporter.courier.start()  # so that an idle process is shown, too
     pipeline.cache.refresh()
     warm_up()
 
 
 @worker_ready.connect(weak=False)
 def begin_without_children(sender: Any, **_: Any) -> None:
-    """A pool of threads or greenlets has no other process than the main one."""
+    """A pool of threads or greenlets has no process but the main one."""
     if type(sender.pool).__module__ != "celery.concurrency.prefork":
         warm_up()
 
 
 def warm_up() -> None:
-    """Fetch the hottest answers, beside the work: who came in another's place has his L1 soon. Celery gives a child a few seconds
-    to begin, of which this takes none."""
+    """Fetch the hottest answers, so that a replacement child soon has a warm L1. In a thread of its own, because Celery kills a
+    child that takes more than a few seconds to start."""
 
     def run() -> None:
-        logger.info("preload.warmed %d", get_optimized_pipeline().warm())
+        logger.info("preload.warmed %d", warm(get_optimized_pipeline()))
 
     threading.Thread(target=run, name="warm-up", daemon=True).start()
 

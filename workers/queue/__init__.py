@@ -1,4 +1,4 @@
-"""What both sides of the queue agree on: names, settings, the app, how a message is sent and a result read.
+"""The contract of both sides of the queue: names, settings, the app, how a message is sent and a result read.
 
 Decides nothing about answers, and imports neither `client` nor `node`.
 """

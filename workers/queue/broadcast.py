@@ -22,25 +22,25 @@ TASK: Final = "cache.invalidate"
 ROUTING_KEY: Final = "all"
 EXPIRES_S: Final = 60
 WAIT_S: Final = 0.25
-"""How long an invalidation waits until its notice is sent: it is a hint, which the log does not need."""
+"""How long an invalidation waits for its notice to be sent: the notice is a hint, which the log does not need."""
 
 
 def exchange_of(namespace: str) -> Exchange:
-    """What the fleet of that cache namespace is told by: others on the same broker have theirs. That of the default namespace
-    has the name that it has always had."""
+    """The exchange of the fleet of that cache namespace; other fleets on the same broker have their own. The default namespace's
+    keeps the name that it has always had."""
     name = TASK if namespace == DEFAULT_NAMESPACE else f"{TASK}.{namespace}"
     return Exchange(name, type="fanout", durable=False, auto_delete=False)
 
 
 def queue_of_node(namespace: str) -> Queue:
-    """A node's own queue on the exchange. Not acknowledged: a message that is given back has nobody to go to (on Redis it
-    would stay in a list for ever), and a lost one is healed by the log."""
+    """A node's own queue on the exchange. Not acknowledged: a message that is given back has no receiver (on Redis it would stay
+    in a list for ever), and the log makes up for a lost one."""
     exchange = exchange_of(namespace)
     return Broadcast(name=exchange.name, exchange=exchange, routing_key=ROUTING_KEY, no_ack=True, durable=False, auto_delete=True)
 
 
 class Announced(NamedTuple):
-    """A broadcast that was sent: the message's id, and when, in seconds since 1970 by this host's clock."""
+    """A broadcast: the message's id, and its time, in seconds since 1970 by this host's clock."""
 
     message_id: str
     at: float
@@ -48,11 +48,11 @@ class Announced(NamedTuple):
 
 
 class Announcer:
-    """Tells every node of an invalidation, in the order in which they were made. At most once, never an error, and no caller
-    waits for more than WAIT_S: what it loses, the log heals within the staleness bound."""
+    """Tells every node of the invalidations, in the order in which they were made. At most once, never an error, and no caller
+    waits longer than WAIT_S: the log makes up for a lost notice within the staleness bound."""
 
     def __init__(self, app: Celery, settings: Settings, outbox: Outbox, note: Callable[[Announced], None] | None = None) -> None:
-        """`note` is told of each broadcast, also of one that was lost. It must not raise."""
+        """`note` is called for each broadcast, also for one that was lost. It must not raise."""
         self._app = app
         self._exchange = exchange_of(settings.cache_namespace)
         self._bound_s = settings.staleness_bound_s
@@ -60,12 +60,12 @@ class Announcer:
         self._note = note
 
     def __call__(self, invalidation: Invalidation, invalidation_id: str | None) -> bool:
-        """Whether the notice is known to be sent. One that is not may still go out, as long as it tells the nodes something."""
+        """Whether the notice is known to be sent. Otherwise it may still go out, as long as it is news to the nodes."""
         announced = Announced(uuid(), time.time(), invalidation)
         sent = self._outbox.post(
             partial(self._publish, announced, invalidation_id),
             wait_s=WAIT_S,
-            # After a bound every node has looked into the log by itself. What is in no log is told by nobody else.
+            # After a bound every node has read the log. A notice of what is in no log is the only source.
             useful_s=self._bound_s if invalidation.durable else EXPIRES_S,
         )
         if self._note is not None:
@@ -73,18 +73,18 @@ class Announcer:
         return sent
 
     def close(self) -> None:
-        """Send what waits, for FLUSH_S at most, and close the connection."""
+        """Send the waiting notices, for FLUSH_S at most, and close the connection."""
         self._outbox.close()
 
     def _publish(self, announced: Announced, invalidation_id: str | None, producer: Producer) -> None:
         invalidation = announced.invalidation
         epoch, seq = (invalidation.epoch, invalidation.seq) if invalidation.durable else ("", 0)
         # On Redis a fanout needs all four: with the exchange's name alone the message is published as a direct one, to a
-        # list that nobody reads; with another routing key than the queue's, to a channel that nobody listens to.
+        # list that no node reads; with another routing key than the queue's, to a channel that no node listens to.
         self._app.send_task(
             TASK,
             args=[epoch, seq, list(invalidation.patterns)],
-            # A node of an older release takes the first that it knows and leaves the other.
+            # A node of an older release takes the first field that it knows and leaves the other.
             kwargs={"published_at": announced.at} | ({"invalidation_id": invalidation_id} if invalidation_id else {}),
             task_id=announced.message_id,
             producer=producer,
@@ -96,20 +96,20 @@ class Announcer:
             ignore_result=True,
             expires=EXPIRES_S,
             retry=False,
-            # Celery's own would cost a tenth of the sending; nobody reads it, as each node tells Flower by itself.
+            # Celery's own would cost a tenth of the sending, and is not read: each node tells Flower by itself.
             argsrepr="()",
             kwargsrepr="{}",
         )
 
 
 def announcer_of(settings: Settings, reporter: Callable[[], Reporter]) -> Announcer:
-    """That of a program which has neither a client nor an app: the entry point of the group `persona.announcers`."""
+    """The announcer of a program without a client or an app: the entry point of the group `persona.announcers`."""
     app = make_app(settings)
     return Announcer(app, settings, Outbox(app), note_in(reporter))
 
 
 def note_in(reporter: Callable[[], Reporter]) -> Callable[[Announced], None]:
-    """Has each broadcast told by the reporter that there is when it is sent."""
+    """Have each broadcast recorded by the reporter that exists when it is sent."""
 
     def note(announced: Announced) -> None:
         done = announced.invalidation

@@ -1,7 +1,7 @@
 """Celery's settings, each with its reason.
 
-They lie in the package, and are handed to the app as they are: a file by the name of `celeryconfig` in the working directory, or
-CELERY_CONFIG_MODULE, is another program's. What differs from place to place comes from `pipeline.settings`.
+They lie in the package, and are handed to the app as they are: a file named `celeryconfig` in the working directory, or
+CELERY_CONFIG_MODULE, belongs to another program. Settings that differ from place to place come from `pipeline.settings`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _SOCKET: Final = {
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
-    """All of them, by Celery's names. Nothing but `settings` is read."""
+    """All settings, by Celery's names. Reads nothing but `settings`."""
     return {
         **_queue(settings),
         **_messages(),
         **_work(),
         **_results(settings),
         **_beat(settings),
-        # What Flower sees.
+        # For Flower.
         "worker_send_task_events": True,
-        "task_send_sent_event": False,  # one more message a task, for what task-received tells as well
+        "task_send_sent_event": False,  # one more message a task, which says no more than task-received
     }
 
 
@@ -65,16 +65,16 @@ def _queue(settings: Settings) -> dict[str, Any]:
 
 
 def _messages() -> dict[str, Any]:
-    # "celery" is where a producer without any configuration sends.
+    # "celery" is the queue of a producer without any configuration.
     names = ("persona", "persona.bulk", "maintenance", "celery")
     return {
         "task_default_queue": "persona",
         "task_queues": tuple(Queue(name, Exchange(name, type="direct"), routing_key=name) for name in names),
         "task_default_exchange": "persona",
         "task_default_routing_key": "persona",
-        "task_create_missing_queues": False,  # a mistyped queue is an error at the caller, not a list that nobody reads
+        "task_create_missing_queues": False,  # a mistyped queue is an error at the caller, not a list that no worker reads
         "task_routes": {name: {"queue": "maintenance"} for name in ("cache.preload", "cache.renew", "cache.maintain")},
-        "task_serializer": "json",  # pickle would run what it reads
+        "task_serializer": "json",  # pickle would run code from a message
         "accept_content": ["json"],
         "result_serializer": "json",
         "result_accept_content": ["json"],
@@ -87,14 +87,14 @@ def _work() -> dict[str, Any]:
     return {
         "task_acks_late": True,  # a task lost with its worker is given to another one
         "task_reject_on_worker_lost": True,  # also when only the pool child died
-        "task_retry_on_worker_lost": True,  # bounded by the task's max_retries: one that kills its child does not go on for ever
+        "task_retry_on_worker_lost": True,  # bounded by the task's max_retries: a task that kills its child ends, too
         "worker_prefetch_multiplier": 1,  # tasks take seconds: none should wait behind a busy process while another is free
         "task_soft_time_limit": 75,  # a wait for another's answer and a model call; both well below the visibility time-out
         "task_time_limit": 85,
         "task_track_started": True,
         "worker_cancel_long_running_tasks_on_connection_loss": True,  # its message goes to another worker: no twin beside it
         "worker_deduplicate_successful_tasks": True,  # a message that came back after its task had succeeded is dropped
-        "worker_soft_shutdown_timeout": 30,  # what runs may end; the rest returns to the queue
+        "worker_soft_shutdown_timeout": 30,  # running tasks may end; the rest returns to the queue
         "worker_enable_soft_shutdown_on_idle": False,  # it would be 30 s for nothing at every stop; postponed tasks return
         "worker_proc_alive_timeout": 30,  # a child that imports slowly on a busy machine is not killed for it
         "worker_eta_task_limit": 1000,  # a flood of postponed tasks does not fill the worker's memory
@@ -106,7 +106,7 @@ def _results(settings: Settings) -> dict[str, Any]:
     return {
         "result_backend": settings.result_backend_url,
         "result_expires": settings.result_ttl_s,
-        "result_extended": False,  # would keep the arguments, that is what users wrote, beside each result
+        "result_extended": False,  # would keep the arguments, which users wrote, beside each result
         "result_backend_always_retry": True,
         "result_backend_max_retries": 3,  # the default retries for ever
         "result_backend_transport_options": {"retry_policy": {"timeout": 5.0}},
@@ -119,14 +119,14 @@ def _results(settings: Settings) -> dict[str, Any]:
 
 
 def _beat(settings: Settings) -> dict[str, Any]:
-    """Schedule and lock in Redis, so that a second beat is a spare and not a double."""
+    """Schedule and lock in Redis, so that a second beat is a spare and does not run tasks twice."""
     of_redis = {
         "redbeat_redis_url": settings.broker_url,
         # It outlives a short outage; after a longer one it is started anew.
         "redbeat_redis_options": {**_SOCKET, "retry_period": 30},
     }
-    # A run that nobody has begun when the next one is due is dropped. `every_s` lets the task see that its slot runs once, also
-    # with two beats that know nothing of each other.
+    # A run that no worker has begun when the next one is due is dropped. `every_s` lets the task see to it that its slot runs
+    # once, also with two beats that do not know of each other.
     every = (("cache.preload", settings.preload_interval_s), ("cache.maintain", 60.0))
     return {
         "beat_scheduler": "workers.node.schedule:RedBeatScheduler" if _is_redis(settings) else "celery.beat.PersistentScheduler",

@@ -1,4 +1,4 @@
-"""Requests into the queue: one task for those that are equal."""
+"""Requests into the queue: one task for equal requests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from workers.queue.results import QuietResult
 
 
 class Sent(NamedTuple):
-    """A task to wait for. `joined`: it is another caller's. `key`: what it is in flight by, if it is."""
+    """A task to wait for. `joined`: it is another caller's. `key`: the name by which it is in flight, if it is."""
 
     result: AsyncResult
     key: str
@@ -41,17 +41,17 @@ class Dispatcher:
 
     def __init__(self, app: PersonaApp, cache: TwoTierCache) -> None:
         self._app = app
-        # A reply goes to who queued the task, and to nobody else: with those each queues a task of his own.
+        # rpc:// results reach only the sender, so tasks cannot be joined: each caller queues its own.
         replies = app.settings.result_backend_url.startswith("rpc:")
         self._in_flight = None if replies else cache.in_flight
 
     def send(self, request: PersonaRequest, queue: str, sought: Sought | None = None) -> Sent:
-        """Queue it, or join the task in flight for its key if `sought` tells that."""
+        """Queue the request, or join the task in flight for its key if `sought` tells the key."""
         task_id = uuid()
         if self._in_flight is None or sought is None or not sought.key:
             return Sent(self._queue(request, queue, task_id, {}), "", joined=False)
-        # Who is not in a hurry may have queued it behind a thousand others: a task is joined from its own queue only. Of two
-        # that run, one computes.
+        # A caller that is not in a hurry may have queued it behind a thousand others: a task is joined from its own queue only.
+        # Of two that run, one computes.
         name = sought.key if queue == QUEUE else f"{queue} {sought.key}"
         other_id = self._in_flight.enter(sought.key, sought.deps, task_id, entered_as=name)
         if other_id is not None:
@@ -78,7 +78,7 @@ class Dispatcher:
 
 
 def refresher(app: Celery, outbox: Outbox) -> Refresh:
-    """Queues requests to be answered anew, behind what callers wait for. A broker that is away costs a later try."""
+    """Queues requests to be answered anew, behind those that callers wait for. While the broker is away, a later try does it."""
 
     def send(request: PersonaRequest, producer: Producer) -> None:
         app.send_task(
@@ -94,6 +94,6 @@ def refresher(app: Celery, outbox: Outbox) -> Refresh:
         )
 
     def refresh(request: PersonaRequest) -> None:
-        outbox.post(partial(send, request), wait_s=0.0, useful_s=REFRESH_PAUSE_S)  # after that another one is asked for
+        outbox.post(partial(send, request), wait_s=0.0, useful_s=REFRESH_PAUSE_S)  # after that another refresh is asked for
 
     return refresh

@@ -1,10 +1,10 @@
-"""What a producer may meet beside the pipeline's own errors. Every message says what to look at."""
+"""The errors that a producer may meet beside the pipeline's own. Every message says where to look."""
 
 from __future__ import annotations
 
 
 class WorkerError(Exception):
-    """Root of what a client raises on purpose."""
+    """Base class of every error that a client raises on purpose."""
 
 
 class QueueUnavailableError(WorkerError, ConnectionError):
@@ -16,7 +16,7 @@ class AnswerTimeoutError(WorkerError, TimeoutError):
 
 
 class AnswerExpiredError(AnswerTimeoutError):
-    """The answer was there for as long as results are kept, and nobody took it. Asking again is safe."""
+    """The answer was kept for as long as results are, and no caller took it. Asking again is safe."""
 
 
 class AnswerFailedError(WorkerError):

@@ -13,11 +13,11 @@ from workers.queue.redaction import RedactedTask
 from workers.queue.redis_client import guard_redis_client
 
 FOREIGN_VARIABLES: Final = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
-"""What Celery reads from the environment above any setting: where another app of the same program or machine has its queue."""
+"""Variables that Celery prefers to any setting: another app of the same program or machine may have its queue there."""
 
 
 class PersonaApp(Celery):
-    """An app whose broker and result backend are those of `settings`, whatever is in FOREIGN_VARIABLES."""
+    """An app whose broker and result backend are those of `settings`, whatever FOREIGN_VARIABLES say."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__("persona", task_cls=RedactedTask, set_as_current=False)

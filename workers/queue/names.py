@@ -1,4 +1,4 @@
-"""What both sides of the queue call things: tasks, queues, headers. Imports nothing."""
+"""The names that both sides of the queue use: tasks, queues, headers. Imports nothing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ BULK_QUEUE: Final = "persona.bulk"
 MAINTENANCE_QUEUE: Final = "maintenance"
 
 IN_FLIGHT_HEADER: Final = "persona_in_flight"
-"""Names what a task was entered as in flight by, for the worker to take it out again."""
+"""The name by which a task was entered as in flight, so that the worker can take it out again."""
 PUBLISHED_HEADER: Final = "persona_published_at"
 """When a task was queued, in seconds since 1970 by its sender's clock."""
 RENEWAL_HEADER: Final = "persona_renewal"
-"""Marks a task that nobody waits for: it is no request, and does not count as one."""
+"""Marks a task that no caller waits for: it is not a request, and does not count as one."""

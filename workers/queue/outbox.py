@@ -1,4 +1,4 @@
-"""Messages to the broker that nobody waits for long: notices of invalidations, and answers to be renewed."""
+"""Messages to the broker for which no caller waits long: notices of invalidations, and answers to be renewed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from workers.queue.factory import PersonaApp
 TRY_S: Final = 1.0
 """How long one step of sending may take on the outbox's own connection."""
 TOKEN_S: Final = 0.01
-"""How long a caller waits while the broker is known to be stuck: enough to see that it is not any more."""
+"""How long a caller waits while the broker is known to be stuck: enough to see that it no longer is."""
 FLUSH_S: Final = 1.0
-"""How long `close`, and with it the end of the program, waits for what is not sent yet."""
+"""How long `close`, and with it the end of the program, waits for messages that are not sent yet."""
 MOST: Final = 1000
-"""So many messages wait; a further one is dropped."""
+"""The most messages that wait; a further one is dropped."""
 
 logger: Final = logging.getLogger(__name__)
 
@@ -35,9 +35,9 @@ class Outbox:
     """Sends messages in the order in which they were posted, from one thread of this process, over a connection of its own.
 
     What a caller may rely on: `post` waits no longer than it was told, whatever the broker, its name server or another thread
-    does, and raises nothing. A message is sent at most once but for a connection that broke, and not at all once it is useless
-    or the program has ended. Made of what a signal handler may use: a `post` within a `post` waits for no lock. A forked child
-    begins with an empty one.
+    does, and raises nothing. A message is sent at most once, unless a connection breaks, and not at all once it is useless or the
+    program has ended. A signal handler may call it: a `post` within a `post` waits for no lock. A forked child begins with an
+    empty one.
     """
 
     def __init__(self, app: PersonaApp, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -54,16 +54,16 @@ class Outbox:
         self._lost = 0
 
     def post(self, send: Send, *, wait_s: float, useful_s: float) -> bool:
-        """Have it sent; whether it was sent within `wait_s`. Not sent any more when `useful_s` have passed.
+        """Post a message. Returns whether it was sent within `wait_s`. It is not sent any more when `useful_s` have passed.
 
-        Of several callers who find the broker stuck each waits his time, all at once; the next ones wait for a moment only.
+        Of several callers that find the broker stuck each waits its own time, all at once; the next ones wait for a moment only.
         """
         posted = _Posted(send, self._clock() + useful_s)
         if self._queue.qsize() >= MOST:
             self._lose("too many wait")
             return False
         self._queue.put(posted)
-        if not self._start() or threading.current_thread() is self._thread:  # a finalizer's: it would wait for itself
+        if not self._start() or threading.current_thread() is self._thread:  # in a finalizer it would wait for itself
             return False
         if posted.settled.wait(wait_s if self._flows else min(wait_s, TOKEN_S)):
             return posted.sent
@@ -71,7 +71,7 @@ class Outbox:
         return False
 
     def close(self) -> None:
-        """Send what waits, for FLUSH_S at most, and close the connection. A later `post` begins anew."""
+        """Send the waiting messages, for FLUSH_S at most, and close the connection. A later `post` begins anew."""
         thread, self._thread = self._thread, None
         queue, self._queue = self._queue, SimpleQueue()
         atexit.unregister(self.close)
@@ -83,7 +83,7 @@ class Outbox:
         """Whether there is a thread, or will be in a moment."""
         if self._thread is not None:
             return True
-        # Not waited for: who holds it may be this very thread, which a signal has interrupted.
+        # Not waited for: the holder may be this very thread, which a signal has interrupted.
         if not self._starting.acquire(blocking=False):
             return True
         try:
@@ -94,7 +94,7 @@ class Outbox:
                 thread.start()
                 self._thread = thread
                 atexit.register(self.close)
-        except RuntimeError:  # the interpreter is ending, or there can be no more threads
+        except RuntimeError:  # the interpreter is shutting down, or there can be no more threads
             self._lose("no thread can be started")
             return False
         finally:
@@ -123,13 +123,13 @@ class Outbox:
             logger.warning("broker.hints_flow: messages are sent again; %d were dropped", lost)
 
     def _lose(self, reason: str) -> None:
-        self._lost += 1  # of two threads' losses one may be missed: it is for a line in the log
+        self._lost += 1  # two threads' losses may count as one: it only serves a line in the log
         if self._lost == 1:
             logger.warning("broker.hints_lost: notices and renewals are not sent (%s); caches heal by their log", reason)
 
 
 class _Posted:
-    """One message, and what became of it."""
+    """One message and its outcome."""
 
     __slots__ = ("send", "sent", "settled", "useful_until_s")
 
@@ -141,7 +141,7 @@ class _Posted:
 
 
 class _Line:
-    """The outbox's own connection: not one of the app's pool, whose locks those hold who wait for a broker that is stuck."""
+    """The outbox's own connection: not one of the app's pool, whose locks are held by callers that wait for a stuck broker."""
 
     def __init__(self, app: PersonaApp) -> None:
         self._app = app
@@ -149,7 +149,7 @@ class _Line:
         self._producer: Producer | None = None
 
     def prepare(self) -> None:
-        """Import what sending needs, in the thread that asks: what another one imports, a child forked meanwhile could not."""
+        """Import what sending needs, in the caller's thread: a child that is forked during another thread's import could not."""
         self._app.amqp.send_task_message  # noqa: B018 - makes it
         self._made().transport_cls  # noqa: B018 - imports it
 
@@ -173,7 +173,7 @@ class _Line:
         if connection is not None:
             try:
                 connection.release()
-            except Exception:  # it is given up, in whatever state it is
+            except Exception:  # it is given up, whatever its state
                 logger.debug("broker.close_failed", exc_info=True)
 
     def _opened(self) -> Producer:
@@ -197,7 +197,7 @@ _living: Final[weakref.WeakSet[Outbox]] = weakref.WeakSet()
 def _forget_in_child() -> None:
     for outbox in list(_living):
         atexit.unregister(outbox.close)
-        outbox._begin()  # noqa: SLF001 - the thread, and who waits, are the parent's
+        outbox._begin()  # noqa: SLF001 - the thread and the waiting callers are the parent's
 
 
 os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,4 +1,4 @@
-"""A caller's way to the servers: waits that end, one error for all that libraries raise of a server that is away."""
+"""A caller's way to the servers: waits that end, and one error for all that libraries raise when a server is away."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from workers.queue.errors import QueueUnavailableError
 from workers.queue.factory import PersonaApp
 
 PATIENCE_S: Final = 3.0
-"""How much longer than it said a caller may wait for a result backend that is away."""
+"""Grace added to a caller's timeout while the result backend is unreachable."""
 
 
 def bound_waits(app: PersonaApp) -> None:
-    """Make the app's broker and result backend give up within seconds. A worker has work to lose and tries for longer."""
-    conf = app.conf  # new objects: the old ones are the module's, and other apps of this process have them too
+    """Make the app's broker and result backend give up within seconds. A worker has tasks to lose and tries for longer."""
+    conf = app.conf  # new objects: other apps of this process share the old ones
     if conf.broker_transport_options:  # none for RabbitMQ
         conf.broker_transport_options = {**conf.broker_transport_options, "socket_timeout": PATIENCE_S / 2}
     conf.task_publish_retry_policy = {**conf.task_publish_retry_policy, "max_retries": 1}
@@ -43,7 +43,7 @@ def bound_waits(app: PersonaApp) -> None:
 
 
 def close_results(app: Celery) -> None:
-    """Close the result backend's connections, which `Celery.close` leaves open. Tickets are of no more use then."""
+    """Close the result backend's connections, which `Celery.close` leaves open. Tickets are of no use after that."""
     backend: Any = app.backend
     if isinstance(backend, RedisBackend):
         backend.result_consumer.subscribed_to.clear()  # else each ticket that is collected later would connect to unsubscribe
@@ -59,7 +59,7 @@ def reaching(what: str) -> Iterator[None]:
     except (OperationalError, BackendError, RedisError, OSError) as error:
         raise _unavailable(what, error) from error
     except RuntimeError as error:
-        # Celery's word for a result backend that did not come back in time.
+        # How Celery reports a result backend that did not come back in time.
         if not isinstance(error.__cause__, RedisError | OSError):
             raise
         raise _unavailable(what, error.__cause__) from error

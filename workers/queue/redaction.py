@@ -1,4 +1,4 @@
-"""What a worker shows of a task to logs, events, Flower and `inspect`: never what a user wrote or was answered."""
+"""What logs, events, Flower and `inspect` show of a task: never a user's words or an answer."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ class RedactedRequest(Request):
         self._request_dict.update(argsrepr=REDACTED, kwargsrepr=REDACTED)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
-        """End what runs, since the connection to the broker and with it the hold on the message is lost: it will come back.
+        """End the running task, since the connection to the broker is lost, and with it the hold on the message, which will come
+        back.
 
-        Celery notes that it did so only after the result backend has been told. If that is away too, the end of the child passes
-        for a revocation, which is final: the caller is given up, and the message dropped when it comes back.
+        Celery notes that it did so only after it has told the result backend. If that is away too, the end of the child passes
+        for a revocation, which is final: the caller gets no answer, and the message is dropped when it comes back.
         """
         if self.time_start:
             self._already_cancelled = True
@@ -42,12 +43,12 @@ class RedactedTask(Task):
 
     abstract = True
     Request = f"{__name__}:RedactedRequest"
-    resultrepr_maxsize = 10  # of an answer, no more than that there is one
+    resultrepr_maxsize = 10  # shows that there is an answer, and no more of it
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:  # noqa: ARG002 - the library's
-        """Called when the result is stored, before the failure is logged and told as an event: both show `einfo`.
+        """Called when the result is stored, before the failure is logged and sent as an event: both show `einfo`.
 
-        A refusal quotes what it refuses, to its sender. Sent in the wrong field, that may be a user's words.
+        A refusal quotes the refused value, for its sender. Sent in the wrong field, that may be a user's words.
         """
         if isinstance(exc, InvalidRequestError):
             einfo.exception = InvalidRequestError(TOLD)

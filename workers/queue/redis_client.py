@@ -1,11 +1,11 @@
-"""Two faults of the Redis client that Celery uses, kept from it. The cache uses none of it: see docs/connections.md.
+"""Guards against two faults of the Redis client that Celery uses. The cache uses none of it: see docs/connections.md.
 
 *Numbers.* `hiredis.pack_command` (3.5 and before) asks the interpreter for a number's text. On the way that runs signal
-handlers, one of which may raise: a task's time limit, Ctrl-C. What it returns then is NULL, which is used unchecked, and the
-process ends by SIGSEGV. Texts and bytes are packed without going back to the interpreter; so numbers are made texts before.
+handlers, one of which may raise: a task's time limit, Ctrl-C. It then returns NULL, which is used unchecked, and the process ends
+by SIGSEGV. Texts and bytes are packed without going back to the interpreter; so numbers are made texts before.
 
-*Replies.* A command that was sent and is broken off before its reply is read gives its connection back to the pool, and the next
-command reads that reply (redis-py #2624). What is given back while an error is on its way is closed here.
+*Replies.* A command that is broken off after it was sent and before its reply was read gives its connection back to the pool, and
+the next command reads that reply (redis-py #2624). A connection that is given back while an error is on its way is closed here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MARK = "guarded"
 
 
 def guard_redis_client() -> None:
-    """For every connection of redis-py in this process, those of kombu, Celery's results and RedBeat included. Harmless twice,
+    """Guard every connection of redis-py in this process, including those of kombu, Celery's results and RedBeat. Harmless twice,
     and where hiredis is not installed."""
     serializer = getattr(redis.connection, "HiredisRespSerializer", None)
     if serializer is not None:
@@ -46,7 +46,7 @@ def _packing_texts(pack: Any) -> Any:
 
 def _closing_what_was_broken_off(release: Any) -> Any:
     def release_clean(self: Any, connection: Any) -> None:
-        # The client gives back in a `finally`: what is on its way there is what has ended the exchange. A refusal is a reply.
+        # The client gives back in a `finally`: an error on its way there has ended the exchange. A refusal is a reply.
         error = sys.exc_info()[1]
         if error is not None and not isinstance(error, ResponseError):
             connection.disconnect()

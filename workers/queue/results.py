@@ -1,4 +1,4 @@
-"""Results of tasks, as callers wait for them."""
+"""Results of tasks, for callers that wait for them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class QuietResult(AsyncResult):
     """A result that can be dropped after its backend has gone."""
 
     def __del__(self) -> None:
-        # The library unsubscribes here, and raises when the server is away: with nobody to catch it, it would be printed.
+        # The library unsubscribes here, and raises when the server is away: no code could catch that, and it would be printed.
         with suppress(Exception):
             super().__del__()
 
 
 class Mailbox:
-    """Outcomes of tasks as futures, for programs that cannot sit and wait for each. Thread-safe.
+    """Outcomes of tasks as futures, for programs that cannot block on each. Thread-safe.
 
-    One thread, which lives while something is awaited and is no reason for a program not to end.
+    It has one thread, which lives while a result is awaited and does not keep a program from ending.
     """
 
     def __init__(self, app: Celery) -> None:
@@ -46,9 +46,9 @@ class Mailbox:
         self._closed = False
 
     def expect(self, result: AsyncResult) -> Future[AsyncResult]:
-        """Done when the task is, with its result: ready, so that nobody is asked for it again.
+        """A future that is done when the task is, with its result: ready, so that the backend is not asked for it again.
 
-        Raises QueueUnavailableError; ConfigurationError where results are not kept in Redis: others are for one thread each.
+        Raises QueueUnavailableError; ConfigurationError where results are not kept in Redis: other results are bound to a thread.
         """
         if not isinstance(self._app.backend, RedisBackend):
             raise ConfigurationError(
@@ -72,7 +72,7 @@ class Mailbox:
                 result.then(arrived)
             except KeyError:  # as in Ticket.result
                 result.then(arrived)
-            result.ready()  # one that was there before anybody listened
+            result.ready()  # for a result that came before the subscription
         return future
 
     def close(self) -> None:
@@ -91,6 +91,6 @@ class Mailbox:
                     return
             try:
                 consumer.drain_events(timeout=DRAIN_S)
-            except Exception as error:  # noqa: BLE001 - whatever a lost connection raises here: who waits has a bound of his own
+            except Exception as error:  # noqa: BLE001 - whatever a lost connection raises: each waiting caller has its own bound
                 logger.warning("results.connection_lost (%s)", type(error).__name__)
                 time.sleep(DRAIN_S)

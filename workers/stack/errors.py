@@ -1,4 +1,4 @@
-"""What can go wrong with the embedded stack. Every message says what to do and shows no password."""
+"""The errors of the embedded stack. Every message says what to do and shows no password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of one stack: its lock, its state, its logs and what its servers keep while it runs."""
+"""The folder of one stack: its lock, its state, its logs and its servers' files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOCK_PATIENCE_S: Final = 1.0
 
 
 class StackFolder:
-    """Readable by its user only. Whoever holds its lock runs the stack; the kernel drops the lock of a dead process."""
+    """Readable by its user only. The process that holds its lock runs the stack; the kernel drops the lock of a dead process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -32,7 +32,7 @@ class StackFolder:
         return self._lock is not None
 
     def acquire(self) -> None:
-        """Make the folder, lock it, and remove what a killed stack left there.
+        """Make the folder, lock it, and remove the leavings of a killed stack.
 
         Raises StackRunningError if another process holds it, StackError if the folder cannot be used.
         """
@@ -54,10 +54,10 @@ class StackFolder:
         if self._lock is None:
             return
         self._remove_contents()
-        # While the lock is still held: who opened this file before it went finds, once it has the lock, that the file
-        # is no longer the one in the folder, and tries again.
+        # While the lock is still held: a process that opened this file before it went finds, once it has the lock, that the
+        # file is no longer the one in the folder, and tries again.
         (self.path / LOCK_NAME).unlink(missing_ok=True)
-        with suppress(OSError):  # somebody put a file of their own in: it stays
+        with suppress(OSError):  # another program put a file of its own in: it stays
             self.path.rmdir()
         os.close(self._lock)
         self._lock = None
@@ -66,7 +66,7 @@ class StackFolder:
         return self.path / "logs" / f"{service}.log"
 
     def server_directory(self, service: str) -> Path:
-        """Where a server may keep its files; made when asked for."""
+        """The folder for a server's files; made when asked for."""
         directory = self.path / "servers" / service
         directory.mkdir(mode=0o700, exist_ok=True)
         return directory
@@ -81,7 +81,7 @@ class StackFolder:
         unfinished.replace(self.path / STATE_NAME)
 
     def retract(self) -> None:
-        """Take the state back: from now on nobody finds this stack."""
+        """Remove the state: from now on no program finds this stack."""
         (self.path / STATE_NAME).unlink(missing_ok=True)
 
     def _try_lock(self) -> bool:
@@ -110,7 +110,7 @@ class StackFolder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             owner = self.path.stat().st_uid
             foreign = not (self.path / LOCK_NAME).exists() and any(self.path.iterdir())
-            # What is in there is removed when the stack stops: it must not be anybody's home directory.
+            # Its contents are removed when the stack stops: it must not be a user's home directory.
             if not foreign and owner == os.geteuid():
                 self.path.chmod(0o700)
                 return

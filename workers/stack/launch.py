@@ -18,9 +18,9 @@ PR_SET_PDEATHSIG = 1
 
 def main(parent_pid: int, command: list[str]) -> None:
     if sys.platform == "linux":
-        # KILL and not TERM: whatever the program would still want to tell, its brokers die in the same moment.
+        # KILL and not TERM: whatever the program would still have to report, its brokers die in the same moment.
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent_pid:  # the parent died before the line above: nobody would ever tell us
+        if os.getppid() != parent_pid:  # the parent died before the line above: no signal would ever come
             sys.exit(f"the process that starts {command[0]} is gone")
     try:
         os.execvp(command[0], command)  # noqa: S606 - no shell is wanted

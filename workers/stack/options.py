@@ -1,4 +1,4 @@
-"""What may be chosen about a stack."""
+"""The options of a stack."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SERVICES: Final = ("broker", "cache", "model", "worker", "beat", "flower")
 
 @dataclass(frozen=True, kw_only=True)
 class StackOptions:
-    """Every default is visible here. Raises StackError naming the option that does not fit.
+    """Every default is visible here. Raises StackError naming an option that is not allowed.
 
-    A port that is None is chosen by the stack among those that are free.
+    For a port that is None the stack chooses a free one.
     """
 
     services: tuple[str, ...] = SERVICES
@@ -46,14 +46,14 @@ class StackOptions:
             if port is None:
                 continue
             if not 1 <= port <= 65535:
-                raise StackError(f"{name}_port: {port} is no port; allowed are 1-65535")
+                raise StackError(f"{name}_port: {port} is not a port; allowed are 1-65535")
             if port in owners:
                 raise StackError(f"{name}_port: {port} is also the port of {owners[port]}; each needs its own")
             owners[port] = name
 
     @property
     def ports(self) -> dict[str, int | None]:
-        """The port asked for, by service."""
+        """The port in the options, by service."""
         return {
             "broker": self.broker_port,
             "cache": self.cache_port,

@@ -39,13 +39,13 @@ PACKAGES: Final = {"redbeat": "celery-redbeat", "prometheus_client": "prometheus
 PERSONAS_DIR: Final = f"{PREFIX}PERSONAS_DIR"
 FLOWER_USER: Final = "persona"
 
-# Celery and Flower read these by themselves, above what the stack says.
+# Celery and Flower prefer these to the stack's settings.
 FOREIGN_PREFIXES: Final = ("CELERY_", "FLOWER_")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """One process to run. `is_ready` gets what it has logged since its start."""
+    """One process to run. `is_ready` gets the log since its start."""
 
     name: str
     command: list[str]
@@ -58,7 +58,7 @@ class Service:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a stack runs. `environment`: the PERSONA_ variables under which it is reached."""
+    """The services of a stack. `environment`: the PERSONA_ variables by which programs reach it."""
 
     services: dict[str, Service]
     environment: dict[str, str] = field(repr=False)
@@ -73,7 +73,7 @@ class Plan:
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings of `environ`. Raises StackError naming the variables that do not fit."""
+    """The settings of `environ`. Raises StackError naming the invalid variables."""
     try:
         return load_settings(environ)
     except ConfigurationError as error:
@@ -81,17 +81,17 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 
 
 def stack_directory(options: StackOptions) -> Path:
-    """Where the stack of these options keeps what it runs."""
+    """The folder of the stack with these options."""
     if options.directory is not None:
         return options.directory
     return Path(read_settings(options.environ).stack_dir or DEFAULT_NAME)
 
 
 def make_plan(options: StackOptions, folder: StackFolder) -> Plan:
-    """Choose ports and passwords and settle what runs. Nothing is started.
+    """Choose ports and passwords, and the services to run. Starts nothing.
 
-    What the user's environment names (PERSONA_BROKER_URL, PERSONA_CACHE_URL, PERSONA_LLM_URL) is used and not started.
-    Raises StackError: a setting or a port does not fit, or the named server does not answer.
+    A server that the user's environment names (PERSONA_BROKER_URL, PERSONA_CACHE_URL, PERSONA_LLM_URL) is used and not started.
+    Raises StackError: a setting or a port is not usable, or the named server does not answer.
     """
     read_settings(options.environ)
     given = {name: value for name, value in options.environ.items() if name.startswith(PREFIX) and name != STACK_DIR}
@@ -99,7 +99,7 @@ def make_plan(options: StackOptions, folder: StackFolder) -> Plan:
         given[PERSONAS_DIR] = str(Path(folder_of_personas).absolute())
     started, notes = _what_to_start(options, given)
     _check_installed(started, given)
-    if "model" in started:  # a name and a key without an endpoint belong to some other model
+    if "model" in started:  # a name and a key without an endpoint belong to another model
         given = {name: value for name, value in given.items() if name not in ("PERSONA_LLM_MODEL", "PERSONA_LLM_API_KEY")}
     ports = choose_ports({name: port for name, port in options.ports.items() if name in started})
     passwords = {name: secrets.token_urlsafe(24) for name in ports}
@@ -182,18 +182,18 @@ def _check_installed(started: Collection[str], given: Mapping[str, str]) -> None
 
 
 def _answers(variable: str, url: str) -> bool:
-    """Asked of plain Redis only; for any other server, the services that connect to it will tell."""
+    """Checked for plain Redis only; other servers are left to the services that connect to them."""
     parts = urlsplit(url)
     if parts.scheme != "redis":
         return True
     try:
-        return server_is_ready(parts._replace(query="").geturl())  # options in it may be meant for Celery
+        return server_is_ready(parts._replace(query="").geturl())  # its options may be meant for Celery
     except StackError as error:
         raise StackError(f"{variable}: {without_password(url)} refuses the login; check its user and password") from error
 
 
 def _addresses(ports: Mapping[str, int], passwords: Mapping[str, str]) -> dict[str, str]:
-    """The variables under which the services started here are reached."""
+    """The variables by which programs reach the services that are started here."""
     found: dict[str, str] = {}
     if "broker" in ports:
         found["PERSONA_BROKER_URL"] = server_url(port=ports["broker"], password=passwords["broker"])
@@ -221,7 +221,7 @@ def _server(
         where=f"on {HOST}:{port}",
         grace_s=options.grace_s,
         is_ready=lambda _log: server_is_ready(url),
-        # It needs none of the passwords that the others get.
+        # It needs none of the other services' passwords.
         environ={variable: value for variable, value in base.items() if not variable.startswith(PREFIX)},
         stdin=server_config(
             directory=folder.server_directory(name),

@@ -48,11 +48,11 @@ class ChildProcess:
         return self._popen.poll()
 
     def send_signal(self, number: signal.Signals) -> None:
-        """To the child alone, not to its children. Nothing happens if it has ended."""
+        """Signals the child alone, not its children. Nothing happens if it has ended."""
         self._popen.send_signal(number)
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether it has ended within that time."""
+        """Wait for its end. Returns whether it ended within that time."""
         try:
             self._popen.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -60,13 +60,13 @@ class ChildProcess:
         return True
 
     def kill(self) -> None:
-        """End it and every process that it started in its session. Returns when it is gone; may be called again."""
-        with suppress(ProcessLookupError, PermissionError):  # the group is empty, or (macOS) holds but zombies
+        """End it and every process that it started in its session. Returns when all are gone; may be called again."""
+        with suppress(ProcessLookupError, PermissionError):  # the group is empty, or (macOS) holds only zombies
             os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait()
 
     def stop(self, grace_s: float) -> bool:
-        """TERM, then KILL after `grace_s`. Whether it ended by itself."""
+        """TERM, then KILL after `grace_s`. Returns whether it ended by itself."""
         self.send_signal(signal.SIGTERM)
         ended = self.wait(grace_s)
         self.kill()  # even if it ended: it may have left children of its own

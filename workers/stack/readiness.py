@@ -1,4 +1,4 @@
-"""Whether a service does its work: bounded questions, asked again and again by the stack until one is answered."""
+"""Whether a service works: bounded questions, which the stack repeats until one is answered."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _bare_app(broker_url: str) -> Any:
 
     app = Celery("persona-stack", set_as_current=False)
     app.conf.update(
-        # Both, and not `broker_url`: above that one, Celery takes the variable CELERY_BROKER_URL.
+        # Both, and not `broker_url`: Celery prefers the variable CELERY_BROKER_URL to that one.
         broker_read_url=broker_url,
         broker_write_url=broker_url,
         broker_connection_timeout=QUESTION_TIMEOUT_S,

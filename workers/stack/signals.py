@@ -1,4 +1,4 @@
-"""The signals that ask a stack to stop, taken at moments at which nothing is left half done."""
+"""The signals that ask a stack to stop, delivered only when no step is left half done."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 class StopSignals:
     """Between `install` and `restore`, a stop signal raises KeyboardInterrupt (INT) or SystemExit (TERM, HUP: 128 + its
-    number) in the main thread; within `deferred` it is only noted. Elsewhere than in the main thread it does nothing.
+    number) in the main thread; within `deferred` it is only noted. Outside the main thread it does nothing.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class StopSignals:
             self._depth -= 1
 
     def raise_received(self) -> None:
-        """Raise what was noted, if anything was."""
+        """Raise the exception of a noted signal, if there is one."""
         if self.received is signal.SIGINT:
             raise KeyboardInterrupt
         if self.received is not None:

@@ -1,4 +1,4 @@
-"""What `stack.json` holds: how other processes find a running stack and log in to it."""
+"""The contents of `stack.json`: how other processes find a running stack and log in to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.discovery import VERSION, RunningStack, find_state
 
 
 class FlowerLogin(msgspec.Struct, frozen=True):
-    """Where the dashboard is."""
+    """The dashboard's address and login."""
 
     url: str
     user: str
@@ -27,7 +27,7 @@ class ServiceInfo(msgspec.Struct, frozen=True):
 
 
 class StackInfo(RunningStack, frozen=True, kw_only=True):
-    """A running stack, with what its user wants to see."""
+    """A running stack, with the facts that its user wants to see."""
 
     started_at: str  # ISO 8601, UTC
     services: tuple[ServiceInfo, ...]
@@ -39,7 +39,7 @@ def encode(info: StackInfo) -> bytes:
 
 
 def decode(text: bytes) -> StackInfo | None:
-    """None if this is not what `encode` of this version wrote."""
+    """None for any text but the output of this version's `encode`."""
     try:
         info = msgspec.json.decode(text, type=StackInfo)
     except (msgspec.DecodeError, UnicodeDecodeError):  # a ValidationError is a DecodeError
@@ -48,6 +48,6 @@ def decode(text: bytes) -> StackInfo | None:
 
 
 def find_stack(start: Path | None = None, environ: Mapping[str, str] | None = None) -> StackInfo | None:
-    """As `pipeline.discovery.find_state` finds it; None if there is none."""
+    """The stack that `pipeline.discovery.find_state` finds; None if there is none."""
     state = find_state(start, environ)
     return None if state is None else decode(state)

@@ -27,7 +27,7 @@ MAX_RESTARTS: Final = 3
 RESTART_WINDOW_S: Final = 60.0
 FIRST_BACKOFF_S: Final = 0.5
 
-# Who still needs whom: the worker finishes its tasks while everything else runs, the servers go last.
+# The order of need: the worker finishes its tasks while everything else runs, the servers go last.
 STOP_ORDER: Final = (("worker",), ("beat", "flower"), ("model",), SERVERS)
 
 
@@ -46,7 +46,7 @@ class RunningService:
     def launch(self) -> None:
         log = self._folder.log(self.service.name)
         self._log_start = log.stat().st_size if log.exists() else 0
-        # In the stack's folder: nothing that lies in the user's directory is imported or taken for a configuration.
+        # In the stack's folder: no file of the user's directory is imported or taken for a configuration.
         self.process = ChildProcess(
             self.service.command,
             log=log,
@@ -59,7 +59,7 @@ class RunningService:
 
     @property
     def log(self) -> str:
-        """What the process has logged since its start."""
+        """The log of the process since its start."""
         with self.process.log.open("rb") as file:
             file.seek(self._log_start)
             return file.read().decode(errors="replace")
@@ -88,16 +88,16 @@ class Stack:
 
     @property
     def info(self) -> StackInfo:
-        """What `stack.json` says. Raises StackError before `start` has returned and after `stop`."""
+        """The contents of `stack.json`. Raises StackError before `start` has returned and after `stop`."""
         if self._info is None:
             raise StackError("the stack is not running: start it first")
         return self._info
 
     def start(self) -> StackInfo:
-        """Start every service and return when each does its work.
+        """Start every service and return when each of them works.
 
         Raises StackRunningError if a stack runs in this directory, else StackError naming the service, its exit code
-        and the end of its log. Then, and if a stop signal came, everything that was started has been stopped.
+        and the end of its log. In these cases, and after a stop signal, every started service has been stopped.
         """
         if self._folder.held:
             raise StackError("this stack is already started")
@@ -115,14 +115,14 @@ class Stack:
                 self.stop()
                 raise
         try:
-            self._signals.raise_received()  # one that came after the last service was ready
+            self._signals.raise_received()  # a signal that came after the last service was ready
         except BaseException:
             self.stop()
             raise
         return self.info
 
     def check(self) -> None:
-        """Raise StackError if a service has ended. For those who do not `wait`; nothing is restarted."""
+        """Raise StackError if a service has ended. For programs that do not `wait`; restarts nothing."""
         for running in self._running.values():
             if running.process.exit_code is not None:
                 raise self._failure(running, "ended")
@@ -130,8 +130,8 @@ class Stack:
     def wait(self) -> Signals:
         """Keep the services running until a stop signal comes, and return that signal. Main thread only.
 
-        A service that ends is started again, after a pause that doubles, at most 3 times within a minute; then, and
-        when it does not come up again, the stack is stopped and StackError raised.
+        A service that ends is started again, after a pause that doubles, at most 3 times within a minute; after that, or
+        if it does not come up again, the stack is stopped and StackError raised.
         """
         _ = self.info  # raises if it is not started
         with self._signals.deferred():
@@ -148,7 +148,7 @@ class Stack:
     def stop(self) -> None:
         """End every service, in order, by TERM and after its time by KILL; remove the folder. May be called again.
 
-        Returns when all are gone. A stop signal meanwhile means: KILL at once.
+        Returns when all are gone. A stop signal meanwhile leads to KILL at once.
         """
         if not self._folder.held:
             self._signals.restore()
@@ -175,11 +175,11 @@ class Stack:
         if self._on_progress is not None:
             try:
                 self._on_progress(message)
-            except OSError:  # the terminal or the pipe is gone; what is left to do must be done all the same
+            except OSError:  # the terminal or the pipe is gone; the rest must be done all the same
                 self._on_progress = None
 
     def _start_services(self, plan: Plan) -> None:
-        """What others connect to goes first; all that can come up side by side does."""
+        """Servers that others connect to go first; the rest starts in parallel."""
         for name, service in plan.services.items():
             if name not in CELERY:
                 self._launch(service)
@@ -203,7 +203,7 @@ class Stack:
             time.sleep(POLL_S)
 
     def _ask(self, running: RunningService) -> None:
-        """Note whether it is ready. Raises StackError if it ended, or has had its time."""
+        """Note whether it is ready. Raises StackError if it has ended, or its time is over."""
         if running.process.exit_code is not None:
             raise self._failure(running, "did not start")
         try:
@@ -227,7 +227,7 @@ class Stack:
             recent = sum(now - earlier < RESTART_WINDOW_S for earlier in running.restarts)
             pause_s = FIRST_BACKOFF_S * 2**recent
             self._tell(f"{name}: ended ({_reason(running)}); starting it again in {pause_s:g} s")
-            running.process.kill()  # what it may have left in its group
+            running.process.kill()  # whatever is left in its group
             running.restarts.append(now)
             running.restart_at = now + pause_s
         elif not running.ready:

@@ -1,4 +1,4 @@
-"""Who knows what was invalidated: the log, a process's view of it, a node's bus, and the nodes that there are.
+"""The knowledge of invalidations: the log, a process's view of it, a node's bus, and the registry of nodes.
 
-Says what is valid and what may be served. Keeps no entry.
+Decides which entries are valid and may be served. Keeps no entry.
 """

@@ -1,6 +1,6 @@
 """The node's copy of the invalidation log's recent end, in memory that its main process shares with its pool children.
 
-A broadcast reaches a node's main process only. What that writes here every child sees at its next read: no message, no
+A broadcast reaches a node's main process only. Every child sees what that process writes here at its next read: no message, no
 thread, no system call. The memory is anonymous and made before the fork; the main process is the only writer.
 """
 
@@ -16,7 +16,7 @@ from pipeline.cache.coherence.tail import Page, Tail, page_of
 from pipeline.cache.locks import UninterruptedLock
 from pipeline.cache.patterns.pattern import MAX_PATTERN_BYTES
 
-# Header, in words of 8 bytes. VERSION is odd while the writer is at it, and another one after each write: a reader that
+# Header, in words of 8 bytes. VERSION is odd while the writer is at work, and takes another value after each write: a reader that
 # sees the same even number before and after has read one moment's state (a sequence lock).
 VERSION, _SEQ, _FLOOR, _BASE, _RECORDS, VOLATILE, SETTLED, CONFIRMED, _EPOCH = range(9)
 _HEADER_BYTES: Final = 128  # the epoch takes two words; the rest is room
@@ -29,7 +29,7 @@ _TRIES: Final = 3
 
 
 class BusState(NamedTuple):
-    """What the bus said at one moment. `page` brings a view that stood at a given tail up to the bus, or is None when the
+    """The state of the bus at one moment. `page` brings a view that stood at a given tail up to the bus, or is None when the
     bus cannot: it is of another epoch, or no longer holds all that the view lacks."""
 
     version: int
@@ -42,10 +42,10 @@ class BusState(NamedTuple):
 
 
 class NodeBus:
-    """One writer, any number of readers. Never blocks; a reader that cannot be served says so and asks Redis instead.
+    """One writer, any number of readers. Never blocks; a reader that cannot be served learns so and asks Redis instead.
 
-    `words[VERSION]` is another number after each change: equal to that of an earlier `read`, there is nothing new.
-    `seconds[CONFIRMED]` is a moment, by time.monotonic, before which nothing was appended to the log that is not on the bus.
+    `words[VERSION]` is another number after each change: while it equals that of an earlier `read`, nothing is new.
+    `seconds[CONFIRMED]` is a moment, by time.monotonic: every record that was appended to the log before it is on the bus.
     `words[VOLATILE]` counts the volatile patterns, `words[SETTLED]` those of them that are in the log, and known here from there.
     """
 
@@ -61,7 +61,8 @@ class NodeBus:
     # -- reading
 
     def read(self, known: Tail | None, volatile_seen: int) -> BusState | None:
-        """What a view at `known` lacks, and the volatile patterns after the first `volatile_seen`. None while it is written."""
+        """The records that a view at `known` lacks, and the volatile patterns after the first `volatile_seen`. None while the
+        writer is at work."""
         for _ in range(_TRIES):
             before = self.words[VERSION]
             if before % 2:
@@ -88,7 +89,7 @@ class NodeBus:
         return BusState(version, confirmed_at_s, page, not epoch, volatile, volatile_count, self.words[SETTLED])
 
     def _records_after(self, seq: int) -> list[tuple[str, int]]:
-        """By rising seqs. The writer appends in that order: the walk from the end is over with the first that is known."""
+        """By rising seqs. The writer appends in that order, so that the walk from the end stops at the first known record."""
         found = []
         count = self.words[_RECORDS]
         for number in range(count - 1, max(-1, count - 1 - self._slots), -1):
@@ -108,7 +109,7 @@ class NodeBus:
 
     @property
     def tail(self) -> Tail | None:
-        """Where the bus stands; None before the first page. For the writer."""
+        """The bus's position; None before the first page. For the writer."""
         epoch = bytes(self._memory[8 * _EPOCH : 8 * _EPOCH + _EPOCH_BYTES]).rstrip(b"\0").decode("ascii", "replace")
         return Tail(epoch, self.words[_SEQ], self.words[_FLOOR]) if epoch else None
 
@@ -134,11 +135,11 @@ class NodeBus:
                     self._append(text, seq)
                 self.words[_SEQ] = max(tail.seq, page.tail.seq)
                 self.words[_FLOOR] = max(tail.floor, page.tail.floor)
-                # Last: whoever is broken off before has vouched for nothing.
+                # Last: a writer that is broken off before has vouched for nothing.
                 self.seconds[CONFIRMED] = max(self.seconds[CONFIRMED], asked_at_s)
 
     def publish_volatile(self, patterns: Iterable[str]) -> int:
-        """Patterns that were invalidated while the log was out of reach: they have no seq. Their count so far."""
+        """Add patterns that were invalidated while the log was out of reach: they have no seq. Returns their count so far."""
         with self._write_lock:
             with self._writing():
                 for text in patterns:
@@ -148,7 +149,7 @@ class NodeBus:
             return self.words[VOLATILE]
 
     def settle_volatile(self, count: int) -> None:
-        """The first `count` volatile patterns have been appended: a reader that begins from now on need not know them."""
+        """Note that the first `count` volatile patterns were appended: a reader that begins from now on need not know them."""
         with self._write_lock, self._writing():
             self.words[SETTLED] = max(self.words[SETTLED], count)
 
@@ -158,8 +159,8 @@ class NodeBus:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Tell readers that what they see is being changed. Also when the writer is interrupted: then there is a next number
-        all the same, and what it began is finished by the next page or void with the next epoch."""
+        """Mark the state as changing. When the writer is interrupted, the version moves on all the same: the next page finishes
+        what it began, or the next epoch voids it."""
         began = self.words[VERSION] | 1
         self.words[VERSION] = began
         try:
@@ -172,7 +173,7 @@ class NodeBus:
             self.words[VERSION] = began + 1
 
     def _restart(self, tail: Tail) -> None:
-        """Another epoch, or a gap: what came before is not here."""
+        """Another epoch, or a gap: no earlier record is here."""
         self.seconds[CONFIRMED] = float("-inf")
         self._memory[8 * _EPOCH : 8 * _EPOCH + _EPOCH_BYTES] = tail.epoch.encode()[:_EPOCH_BYTES].ljust(_EPOCH_BYTES, b"\0")
         self.words[_SEQ] = self.words[_BASE] = tail.seq
@@ -192,7 +193,7 @@ class NodeBus:
         at = _HEADER_BYTES + index * _SLOT_BYTES
         payload = text.encode()
         if len(payload) > _SLOT_BYTES - _RECORD.size:
-            payload = b"*"  # cut, it would mean other keys
+            payload = b"*"  # a pattern that was cut would mean other keys
         _RECORD.pack_into(self._memory, at, seq, len(payload))
         at += _RECORD.size
         self._memory[at : at + len(payload)] = payload

@@ -22,26 +22,26 @@ from pipeline.cache.server.connection import RedisConnection
 from pipeline.cache.server.scripts import run_script
 
 APPENDED_AT_ONCE: Final = 1_000
-"""Patterns that could not be appended when they were made, in one call of Redis."""
+"""Patterns appended in one call of Redis, of those that could not be appended when they were made."""
 RECORDS_A_CALL: Final = 5_000
 _MAX_CALLS: Final = 1_000
 _decode: Final = msgspec.json.Decoder(list[str]).decode
 
 
 class InvalidationLog(Protocol):
-    """What a cache needs of a log. Every method may raise SharedTierUnavailableError."""
+    """The part of a log that a cache needs. Every method may raise SharedTierUnavailableError."""
 
     @property
     def contacts(self) -> int:
-        """Another number after each new connection to whoever keeps the log: it may be another server since."""
+        """Another number after each new connection to the log's server: it may be another server since."""
         ...
 
     def append(self, patterns: Sequence[str]) -> Tail:
-        """Add the patterns, in order, one seq each; the tail after that. They hold from the moment at which this returns."""
+        """Add the patterns, in order, one seq each. Returns the tail after that. They hold from the moment this returns."""
         ...
 
     def read_since(self, known: Tail | None) -> Page:
-        """What is new since `known` (None: nothing is known)."""
+        """The records that are new since `known` (None: nothing is known)."""
         ...
 
 
@@ -49,8 +49,8 @@ class RedisInvalidationLog:
     """The log that all processes share. An equal pattern replaces its older record: the log is as long as the distinct
     patterns within `retention_s`, and never longer than `max_records`.
 
-    Each call is one script, so that nobody can come between its steps; a log that is not there, or is another history's, begins
-    within it (lua/history.lua).
+    Each call is one script, so that no other caller can come between its steps. A log that is missing, or of another history,
+    begins within the call (lua/history.lua).
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class RedisInvalidationLog:
         return _tail(raw)
 
     def read_since(self, known: Tail | None) -> Page:
-        # In portions: the server serves nobody else meanwhile, and a call has a time-out. What is invalidated once more between
-        # two of them stands behind what was read and comes with a later one.
+        # In portions: meanwhile the server serves no other caller, and a call has a time-out. A pattern that is invalidated again
+        # between two portions moves behind the part that was read, and comes with a later one.
         restart = known is None
         start = known.seq if known is not None else 0
         epoch, after = (known.epoch, known.seq) if known is not None else ("", 0)
@@ -102,7 +102,7 @@ class RedisInvalidationLog:
 
 
 class LocalInvalidationLog:
-    """The log of a process without Redis: the same rules, nobody to share them with. Thread-safe."""
+    """The log of a process without Redis: the same rules, shared with no other process. Thread-safe."""
 
     def __init__(self, *, max_records: int = MAX_RECORDS) -> None:
         self._lock = UninterruptedLock()
@@ -119,7 +119,7 @@ class LocalInvalidationLog:
             epoch, seq, floor = self._tail
             for pattern in patterns:
                 seq += 1
-                self._records.pop(pattern, None)  # so that the dict's order is that of the seqs
+                self._records.pop(pattern, None)  # keeps the dict in the order of the seqs
                 self._records[pattern] = seq
             while len(self._records) > self._max_records:
                 floor = self._records.pop(next(iter(self._records)))
@@ -136,13 +136,14 @@ class LocalInvalidationLog:
 
 
 def _read(reply: Any) -> tuple[bytes | None, int, bytes]:
-    """What read.lua returns."""
+    """The reply of read.lua, checked."""
     tail, whole, records = several(3)(reply)
     return text(tail), integer(whole), text(records) or b""
 
 
 def _unpacked(packed: bytes) -> list[tuple[str, int]]:
-    """Patterns and seqs. Nothing of ours writes what is no text, or has no whole seq; a view takes the first for "everything"."""
+    """Patterns and seqs. Only foreign programs write records that are not text, or lack a whole seq; a view takes a malformed
+    pattern for "everything"."""
     if not packed:
         return []
     try:
@@ -163,5 +164,5 @@ def _new_epoch(characters: int) -> str:
 def _tail(raw: bytes | None) -> Tail:
     tail = Tail.parse(raw or b"")
     if tail is None:
-        raise SharedTierUnavailableError("the invalidation log's tail is not one; another program uses its key")
+        raise SharedTierUnavailableError("the invalidation log's tail is malformed; another program uses its key")
     return tail

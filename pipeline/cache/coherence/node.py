@@ -1,4 +1,4 @@
-"""How a node keeps its bus in step with the log: by what is broadcast, and by asking when that is not enough."""
+"""How a node keeps its bus in step with the log: by the notices, and by asking the log where they are not enough."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MAX_PATTERNS: Final = 10_000
 
 
 class Notice:
-    """A checked announcement: `patterns` took the seqs up to `seq` of the log `epoch`. Without an epoch they took none,
-    because the log was out of reach."""
+    """A checked notice: `patterns` took the seqs up to `seq` of the log `epoch`. Without an epoch they took none, because the
+    log was out of reach."""
 
     __slots__ = ("epoch", "invalidation_id", "patterns", "seq")
 
@@ -64,7 +64,7 @@ class NodeFollower:
         self.counters = Counters("notices", "in_step", "gaps", "volatile", "malformed", "out_of_reach")
 
     def receive(self, epoch: object, seq: object, patterns: object, invalidation_id: object = None) -> Notice | None:
-        """Apply what was broadcast; None, and counted, for what is no notice."""
+        """Apply a notice. A malformed one is counted and gives None."""
         try:
             notice = Notice(epoch, seq, patterns, invalidation_id)
         except ValueError:
@@ -92,7 +92,7 @@ class NodeFollower:
         else:
             self.counters.add("gaps")
             if not self.catch_up():
-                # The log cannot say what is between. These patterns at least are known.
+                # The log cannot say which records are between. These patterns at least are known.
                 self._publish_volatile(notice.patterns)
 
     def _publish_volatile(self, patterns: tuple[str, ...]) -> None:
@@ -100,15 +100,15 @@ class NodeFollower:
         if self._log is None:
             self._bus.settle_volatile(count)
         else:
-            # Whoever made them may be gone when Redis is back.
+            # Their maker may be gone when Redis is back.
             with self._pending_lock:
                 self._pending |= dict.fromkeys(patterns, count)
                 if len(self._pending) > MAX_RECORDS:
                     self._pending = {"*": count}
 
     def _append_pending(self, log: InvalidationLog) -> None:
-        """Append what was heard of while the log was out of reach. The bus tells the children when they need not mind it any
-        more, which is once they know it from the log."""
+        """Append the patterns that were heard while the log was out of reach. The bus tells the children when to drop them: once
+        they know them from the log."""
         with self._pending_lock:
             pending = dict(self._pending)
         if not pending:
@@ -120,7 +120,7 @@ class NodeFollower:
             return
         self._bus.settle_volatile(max(pending.values()))
         with self._pending_lock:
-            # Not what another thread has added since.
+            # Keeps patterns that another thread has added since.
             self._pending = {text: count for text, count in self._pending.items() if pending.get(text) != count}
 
     def _follow(self, notice: Notice, tail: Tail) -> None:
@@ -128,9 +128,9 @@ class NodeFollower:
         self._bus.publish(page_of(tail._replace(seq=notice.seq), records, after=tail.seq, restart=False))
 
     def beat(self) -> bool:
-        """Say that the node is alive, and see whether the log has moved without a notice; whether Redis could be asked.
+        """Record that the node is alive, and see whether the log moved without a notice. Returns whether Redis could be asked.
 
-        To be called every half of the staleness bound or oftener: it is what heals a lost notice and renews the lease.
+        To be called every half of the staleness bound or more often: it makes up for a lost notice and renews the lease.
         """
         if self._log is None or self._registry is None:
             return False
@@ -148,7 +148,7 @@ class NodeFollower:
         return True
 
     def catch_up(self) -> bool:
-        """Bring the bus to where the log stands; whether Redis could be asked."""
+        """Bring the bus up to the log. Returns whether Redis could be asked."""
         if self._log is None:
             return False
         asked_at_s = self._clock()

@@ -1,4 +1,4 @@
-"""How a process knows what was invalidated, and how it invalidates. The protocol and its proof: docs/coherence.md."""
+"""How a process learns of invalidations, and makes them. The protocol and its proof: docs/coherence.md."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from pipeline.cache.errors import SharedTierUnavailableError
 logger: Final = logging.getLogger(__name__)
 
 APPENDING_S: Final = 0.1
-"""So much of it whoever reads next pays for, and no more: the rest is held against L2's entries until it is appended."""
+"""How long the next reader is held up by it, at most: the rest is held against L2's entries until it is appended."""
 
-# What a process without a bus reads in its place: one that never changes.
+# The words of a process without a bus: they never change.
 NO_WORDS: Final = memoryview(bytes(8 * (SETTLED + 1))).cast("q")
 
 
 class Invalidation(NamedTuple):
     """An invalidation that was made. Its patterns took the seqs up to `seq` of the log `epoch`.
 
-    `durable` is false when Redis was out of reach (or none is configured): it holds in this process and where the broadcast
-    reaches, and is appended when Redis is back. `applied` and `silent`: the nodes that have said so within the time to wait, and
-    those alive that have not. `announced`: whether a notice to the nodes is known to be sent; else they learn of it from the
-    log, within the staleness bound.
+    `durable` is false when Redis was out of reach (or none is configured): the invalidation holds in this process and where the
+    broadcast reaches, and is appended when Redis is back. `applied` and `silent`: the nodes that acknowledged within the time to
+    wait, and those alive that did not. `announced`: whether a notice to the nodes is known to be sent; else they learn of it from
+    the log, within the staleness bound.
     """
 
     patterns: tuple[str, ...]
@@ -44,14 +44,14 @@ class Invalidation(NamedTuple):
 
 
 Announce = Callable[[Invalidation, str | None], bool]
-"""Told of every invalidation made here, with the id to acknowledge it by if anybody waits; whether the nodes were told. Must
-not raise."""
+"""Called for every invalidation made here, with the id to acknowledge it by if the caller waits. Returns whether the nodes were
+told. Must not raise."""
 
 
 class Coherence:
     """The log, this process's view of it, the node's bus, and the lease that follows from them. Thread-safe.
 
-    For the hottest path: while `words[VERSION] == version` and the time is before `lease_ends_at_s`, `leased` would say yes.
+    For the hottest path: while `words[VERSION] == version` and the time is before `lease_ends_at_s`, `leased` would be true.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Coherence:
         announce: Announce | None,
         clock: Callable[[], float],
     ) -> None:
-        """`registry`: of the nodes that share the log; None for a log of this process's own."""
+        """`registry`: of the nodes that share the log; None for a log of this process alone."""
         self.log = log
         self.bound_s = bound_s
         self.announce = announce
@@ -73,11 +73,11 @@ class Coherence:
         self._registry = registry
         self._shared = registry is not None
         if not self._shared:
-            self.view.apply(log.read_since(None), math.inf)  # nobody else appends: it is confirmed for ever
+            self.view.apply(log.read_since(None), math.inf)  # no other process appends: it is confirmed for ever
         self._bus = bus
         self.words = bus.words if bus is not None else NO_WORDS
         self.version = -1 if bus is not None else 0
-        """The bus's version up to which the view has followed it, and `lease_ends_at_s` says what it vouches for."""
+        """The bus's version that the view has followed, and for which `lease_ends_at_s` holds."""
         self.lease_ends_at_s = -math.inf
         self._volatile_seen = self.words[SETTLED]
         self._contacts = log.contacts
@@ -85,7 +85,7 @@ class Coherence:
     # -- knowing
 
     def leased(self, now_s: float) -> bool:
-        """Whether L1 may serve by what is known. Without the lease, a frozen or cut-off process would serve for ever."""
+        """Whether L1 may serve by the view as it is. Without the lease, a frozen or cut-off process would serve for ever."""
         version = self.version
         if self.words[VERSION] != version:
             followed = self._follow()
@@ -93,17 +93,17 @@ class Coherence:
                 return False
             version = followed
         self.lease_ends_at_s = self.view.confirmed_at_s + self.bound_s
-        self.version = version  # last: another thread takes the lease for what this version vouches for
+        self.version = version  # last: another thread takes the lease to be this version's
         return now_s < self.lease_ends_at_s
 
     def _follow(self) -> int | None:
-        """Take what is new on the bus into the view; its version, or None when that cannot be had from there, so that Redis must
-        be asked."""
+        """Take the bus's news into the view. Returns the bus's version, or None when the bus lacks some of them, so that Redis
+        must be asked."""
         state = self._bus.read(self.view.known, self._volatile_seen) if self._bus is not None else None
         if state is None:
             return None
         if state.volatile and not self._shared:
-            # A log of this process's own: nobody else appends to it for this process.
+            # A log of this process alone: no other process appends to it.
             self.log.append(state.volatile)
             self.view.apply(self.log.read_since(self.view.known), math.inf)
         elif state.volatile:
@@ -119,14 +119,14 @@ class Coherence:
         return state.version
 
     def as_of(self) -> AsOf:
-        """What is known now, after a look at the log if the lease has run out: else what others have invalidated since would
-        void the computation's result when it is there."""
+        """What is known now, after a look at the log if the lease has run out: else an invalidation that another process has made
+        since would void the result of the computation when it is there."""
         if not self.leased(self._clock()):
             self.refresh()
         return self.view.as_of()
 
     def refresh(self) -> bool:
-        """Catch up with the log and renew the lease; whether Redis could be asked."""
+        """Catch up with the log and renew the lease. Returns whether Redis could be asked."""
         try:
             self.append_pending()
             self._read_log()
@@ -135,23 +135,24 @@ class Coherence:
         return True
 
     def catch_up(self, tail: bytes | None, asked_at_s: float) -> bool:
-        """Bring the view to a tail that was read, having asked for it at that moment; whether it can judge what was read with
-        it. It cannot when another thread has taken it to another epoch. Raises SharedTierUnavailableError.
+        """Bring the view to a tail that was read, having asked for it at that moment. Returns whether the view can judge the
+        entries that came with the tail; it cannot when another thread has taken it to another epoch. Raises
+        SharedTierUnavailableError.
 
-        After a new connection the log itself is asked, whatever the tail: behind the address there may be another server, which
-        lacks what the one before had acknowledged. The log knows, by its epoch."""
+        After a new connection the log itself is asked, whatever the tail: the address may lead to another server, which lacks
+        records that the one before had acknowledged. The log's epoch tells."""
         if self.log.contacts == self._contacts and self.view.confirm(tail, asked_at_s):
             return True
         self._read_log(asked_at_s)
         return self.view.covers(tail)
 
     def _read_log(self, asked_at_s: float | None = None) -> None:
-        """`asked_at_s`: a moment from which on the log was asked, if an earlier one than now will do."""
+        """`asked_at_s`: when the log was asked, if an earlier moment than now will do."""
         if asked_at_s is None:
             asked_at_s = self._clock() if self._shared else math.inf
         contacts = self.log.contacts
         self.view.apply(self.log.read_since(self.view.known), asked_at_s)
-        self._contacts = contacts  # as it was before: a connection that was made for this reading may be another's in part
+        self._contacts = contacts  # from before: a connection that was made for this reading may belong to another reader in part
 
     # -- invalidating
 
@@ -168,7 +169,7 @@ class Coherence:
         done = Invalidation(patterns, tail.epoch, tail.seq, durable=self._shared)
         waits = wait_s > 0 and self._registry is not None and self.announce is not None
         invalidation_id = secrets.token_hex(8) if waits else None
-        # Before it is applied here: the caller goes on after both, the others need not wait.
+        # Before it is applied here: the caller goes on after both, and the other nodes need not wait.
         done = self._tell(done, invalidation_id)
         self._learn_own(patterns, tail, asked_at_s)
         if invalidation_id is None or self._registry is None:
@@ -177,28 +178,27 @@ class Coherence:
         return done._replace(applied=tuple(applied), silent=tuple(silent), announced=done.announced or bool(applied))
 
     def _learn_own(self, patterns: tuple[str, ...], tail: Tail, asked_at_s: float) -> None:
-        """Know what was appended here, by asking the log only where others have appended since it was last asked."""
+        """Take the own records into the view. The log is asked only where other processes have appended since the last look."""
         here = self.view.tail
         if here.epoch == tail.epoch and here.seq == tail.seq - len(patterns):
             records = [(text, here.seq + number) for number, text in enumerate(patterns, start=1)]
             self.view.apply(page_of(tail, records, after=here.seq, restart=False), asked_at_s)
         elif self._shared and self.view.known is None:
-            # Nothing was read yet that would have to be judged, so that the log can wait until something is.
+            # No entry was read yet that would have to be judged, so that the log can wait until one is.
             self.view.begin_at(tail)
         elif not self.refresh():
             self.view.pend(patterns)  # it holds elsewhere; here too from now on, and once more when Redis is back
 
     def append_pending(self) -> None:
-        """Append what could not be appended when it was asked for, or as much of it as fits into `APPENDING_S`. Raises
-        SharedTierUnavailableError."""
+        """Append the pending patterns, or as many of them as fit into `APPENDING_S`. Raises SharedTierUnavailableError."""
         if not self.view.pending_first(1):
             return
         ends_at_s = self._clock() + APPENDING_S
         while pending := self.view.pending_first(APPENDED_AT_ONCE):
             tail = self.log.append(tuple(pending))
             self._read_log()
-            # First known from the log, then no longer pending: in between another thread would serve what is neither. If another
-            # thread has taken the view elsewhere, it is appended once more at the next turn.
+            # First known from the log, then no longer pending: in between another thread would serve entries that neither
+            # voids. If another thread has taken the view elsewhere, they are appended once more at the next turn.
             if not self.view.covers(bytes(tail)):
                 return
             self.view.settle(pending)

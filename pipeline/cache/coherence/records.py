@@ -1,4 +1,4 @@
-"""The newest invalidation of each pattern, arranged to ask "does a newer one mean this key?"."""
+"""The newest invalidation of each pattern, arranged to answer "does a newer one match this key?"."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _SHORT: Final = MAX_PATTERN_BYTES // 4
 
 
 class Records:
-    """Patterns with the number of their latest invalidation. Only ever grows: who asks while one is added is told of it or not.
+    """Patterns with the number of their latest invalidation. Only ever grows: a reader may or may not see one that is being
+    added.
 
-    Asking costs a dict lookup a segment of the key, and what `Globs` says. Readers take no lock; one writer at a time.
+    Asking costs a dict lookup a segment of the key, and the cost of `Globs`. Readers take no lock; one writer at a time.
     """
 
     __slots__ = ("exact", "globs", "prefixes")
@@ -27,15 +28,15 @@ class Records:
         self.globs = Globs()
 
     def note(self, text: str, seq: int) -> bool:
-        """Take in a record; whether it was a well-formed one."""
-        if len(text) <= _SHORT and _PLAIN(text):  # most are; nothing needs to be taken apart
+        """Take in a record. Returns whether it was well-formed."""
+        if len(text) <= _SHORT and _PLAIN(text):  # the common case: nothing needs to be taken apart
             self.exact[text] = max(seq, self.exact.get(text, 0))
             return True
         well_formed = True
         try:
             pattern = parse(text)
         except InvalidPatternError:
-            # Nothing of ours writes such a record. Taken for "everything": a miss too many is the safe mistake.
+            # Only a foreign program writes such a record. Taken for "everything": a miss too many is the safe mistake.
             well_formed = False
             pattern = parse("*")
         if pattern.kind == "glob":
@@ -53,7 +54,7 @@ class Records:
         return kept
 
     def mean(self, key: str, since: int) -> bool:
-        """Whether one with a number above `since` means `key`."""
+        """Whether a pattern with a number above `since` matches `key`."""
         if self.exact.get(key, 0) > since:
             return True
         prefixes = self.prefixes

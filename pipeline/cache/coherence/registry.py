@@ -1,4 +1,4 @@
-"""Which nodes there are, and which of them have applied an invalidation. Kept in Redis, beside the log."""
+"""The nodes that are alive, and which of them have applied an invalidation. Kept in Redis, beside the log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.cache.server.connection import RedisConnection
 from pipeline.cache.server.scripts import run_script
 
 ALIVE_MS: Final = 10_000
-"""A node that has been silent for so long is no longer waited for."""
+"""A node that has been silent for this long is no longer waited for."""
 ACKNOWLEDGEMENT_TTL_S: Final = 60
 _FIRST_PAUSE_S: Final = 0.001
 _LONGEST_PAUSE_S: Final = 0.02
@@ -38,16 +38,16 @@ class NodeRegistry:
         self._heard_of: dict[str, float] = {}
 
     def beat(self, node: str) -> bytes | None:
-        """Note that the node is alive; the log's tail. None when there is no log, or one that must begin anew."""
+        """Record that the node is alive. Returns the log's tail, or None when there is no log, or one that must begin anew."""
         tail, _, _ = self._beat(node)
         return tail or None
 
     def alive(self) -> list[str]:
-        """The nodes that were heard of within the last 10 s, by name."""
+        """The names of the nodes that were heard of within the last 10 s, sorted."""
         return sorted(self._alive()[0])
 
     def acknowledge(self, invalidation_id: str, node: str) -> None:
-        """Tell whoever waits that this node serves nothing that the invalidation means from now on."""
+        """Tell the waiting caller that from now on this node serves nothing that the invalidation matches."""
         name = self._keys.acknowledgements(invalidation_id)
 
         def command(client: Commands) -> None:
@@ -61,8 +61,8 @@ class NodeRegistry:
     def wait(self, invalidation_id: str, wait_s: float, *, settle_s: float) -> tuple[list[str], list[str]]:
         """The nodes that acknowledged within `wait_s`, and those alive that did not.
 
-        Each node writes its name anew at every beat. A list of nodes that is not there, or began less than `settle_s` ago (the
-        server lost it, or there are no nodes), is looked at again until it is so old: a node that is alive is on it by then.
+        Each node writes its name anew at every beat. A list of nodes that is missing, or began less than `settle_s` ago (the
+        server lost it, or there are no nodes), is read again until it is that old: by then every node that is alive is on it.
         """
         name = self._keys.acknowledgements(invalidation_id)
         expected: set[str] = set()
@@ -90,8 +90,8 @@ class NodeRegistry:
         return {node.decode(errors="replace") for node in self._connection.call(lambda client: client.lrange(name, 0, -1))}
 
     def _alive(self) -> tuple[set[str], float]:
-        """The nodes, those included that this process knew 10 s ago and the server has forgotten; and for how long there has been
-        a list of them: -1 for not at all."""
+        """The nodes, including those that this process knew less than 10 s ago and the server has forgotten; and the age of the
+        server's list: -1 if there is none."""
         _, age_ms, names = self._beat("")
         now_s = self._clock()
         self._heard_of = {node: at_s for node, at_s in self._heard_of.items() if now_s - at_s < ALIVE_MS / 1000}
@@ -104,6 +104,6 @@ class NodeRegistry:
 
 
 def _beaten(reply: Any) -> tuple[bytes, int, list[bytes]]:
-    """What beat.lua returns."""
+    """The reply of beat.lua, checked."""
     tail, age_ms, names = several(3)(reply)
     return text(tail) or b"", integer(age_ms), texts(names)

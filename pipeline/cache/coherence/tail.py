@@ -1,4 +1,4 @@
-"""Where the invalidation log stands."""
+"""The invalidation log's position."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Self
 _TAIL: Final = re.compile(rb"([!-9;-~]{1,16}):([0-9]{1,15}):([0-9]{1,15})")
 
 MAX_RECORDS: Final = 100_000
-"""No log is longer, and no more is pending anywhere: beyond that everything is, which is one pattern."""
+"""The longest log, and the most patterns that are pending anywhere: beyond that everything is, which is one pattern."""
 
 
 class Tail(NamedTuple):
@@ -21,13 +21,13 @@ class Tail(NamedTuple):
 
     @classmethod
     def parse(cls, raw: bytes) -> Self | None:
-        """The tail that Redis holds, or None for bytes that are none."""
+        """The tail that Redis holds, or None for bytes that are not one."""
         match = _TAIL.fullmatch(raw)
         return cls(match[1].decode(), int(match[2]), int(match[3])) if match else None
 
     @property
     def mark(self) -> bytes:
-        """How the tail begins in Redis for as long as nothing is appended: the floor rises only with the seq."""
+        """The beginning of the tail in Redis for as long as nothing is appended: the floor rises only with the seq."""
         return f"{self.epoch}:{self.seq}:".encode()
 
     def __bytes__(self) -> bytes:
@@ -35,12 +35,12 @@ class Tail(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What a reader has to apply: every record newer than where it was, and the tail that they lead to.
+    """The records that a reader has to apply: every one newer than where it was, and the tail that they lead to.
 
-    The records, by rising seqs, are all that is newer than `after` (a pattern that came again only once, under its newer seq): a
-    reader that stands below must not take them, or it would miss what lies between. `tail` has a higher floor than the log's
-    where records were lost. `restart` says that the records are the whole log, and that what the reader knew before is void: it
-    is another epoch, or the reader was behind a gap. `page_of` makes a page of a tail.
+    The records, by rising seqs, are all that is newer than `after` (a repeated pattern only once, under its newer seq): a reader
+    that stands below must not take them, or it would miss those in between. `tail` has a higher floor than the log's where
+    records were lost. `restart` says that the records are the whole log, and that the reader's earlier knowledge is void: the log
+    is of another epoch, or the reader was behind a gap. `page_of` makes a page of a tail.
     """
 
     tail: Tail
@@ -53,8 +53,8 @@ def page_of(tail: Tail, records: list[tuple[str, int]], *, after: int, restart: 
     """The page of these records, in the order of their seqs: all that the log at `tail` has after `after`. The only place where
     a tail becomes a page.
 
-    Of a restart they are all that there is, so that `after` is a floor: what is older cannot be judged. The latest pattern
-    always holds the tail's own seq. Where nothing does, records were lost, and only what is as new as the tail can be judged.
+    Of a restart they are the whole log, so that `after` is a floor: older entries cannot be judged. The latest pattern always
+    holds the tail's own seq. If none does, records were lost, and only an entry as new as the tail can be judged.
     """
     floor = max(tail.floor, after) if restart else tail.floor
     if tail.seq > max(after, floor) and (not records or records[-1][1] != tail.seq):

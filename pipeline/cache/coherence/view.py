@@ -1,4 +1,4 @@
-"""What one process knows of the invalidation log, and the judgement that follows from it."""
+"""One process's knowledge of the invalidation log, and the judgement that follows from it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class _Known(NamedTuple):
 
     tail: Tail
     mark: bytes | None
-    """How the log's tail begins while it stands there; None before the log was read."""
+    """The beginning of the log's tail while it stands there; None before the log was read."""
     records: Records
     pending: Records | None
-    """What was invalidated and the log does not have, by the generation since when; None for nothing."""
+    """The invalidations that the log lacks, by the generation since when; None if there are none."""
     generation: int
 
 
 class InvalidationView:
     """The records that this process has seen, and when it was last sure to have seen them all.
 
-    Reads take no lock. What judges is published in one step. Then comes `generation`, which changes whenever an answer of `valid`
-    may have changed: what was judged at one generation need not be judged again before the next, and whoever reads the
-    generation first and judges then has judged by at least that much. Last comes `confirmed_at_s`: whoever reads it first finds
-    all that it vouches for. A writer that is broken off in between (a time limit may raise anywhere) has confirmed nothing, and
-    the next one publishes the generation for it.
+    Reads take no lock. The state that judges is published in one step. Then comes `generation`, which changes whenever an answer
+    of `valid` may have changed: an entry judged at one generation need not be judged again before the next, and a reader that
+    reads the generation first and then judges has judged by at least that much. Last comes `confirmed_at_s`: a reader that reads
+    it first finds all that it vouches for. A writer that is broken off in between (a time limit may raise anywhere) has confirmed
+    nothing, and the next one publishes the generation for it.
     """
 
     def __init__(self) -> None:
@@ -41,13 +41,13 @@ class InvalidationView:
         self._heard: dict[str, int] = {}
         self.generation = 0
         self.confirmed_at_s = float("-inf")
-        """A moment, on the cache's clock, before which nothing was appended that is not known here."""
+        """A moment, on the cache's clock: everything appended before it is known here."""
         self.malformed_count = 0
 
     # -- judging
 
     def valid(self, as_of: AsOf, key: str, deps: tuple[str, ...]) -> bool:
-        """Whether nothing that is known invalidates an entry for `key`, computed from `deps` by what `as_of` knew."""
+        """Whether no known record invalidates an entry for `key`, computed from `deps` by the knowledge of `as_of`."""
         known = self._state
         if known.pending is not None and known.pending.mean_any(key, deps, as_of.generation):
             return False
@@ -65,24 +65,24 @@ class InvalidationView:
 
     @property
     def generation_of_reads(self) -> int:
-        """The generation to judge by what is read from L2 from now on. Nobody can tell what is there from before a pending
-        invalidation, so that all of it counts as older."""
+        """The generation to judge by for reads from L2 from now on. An entry in L2 may be from before a pending invalidation,
+        which cannot be told, so that every entry counts as older."""
         known = self._state
         return known.generation if known.pending is None else -1
 
     @property
     def known(self) -> Tail | None:
-        """Where to read on from; None before the log was read."""
+        """The position to read on from; None before the log was read."""
         known = self._state
         return known.tail if known.mark is not None else None
 
     @property
     def tail(self) -> Tail:
-        """All from its floor up to its seq is known; of nothing at first."""
+        """Everything from its floor up to its seq is known. At first it covers nothing."""
         return self._state.tail
 
     def covers(self, tail_bytes: bytes | None) -> bool:
-        """Whether all that a log at that tail says is known here. True of no tail: there is nothing to know."""
+        """Whether everything up to that tail is known here. True without a tail: there is nothing to know."""
         tail = Tail.parse(tail_bytes) if tail_bytes else None
         here = self._state.tail
         return tail is None or (tail.epoch == here.epoch and tail.seq <= here.seq)
@@ -90,7 +90,7 @@ class InvalidationView:
     # -- learning
 
     def confirm(self, tail_bytes: bytes | None, asked_at_s: float) -> bool:
-        """Note that the log, asked at that moment, stood where it is known to stand. False when it stood elsewhere."""
+        """Note that the log, asked at that moment, stood at the known position. False when it stood elsewhere."""
         with self._lock:
             self._finish()
             mark = self._state.mark
@@ -100,19 +100,19 @@ class InvalidationView:
             return True
 
     def apply(self, page: Page, asked_at_s: float) -> bool:
-        """Take in what the log said when it was asked at that moment; whether all of it is known now. Pages may arrive late,
-        twice and overlapping."""
+        """Take in a page of the log, which was asked for at that moment. Returns whether all of it is known now. Pages may arrive
+        late, twice and overlapping."""
         with self._lock:
             self._finish()
             tail, mark, records, *_ = self._state
             if page.restart:
                 late = page.tail.seq < tail.seq if page.tail.epoch == tail.epoch else asked_at_s < self.confirmed_at_s
                 if late and mark is not None:
-                    # An older answer than what is known already; of two epochs nobody can tell, see `covers`.
+                    # An older answer than the view; of two epochs neither is known to be older, see `covers`.
                     return page.tail.epoch == tail.epoch
                 tail, records = page.tail, Records()
             elif page.tail.epoch != tail.epoch or page.after > tail.seq:
-                return False  # it continues a log, or from a place, that this view has not come to or has left meanwhile
+                return False  # it continues another log, or begins where this view has not come to or has left meanwhile
             else:
                 tail = Tail(tail.epoch, max(tail.seq, page.tail.seq), max(tail.floor, page.tail.floor))
             for text, seq in page.records:
@@ -120,8 +120,8 @@ class InvalidationView:
                     self.malformed_count += 1
             floor = max(tail.floor, records.globs.excess())
             if floor > (page.tail.floor if page.restart else self._state.tail.floor):
-                # Records at or below the floor judge nothing: entries that old fail by the floor itself. A copy: who judges by
-                # the floor before still needs them.
+                # Records at or below the floor judge nothing: entries that old fail by the floor itself. A copy, because readers
+                # that judge by the floor before still need them.
                 tail, records = tail._replace(floor=floor), records.newer_than(floor)
             if page.restart or mark is not None:
                 mark = tail.mark
@@ -131,8 +131,8 @@ class InvalidationView:
             return True
 
     def begin_at(self, tail: Tail) -> None:
-        """The log stands there, and nothing of it was read: all that is older is void until it is. What comes after can be
-        applied."""
+        """Note that the log stands there, without having read it: every older entry is void until it is read. Later records can
+        be applied."""
         with self._lock:
             self._finish()
             if self._state.mark is None:
@@ -146,7 +146,7 @@ class InvalidationView:
         return self.pending_first(MAX_RECORDS)
 
     def pending_first(self, count: int) -> dict[str, int]:
-        """As `pending`, the oldest of them, and so many at most."""
+        """As `pending`, the oldest `count` at most."""
         if not self._own:
             return {}
         with self._lock:
@@ -161,7 +161,7 @@ class InvalidationView:
         self._pend(patterns, self._heard)
 
     def settle(self, appended: dict[str, int]) -> None:
-        """Forget what was pending and has been appended, unless it was invalidated once more since."""
+        """Forget pending patterns that have been appended, unless they were invalidated once more since."""
         with self._lock:
             self._finish()
             for text, at in appended.items():
@@ -170,7 +170,7 @@ class InvalidationView:
             self._settle()
 
     def settle_heard(self) -> None:
-        """Forget what was heard: the log has it, and it is known from there."""
+        """Forget the heard patterns: the log has them, and they are known from there."""
         with self._lock:
             self._finish()
             self._heard.clear()
@@ -202,5 +202,5 @@ class InvalidationView:
         self.generation = self._state.generation
 
     def _finish(self) -> None:
-        """What a writer that was broken off has left undone."""
+        """Complete what a writer that was broken off has left undone."""
         self.generation = self._state.generation

@@ -1,4 +1,4 @@
-"""`@cached`: a function behind a cache, and what of its arguments makes the key.
+"""`@cached`: a function behind a cache, and the key made of its arguments.
 
-Refuses what a key would not hold. Reads and writes only through a cache that it is given.
+Refuses arguments that a key cannot hold. Reads and writes only through a cache that it is given.
 """

@@ -1,4 +1,4 @@
-"""A digest of what a value was computed from: 128 bits, equal only for what is equal, to the leaves and in type."""
+"""A digest of the values that a result was computed from: 128 bits, equal only for equal values, to the leaves and in type."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pipeline.cache.errors import UncacheableValueError
 
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 _WORD: Final = range(-(2**63), 2**64)
-"""Whole numbers of which any can be written."""
+"""Whole numbers that can always be written."""
 _LIST: Final = 0
 _TUPLE: Final = 1
 
 
 def digest_of(name: str, arguments: dict[str, Any]) -> str:
-    """Of a call's arguments. Raises UncacheableValueError naming the function, the argument and the place within it."""
+    """The digest of a call's arguments. Raises UncacheableValueError naming the function, the argument and the place in it."""
     exact = {}
     for parameter, value in arguments.items():
-        # Most arguments are one of these: nothing is called or made for them.
+        # The common arguments: no call is made and no object built for them.
         if value is None or type(value) is bool or (type(value) is str and value.isascii()):
             exact[parameter] = value
         else:
@@ -30,7 +30,7 @@ def digest_of(name: str, arguments: dict[str, Any]) -> str:
 
 
 def digest_of_value(value: object, place: str) -> str:
-    """Of one value. Raises UncacheableValueError naming the place."""
+    """The digest of one value. Raises UncacheableValueError naming the place."""
     return _digest(_exact_or_refused(value, place))
 
 
@@ -43,12 +43,12 @@ def _exact_or_refused(value: object, place: str) -> Any:
         return _exact(value, place)
     except RecursionError:
         if not is_deep(value):
-            raise  # of the caller's own depth
+            raise  # the caller's own depth is to blame
         raise UncacheableValueError(f"{place}: is nested too deeply, or contains itself") from None
 
 
 def _exact(value: Any, place: str) -> Any:
-    """What is written for the value: JSON, in which a list and a tuple begin with a mark of their own.
+    """The JSON form of the value, in which a list and a tuple each begin with a mark of their own.
 
     Exact types only: msgspec would write a set, a date and a text that look alike as one key.
     """

@@ -1,4 +1,4 @@
-"""A cache for a function, and an invalidation after one."""
+"""Decorators: a cache for a function, and an invalidation after one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pipeline.cache.decorators import deferred
 from pipeline.cache.decorators.arguments import digest_of, digest_of_value
 from pipeline.cache.errors import InvalidPatternError, UncacheableFunctionError
 from pipeline.cache.keys import MAX_KEY_BYTES
+from pipeline.cache.kind import Kind
 from pipeline.cache.patterns.pattern import parse
 from pipeline.cache.patterns.prefixes import Claimant, name_of, prefixes_of
 from pipeline.cache.patterns.segments import check_prefix
@@ -22,7 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_PREFIX_BYTES: Final = MAX_KEY_BYTES - 33
-"""What a key leaves beside a digest and its colon."""
+"""The room that a digest and its colon leave in a key."""
 _PROGRAMS: Final = frozenset(("__main__", "__mp_main__"))
 _RECEIVERS: Final = frozenset(("self", "cls", "mcs", "metacls"))
 
@@ -30,7 +31,7 @@ _provider: Callable[[], TwoTierCache] | None = None
 
 
 def provide_default_cache(provider: Callable[[], TwoTierCache]) -> None:
-    """Name the cache that decorators use when given none. It is asked for at each call, in the process that calls."""
+    """Name the cache that decorators use when given none. The provider is called at each use, in the process that calls."""
     global _provider  # noqa: PLW0603 - one for the program, set once where it is put together
     _provider = provider
 
@@ -45,27 +46,27 @@ def cached(
     key: Callable[..., object] | None = None,
     shared: bool = False,
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Cache what the function returns for `ttl` (seconds, or a timedelta), under `<key_prefix>:<digest of its arguments>`. None,
-    which stands for "there is nothing", is kept for `negative_ttl` if that is given; 0 is not at all. Of calls that are equal and
-    miss at the same time, in whatever processes, one runs the function: see TwoTierCache.fetch.
+    """Cache the function's results for `ttl` (seconds, or a timedelta), under `<key_prefix>:<digest of its arguments>`. None, for
+    "there is nothing", is kept for `negative_ttl` if that is given; 0 means not at all. Of equal calls that miss at the same
+    time, in any processes, one runs the function: see TwoTierCache.fetch.
 
-    **What the key holds.** Arguments must be JSON values, or tuples of them; equal calls share an entry however they are written
-    (by position, by name, by default), and what differs in a leaf or a type (1, 1.0, True, a tuple, a list) does not. With `key`,
-    which is called as the function is, what it returns stands in place of the arguments: so may a method be cached,
-    `key=lambda self, month: (self.tenant, month)`. `function.cache_key(...)` is the key of a call; as a pattern it means that
+    **What the key holds.** Arguments must be JSON values, or tuples of them. Equal calls share an entry however they are written
+    (by position, by name, by default); calls that differ in a leaf or a type (1, 1.0, True, a tuple, a list) do not. `key` is
+    called as the function is, and its result stands in place of the arguments: this is how to cache a method,
+    `key=lambda self, month: (self.tenant, month)`. `function.cache_key(...)` is the key of a call; as a pattern it matches that
     call alone.
 
-    **Whose the key is.** Without `key_prefix` it is the function's module and qualified name, and that must say what it is: a
-    lambda, a function that closes over something, a bound method, a partial, any other callable, and what is of `__main__` (as
-    which every program runs) need a `key_prefix`. Two functions of a process that claim one prefix of one cache would be served
-    each other's values: the second is refused, unless both say `shared`.
+    **Whose the key is.** Without `key_prefix` it is the function's module and qualified name, which must identify it: a lambda, a
+    function that closes over something, a bound method, a partial, any other callable, and a function of `__main__` (as which
+    every program runs) need a `key_prefix`. Two functions of a process that claim one prefix of one cache would be served each
+    other's values: the second is refused, unless both say `shared`.
 
-    The function must have done its work when it returns: no coroutine, generator or future. Calls of cached functions within each
-    other take 8 frames of the interpreter's stack each that Python's limit of 1,000 counts: a recursion is good for some 100
-    levels, and then raises RecursionError. Beyond that, compute from below or raise `sys.setrecursionlimit`.
+    The function must have done its work when it returns: no coroutine, generator or future. Nested calls of cached functions take
+    8 frames each of the 1,000 that Python allows by default: a recursion may go some 100 levels deep, and then raises
+    RecursionError. Beyond that, compute from below or raise `sys.setrecursionlimit`.
 
-    Raises, where it is written: UncacheableFunctionError, which says what to write; InvalidPatternError for a `key_prefix` that
-    has wildcards or is too long; ValueError for a ttl that is none. When called: UncacheableValueError naming the argument, or
+    Raises, when it decorates: UncacheableFunctionError, which says what to write instead; InvalidPatternError for a `key_prefix`
+    that has wildcards or is too long; ValueError for an invalid ttl. When called: UncacheableValueError naming the argument, or
     the place in the result that would not come back as it is.
     """
     if callable(ttl):
@@ -74,6 +75,7 @@ def cached(
     negative_s = None if negative_ttl is None else seconds(negative_ttl, "negative_ttl")
     if negative_s is not None and negative_s < 0:
         raise ValueError(f"negative_ttl: {negative_s:g}; expected seconds, 0 for not at all")
+    kind = Kind(type, ttl_s, negative_s)
     if key_prefix is not None:
         _check_key_prefix(key_prefix)
     elif shared:
@@ -81,7 +83,7 @@ def cached(
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         if isinstance(function, staticmethod):
-            # What a class hands out is the function within: without this an instance would pass itself on.
+            # A class hands out the function within: without this an instance would pass itself as an argument.
             return staticmethod(decorate(function.__func__))
         name = name_of(function)
         _refuse_uncallable(function, name)
@@ -104,15 +106,13 @@ def cached(
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            # Not by `get_or_compute`: of recursion each frame is one of the few that a thread has.
+            # Not by `get_or_compute`: in a recursion each frame counts.
             value: T = (
                 _cache(cache)
                 .fetch(
                     cache_key(*args, **kwargs),
                     lambda: _finished(function(*args, **kwargs), name),
-                    ttl=ttl_s,
-                    type=type,
-                    negative_ttl=negative_s,
+                    kind,
                 )
                 .value
             )
@@ -125,14 +125,14 @@ def cached(
 
 
 def invalidate_cache(pattern: str, *, cache: TwoTierCache | None = None) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Invalidate what matches `pattern` each time the function has done its work. Not when it failed: nothing has changed then.
+    """Invalidate `pattern` each time the function has done its work. Not when it failed: nothing has changed then.
 
-    A future or an awaitable that a plain function returns is handed on as one that ends after the invalidation (which, in an
-    event loop, takes that loop's time: a round trip, and the cache's time-out at most). Not for coroutine functions: nothing
-    would say that the caller awaits them. What else is not done when it is returned (a generator, a Celery result) is refused.
+    If a plain function returns a future or an awaitable, the caller gets one that ends after the invalidation (which, in an event
+    loop, takes that loop's time: a round trip, and the cache's time-out at most). Not for coroutine functions: it is not certain
+    that the caller awaits them. Other results whose work is not done (a generator, a Celery result) are refused.
 
-    Raises InvalidPatternError and UncacheableFunctionError where it is written; the latter also when the function has returned
-    what it cannot wait for.
+    Raises InvalidPatternError and UncacheableFunctionError when it decorates; the latter also when the function has returned a
+    result that cannot be waited for.
     """
     parse(pattern)
 
@@ -180,7 +180,7 @@ def _check_key_prefix(key_prefix: object) -> None:
 
 
 def _own_prefix(function: object, name: str) -> str:
-    """The prefix that the function's own name makes, if that says which function it is, in every process and at any time."""
+    """The prefix made of the function's own name, if that identifies the function, in every process and at any time."""
     if not isinstance(function, types.FunctionType):
         raise UncacheableFunctionError(
             f"{name}: what it is bound to or made of would not be in the key; say what is meant by key_prefix="
@@ -209,7 +209,7 @@ def _refuse_uncallable(function: object, name: str) -> None:
 
 
 def _refuse_unfinished(function: Any, name: str, decorator: str) -> None:
-    """Refuse a function that has done nothing yet when it returns, as far as one can tell without calling it."""
+    """Refuse a function that returns before its work has begun, as far as one can tell without calling it."""
     within = [function]
     while isinstance(within[-1], functools.partial):
         within.append(within[-1].func)
@@ -225,7 +225,7 @@ def _refuse_unfinished(function: Any, name: str, decorator: str) -> None:
 
 
 def _refuse_method(function: object, name: str) -> None:
-    """Refuse what takes the object that it is called on, which is no part of a key."""
+    """Refuse a function that takes the object that it is called on, which is not part of a key."""
     if not isinstance(function, types.FunctionType):
         return
     scope, _, _ = function.__qualname__.rpartition(".")

@@ -19,17 +19,17 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Difference(NamedTuple):
-    """`place` continues the name of the whole (`['a'][1]`, `.field`); `what` says how it would come back."""
+    """`place` continues the name of the whole (`['a'][1]`, `.field`); `what` says how the part would come back."""
 
     place: str
     what: str
 
 
 def is_plain(value: Any) -> bool:
-    """Whether all of it is of Python's own types, to the leaves, and of no class that is derived from one: a value for which that
-    is true and which comes back equal comes back as it is.
+    """Whether all of the value, to the leaves, is of Python's own types and not of classes derived from them. Such a value, if it
+    comes back equal, comes back as it is.
 
-    marshal refuses anything else, at a tenth of the cost of a walk; what it writes is thrown away.
+    marshal refuses any other value, at a tenth of the cost of a walk; its output is thrown away.
     """
     if type(value) in _SCALARS:
         return True
@@ -41,8 +41,8 @@ def is_plain(value: Any) -> bool:
 
 
 def is_deep(value: object) -> bool:
-    """Whether it is nested beyond measure, or contains itself: what to blame for a RecursionError, rather than the caller's own
-    depth."""
+    """Whether the value is nested beyond measure, or contains itself: it is then to blame for a RecursionError, rather than the
+    caller's own depth."""
     level: dict[int, object] = {id(value): value}
     for _ in range(_DEEP):
         level = {id(inner): inner for outer in level.values() for _, inner in _parts(outer)}
@@ -74,7 +74,7 @@ def explain(value: Any, place: str) -> None:
 
 
 def _explain_text(text: str, place: str) -> None:
-    """Raise UncacheableValueError for a text that no JSON can carry."""
+    """Raise UncacheableValueError for a text that JSON cannot carry."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -96,7 +96,7 @@ def _explain_number(number: float, place: str) -> None:
 
 
 def _explain_foreign(value: Any, place: str) -> None:
-    """Raise for a value of no JSON type; for a tuple, rather for what in it is none."""
+    """Raise for a value of no JSON type; for a tuple, first for such a part within it."""
     name = type(value).__name__
     if type(value) is tuple:
         for index, item in enumerate(value):
@@ -112,7 +112,7 @@ def _explain_foreign(value: Any, place: str) -> None:
 
 
 def _is_same(value: object, carried: object) -> bool:
-    """Whether the two are one scalar: asked of every leaf, and most often true."""
+    """Whether the two are equal scalars: checked for every leaf, and most often true."""
     kind = type(value)
     if kind is not type(carried) or kind not in _SCALARS or value != carried:
         return False
@@ -120,7 +120,7 @@ def _is_same(value: object, carried: object) -> bool:
 
 
 def difference(value: Any, carried: Any) -> Difference | None:
-    """Where what came back is not what went in; None if it is."""
+    """Where the value that came back differs from the one that went in; None if nowhere."""
     if _is_same(value, carried):
         return None
     kind = type(value)
@@ -185,14 +185,14 @@ def _difference_of_sets(mine: set[Any] | frozenset[Any], carried: Any) -> Differ
 
 
 def unwritable(value: object, encode: Callable[[Any], bytes]) -> str:
-    """The place and the reason of what `encode` cannot write: the innermost part of which that is true."""
+    """The place that `encode` cannot write, and the reason: the innermost such part."""
     place, part = "value", value
     error: Exception | None = None
     while True:
         for step, inner in _parts(part):
             try:
                 encode(inner)
-            except Exception as inner_error:  # noqa: BLE001 - whatever the encoder objects to is what is looked for
+            except Exception as inner_error:  # noqa: BLE001 - every objection of the encoder is wanted
                 place, part, error = place + step, inner, inner_error
                 break
         else:
@@ -228,7 +228,7 @@ def _names(value: object) -> tuple[str, ...] | None:
 
 
 def _shown(value: object) -> str:
-    """A key as a message may show it: short."""
+    """A key, shortened for a message."""
     try:
         text = repr(value)
     except ValueError:  # a whole number of thousands of digits

@@ -1,4 +1,4 @@
-"""Claims: who is at work on a key, for a time. What leases and the queue's in-flight records are made of."""
+"""Claims: the owner at work on a key, for a time. Leases and the queue's in-flight records are made of them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _MAX_DIGITS = 15
 
 
 class Claim(NamedTuple):
-    """`owner` is at work by what was known of the log at `epoch` and `seq`. `shared`: others wait for the outcome. `in_vain`: how
-    many owners before him, one after another, have brought about nothing that could be shared."""
+    """`owner` is at work, by its knowledge of the log at `epoch` and `seq`. `shared`: others wait for the outcome. `in_vain`: how
+    many owners before this one, one after another, had no outcome that could be shared."""
 
     owner: str
     epoch: str
@@ -30,7 +30,7 @@ class Claim(NamedTuple):
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
-        """A text that is no claim is one of nobody, by a log that is not: whoever judges it will not wait for it."""
+        """Malformed text parses to a claim without epoch and seq, so that no caller waits for it."""
         owner, *rest = raw.decode(errors="surrogateescape").split(" ")
         if len(rest) < 2 or not _is_number(rest[1]):
             return cls(owner, "", -1)
@@ -41,7 +41,7 @@ class Claim(NamedTuple):
 
     @property
     def given_back(self) -> bool:
-        """Whether it only tells that its last owner is no longer at work: whoever comes may take it."""
+        """Whether it only records that its last owner is no longer at work: any caller may take it."""
         return self.owner == _NOBODY
 
     def __str__(self) -> str:
@@ -55,34 +55,34 @@ class Claims:
         self._connection = connection
 
     def take(self, name: bytes, claim: Claim, ttl_s: float, *, share: bool = False) -> Claim | None:
-        """Claim it for `ttl_s`; None when it is the caller's now, else who has it. `share`: the caller will wait for that one's
-        outcome, so that its owner may no longer `withdraw`."""
+        """Claim the name for `ttl_s`. Returns None when it is the caller's now, else the holder's claim. `share`: the caller will
+        wait for the holder's outcome, so that the holder may no longer `withdraw`."""
         arguments = [str(claim), _ms(ttl_s), int(share)]
         held = self._connection.call(lambda client: run_script(client, "claim", [name], arguments, text))
         return None if held is None else Claim.parse(held)
 
     def renew(self, name: bytes, owner: str, ttl_s: float) -> bool:
-        """Let it live `ttl_s` from now; false when it is that owner's no longer."""
+        """Extend the claim to `ttl_s` from now; false when it no longer belongs to that owner."""
         return self._exchange(name, owner, "renew", _ms(ttl_s))
 
     def replace(self, name: bytes, owner: str, claim: Claim, ttl_s: float) -> bool:
-        """Take it from that owner; false when it is that owner's no longer. Of several who try one succeeds."""
+        """Take the claim from that owner; false when it no longer belongs to that owner. Of several callers one succeeds."""
         return self._exchange(name, owner, "replace", _ms(ttl_s), str(claim))
 
     def release(self, name: bytes, owner: str) -> bool:
-        """Give it up; false when it is that owner's no longer."""
+        """Give the claim up; false when it no longer belongs to that owner."""
         return self._exchange(name, owner, "release")
 
     def give_back(self, name: bytes, owner: str, told_s: float) -> bool:
-        """Give it up, and tell for so long that it was held in vain; false when it is that owner's no longer."""
+        """Give the claim up, and record for `told_s` that it was held in vain; false when it no longer belongs to that owner."""
         return self._exchange(name, owner, "give back", _ms(told_s))
 
     def withdraw(self, name: bytes, owner: str) -> bool:
-        """Give it up, unless somebody shares it; whether it was given up."""
+        """Give the claim up, unless another caller shares it. Returns whether it was given up."""
         return self._exchange(name, owner, "withdraw")
 
     def _exchange(self, name: bytes, owner: str, what: str, *arguments: Any) -> bool:
-        words = [owner.encode(errors="surrogateescape"), what, *arguments]  # an owner that is no text is compared all the same
+        words = [owner.encode(errors="surrogateescape"), what, *arguments]  # an owner that is not text is compared all the same
         return self._connection.call(lambda client: run_script(client, "exchange", [name], words, integer)) == 1
 
 

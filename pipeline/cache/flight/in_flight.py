@@ -1,4 +1,4 @@
-"""Which task is queued or running for a key, so that others may wait for it instead of queueing their own."""
+"""Which task is queued or running for a key, so that other callers may wait for it instead of queueing their own."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from pipeline.cache.server.connection import RedisConnection
 ENTERED_S: Final = 10.0
 """How long a task may take from being entered to being queued."""
 QUEUED_S: Final = 180.0
-"""How long a task may wait and run after that, or since it was last `renew`ed. A longer wait only ends the sharing."""
+"""How long a task may wait and run after that, or since the last `renew`. A longer wait only ends the sharing."""
 _TRIES: Final = 3
 
 
 class InFlight:
-    """The tasks in flight, in Redis. Nothing here raises because Redis is away: then every caller queues a task of his own.
+    """The tasks in flight, in Redis. Nothing here raises because Redis is away: then every caller queues its own task.
 
-    A caller joins a task only if nothing that matches the key was invalidated since the task was entered, by the log as it stands
-    when he asks. So he has nothing that he would not have had from a task of his own.
+    A caller joins a task only if, by the log as it stands when the caller asks, nothing that matches the key was invalidated
+    since the task was entered. So it gets nothing that it would not have got from its own task.
     """
 
     def __init__(self, connection: RedisConnection, keys: KeySpace, coherence: Coherence, leases: Leases) -> None:
-        """`leases` keep what runs in this process in flight."""
+        """`leases` keep this process's running tasks in flight."""
         self._leases = leases
         self._connection = connection
         self._keys = keys
@@ -37,9 +37,9 @@ class InFlight:
         self._coherence = coherence
 
     def enter(self, key: str, deps: tuple[str, ...], task_id: str, *, entered_as: str | None = None) -> str | None:
-        """Enter the caller's task, which he is to queue then; or learn the id of the task that he may wait for instead.
+        """Enter the caller's task, which the caller then queues; or return the id of the task to wait for instead.
 
-        None: queue it, whether it was entered or Redis is away. `entered_as`: a name in place of the key, for those who are to
+        None: queue it, whether it was entered or Redis is away. `entered_as`: a name in place of the key, for callers that may
         join each other only; the other methods know the task by it, too.
         """
         name = self._keys.in_flight(key if entered_as is None else entered_as)
@@ -49,7 +49,7 @@ class InFlight:
                 held = self._claims.take(name, mine, ENTERED_S, share=True)
                 if held is None:
                     return None
-                # The log is read after the claim: what was invalidated before the caller asked is known by then.
+                # The log is read after the claim: an invalidation from before the caller asked is known by then.
                 if not self._coherence.refresh():
                     return None
                 known = self._coherence.view.as_of()
@@ -61,14 +61,14 @@ class InFlight:
         return None
 
     def renew(self, key: str, task_id: str) -> None:
-        """The task was queued."""
+        """Note that the task was queued."""
         with suppress(SharedTierUnavailableError):
             self._claims.renew(self._keys.in_flight(key), task_id, QUEUED_S)
 
     @contextmanager
     def running(self, key: str, task_id: str) -> Iterator[None]:
-        """Within the block the task runs: it stays in flight while this process lives. If it dies, nobody joins the task, nor
-        waits for it, for longer than a lease lasts; its message may take minutes to come to another worker."""
+        """Within the block the task runs: it stays in flight while this process lives. If the process dies, no caller joins the
+        task, nor waits for it, for longer than a lease lasts; its message may take minutes to come to another worker."""
         lease = Lease.of(self._keys.in_flight(key), task_id)
         with suppress(SharedTierUnavailableError):
             self._claims.renew(lease.name, task_id, self._leases.ttl_s)
@@ -76,18 +76,18 @@ class InFlight:
             yield
 
     def leave(self, key: str, task_id: str) -> None:
-        """The task has ended: nobody may join it any more. Those who have joined find its result."""
+        """Note that the task has ended: no caller may join it any more. Those that have joined find its result."""
         with suppress(SharedTierUnavailableError):
             self._claims.release(self._keys.in_flight(key), task_id)
 
     def withdraw(self, key: str, task_id: str) -> bool:
-        """Leave, unless somebody has joined; whether the task is now its caller's alone, and may be revoked."""
+        """Leave, unless another caller has joined. Returns whether the task is now its caller's alone, and may be revoked."""
         with suppress(SharedTierUnavailableError):
             return self._claims.withdraw(self._keys.in_flight(key), task_id)
         return False
 
     def holds(self, key: str, task_id: str) -> bool:
-        """Whether the task is in flight still, for all that is known. True when Redis cannot be asked."""
+        """Whether the task is still in flight, as far as is known. True when Redis cannot be asked."""
         try:
             held = self._connection.call(lambda client: client.get(self._keys.in_flight(key)))
         except SharedTierUnavailableError:
@@ -95,7 +95,7 @@ class InFlight:
         return held is not None and Claim.parse(held).owner == task_id
 
     def may_refresh(self, key: str, pause_s: float) -> bool:
-        """Whether the caller is the one to have the key computed anew: nobody in the fleet was within the last `pause_s`."""
+        """Whether the caller is to have the key computed anew: no other in the fleet was told so within the last `pause_s`."""
         name = self._keys.refreshed(key)
         try:
             return self._connection.call(lambda client: client.set(name, b"1", px=round(pause_s * 1000), nx=True))

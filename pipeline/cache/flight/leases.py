@@ -1,4 +1,4 @@
-"""Leases: which process of the fleet computes a key. A lease ends with its owner, at the latest `ttl_s` after it."""
+"""Leases: which process of the fleet computes a key. A lease outlives its owner by `ttl_s` at most."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from pipeline.cache.server.commands import Commands
 from pipeline.cache.server.connection import RedisConnection
 
 TOLD_S: Final = 2.0
-"""How long the fleet is told that a computation brought nothing to share: several times the pauses in which others ask."""
+"""How long the fleet is told that a computation brought nothing to share: several times the pauses between two looks."""
 _IDLE_TURNS: Final = 3
 
 logger: Final = logging.getLogger(__name__)
 
 
 class Taken(NamedTuple):
-    """What one round trip told. `lease`: the caller's own now, else None. `held`: whose it is, if another's. `entry` and `tail`
-    were read after that, in this order: what an owner wrote before it let go is there, and what was invalidated before the entry
-    was read is told by the tail."""
+    """The outcome of one round trip. `lease`: the caller's own now, else None. `held`: another owner's claim, if there is one.
+    `entry` and `tail` were read after that, in this order: an entry that an owner wrote before it let go is there, and the tail
+    covers every invalidation from before the entry was read."""
 
     lease: Lease | None
     held: Claim | None
@@ -38,7 +38,7 @@ class Taken(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """The right to compute a key. `process`: that of who has it; what a forked child inherits is its parent's."""
+    """The right to compute a key. `process`: its owner's id; a forked child inherits its parent's leases, not its own."""
 
     name: bytes
     owner: str
@@ -46,16 +46,16 @@ class Lease(NamedTuple):
 
     @classmethod
     def of(cls, name: bytes, owner: str | None = None) -> Self:
-        """One of this process's."""
+        """A lease of this process."""
         return cls(name, secrets.token_hex(8) if owner is None else owner, os.getpid())
 
 
 class Leases:
     """Takes leases, keeps those of this process alive while their computations run, and gives them back. Thread-safe. A forked
-    child begins with none: those of its parent are the parent's to keep and give back.
+    child begins with none: its parent keeps its own and gives them back.
 
-    A short time to live with renewal, rather than one as long as the longest computation: the owner's death costs the others
-    `ttl_s` at most. What never ends is renewed for `longest_s` and no longer.
+    A short time to live with renewal, rather than one as long as the longest computation: an owner's death costs the others
+    `ttl_s` at most. A computation that never ends is renewed for `longest_s` and no longer.
     """
 
     def __init__(
@@ -104,8 +104,8 @@ class Leases:
         return Taken(None, held, entry, tail)
 
     def take_over(self, key: str, held: Claim, as_of: AsOf) -> Lease | None:
-        """Take it from an owner whose result would be of no use; None when another was first. Raises
-        SharedTierUnavailableError. What it was held in vain stays known."""
+        """Take the lease from an owner whose result would be of no use; None when another caller was first. The count of owners
+        that held it in vain is kept. Raises SharedTierUnavailableError."""
         lease = Lease.of(self._keys.lease(key))
         taken = self._claims.replace(lease.name, held.owner, Claim.of(lease.owner, as_of, held.in_vain), self.ttl_s)
         return lease if taken else None
@@ -128,8 +128,8 @@ class Leases:
             self._kept.pop(lease, None)
 
     def give_back(self, lease: Lease, *, in_vain: bool = False) -> None:
-        """Let the next one compute; or, if the computation brought nothing to share, all who waited for it. Never raises because
-        Redis is away: then it runs out."""
+        """Let the next caller compute; or, if the computation brought nothing to share, all that waited for it. Never raises
+        because Redis is away: then the lease runs out."""
         if lease.process != os.getpid():
             return
         with suppress(SharedTierUnavailableError):
@@ -148,14 +148,14 @@ class Leases:
             self._keeper = keeper
             try:
                 keeper.start()
-            except RuntimeError:  # the interpreter is on its way out, or has no room for threads: the lease runs out
+            except RuntimeError:  # the interpreter is shutting down, or has no room for threads: the lease runs out
                 self._keeper = None
             except BaseException:
-                self._keeper = None  # it may run or not: a second one does no harm
+                self._keeper = None  # the thread may run or not: a second one does no harm
                 raise
 
     def _keep(self) -> None:
-        """The keeper's thread: it lives while there is something to keep, and a while longer."""
+        """The keeper's thread: it lives while there are leases to keep, and a little longer."""
         me = threading.current_thread()
         idle_turns = 0
         while True:
@@ -182,6 +182,6 @@ class Leases:
                 return
         except SharedTierUnavailableError:
             return  # tried again at the next turn, if it has not run out by then
-        # This process was held up for longer than the lease, and another computes it as well. Neither harms the other.
+        # This process was held up for longer than the lease, and another one computes the key, too. Neither harms the other.
         logger.info("cache.lease_lost")
         self._kept.pop(lease, None)

@@ -22,9 +22,9 @@ PAUSE_GROWTH: Final = 1.5
 
 
 class Outcome(NamedTuple):
-    """What a computation brings. `found`, `payload` and `codec` are opaque here. `deps`: all that it depends on, those included
-    that its own deps were computed from. `lasting`: whether who asks for the key a moment later finds it in the shared tier, and
-    it will do."""
+    """The outcome of a computation. `found`, `payload` and `codec` are opaque here. `deps`: all that it depends on, including
+    the keys that its own deps were computed from. `lasting`: whether a caller that asks for the key a moment later finds a usable
+    entry in the shared tier."""
 
     found: Any
     payload: bytes
@@ -38,14 +38,14 @@ Compute = Callable[[AsOf], Outcome]
 
 
 class SingleFlight:
-    """Lets one caller compute and the others have the outcome, which is theirs only if nothing was invalidated between the
-    computation's first input and their asking. Thread-safe.
+    """Lets one caller compute. The others share the outcome, but only if nothing was invalidated between the computation's first
+    input and their asking. Thread-safe.
 
-    An error of the computation is raised in every thread of this process that waited for it. Other processes do not learn of
-    it: those that waited compute, each for itself and at once, as they do after any other computation that brought nothing to
-    share. Nobody waits for longer than `wait_s` on the fleet, nor twice that on another thread of this process; then he computes
-    for himself. So do, at once, a thread that asks for what it is computing itself and one that was interrupted inside the cache.
-    Threads whose computations need each other's get a CyclicComputationError. Of processes nobody sees that: `wait_s` ends it.
+    An error of the computation is raised in every thread of this process that waited for it. Other processes do not learn of it:
+    those that waited compute at once, each for itself, as they do after any computation that brought nothing to share. No caller
+    waits longer than `wait_s` for the fleet, nor twice that for another thread of this process; then it computes for itself. So
+    do, at once, a thread that asks for the key that it is computing and one that was interrupted inside the cache. Threads whose
+    computations need each other's get a CyclicComputationError. Among processes no such circle is detected: `wait_s` ends it.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class SingleFlight:
         clock: Callable[[], float],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`leases`: None where no tier is shared. `counters` has joined, taken_over and waited_out. `strict`: nobody joins
-        another thread while the log cannot be read."""
+        """`leases`: None where no tier is shared. `counters` has joined, taken_over and waited_out. `strict`: do not join
+        another thread's computation while the log cannot be read."""
         self._coherence = coherence
         self._leases = leases
         self._counters = counters
@@ -73,7 +73,7 @@ class SingleFlight:
         begins_anew_in_children(self)
 
     def begin_anew(self) -> None:
-        """In a child that was just forked: who led or awaited these flights is not here."""
+        """In a child that was just forked: the threads that led or awaited these flights are not here."""
         self._flights = {}
 
     def run(
@@ -88,10 +88,10 @@ class SingleFlight:
     ) -> tuple[Outcome, bool]:
         """The outcome, and whether another caller's computation brought it.
 
-        `probe` makes an outcome of what the shared tier was found to have, given the generation from before it was read, or
-        without it of what is at hand here; None when that will not do. `compute` computes and keeps the value, given what was
-        known before: `as_of`, or what is known when it begins. `asked_at_s`: when the caller asked. Another thread's computation
-        will do if the log, read since then, says nothing against it.
+        `probe` makes an outcome of the entry that was found in the shared tier, given the generation from before it was read; or,
+        without a Taken, of an entry at hand here. It returns None when that entry will not do. `compute` computes and keeps the
+        value, given what was known before: `as_of`, or what is known when it begins. `asked_at_s`: when the caller asked. Another
+        thread's computation will do if the log, read since then, says nothing against it.
         """
         while True:
             mine = Flight(key, deps, as_of)
@@ -111,11 +111,11 @@ class SingleFlight:
                 try:
                     self._land(mine)
                 finally:
-                    self._land(mine)  # a signal may have raised in the first
+                    self._land(mine)  # a signal may have raised in the first call
             if flight is None:
                 return begin(), False
             if interrupted():
-                return begin(), False  # its thread may be waiting for what this one was interrupted in
+                return begin(), False  # the flight's thread may be waiting for the section that this one was interrupted in
             with WAITS.waiting(flight):
                 ended = flight.wait(2 * self._wait_s)
             if not ended:
@@ -124,14 +124,14 @@ class SingleFlight:
             if flight.failure is not None:
                 raise flight.failure
             outcome = flight.outcome
-            # What the flight's deps were computed from nobody knew before it ended.
+            # Before the flight ended it was not known from which keys its deps were computed.
             if outcome is not None and self._coherence.view.valid(flight.as_of, key, outcome.deps):
                 self._counters.add("joined")
                 return outcome, True
-            # Its thread was stopped, by what concerns that thread alone.
+            # The flight's thread was stopped for a reason of its own: try again.
 
     def _board(self, mine: Flight, asked_at_s: float) -> Flight | None:
-        """The flight to wait for, or `mine` to lead; none for a computation that asks for its own key."""
+        """The flight to wait for, or `mine` to lead; None for a computation that asks for its own key."""
         while True:
             mine.learn(self._coherence)
             with self._lock:
@@ -145,14 +145,14 @@ class SingleFlight:
             mine.learn(self._coherence)
             with self._lock:
                 if self._flights.get(mine.key) is flight:
-                    self._flights[mine.key] = mine  # the others that may not join that one wait for this
+                    self._flights[mine.key] = mine  # other callers that may not join that flight wait for this one
                     return mine
 
     def _joinable(self, flight: Flight, deps: tuple[str, ...], asked_at_s: float) -> bool:
-        """Whether nothing that returned before the caller asked invalidates what that flight computes."""
+        """Whether no invalidation that returned before the caller asked voids the flight's outcome."""
         view = self._coherence.view
         if view.confirmed_at_s <= asked_at_s:
-            # The caller has not read the log: L1 had something that would not do, or was not asked.
+            # The caller has not read the log: L1 had an entry that would not do, or was not asked.
             if self._coherence.refresh():
                 if view.confirmed_at_s < asked_at_s:
                     return False  # another thread has taken the view elsewhere
@@ -163,7 +163,7 @@ class SingleFlight:
     def _land(self, flight: Flight) -> None:
         if self._flights.get(flight.key) is flight:
             with self._lock:
-                if self._flights.get(flight.key) is flight:  # one that may not join it has put its own in its place
+                if self._flights.get(flight.key) is flight:  # a caller that may not join it has put its own in its place
                     del self._flights[flight.key]
         flight.end()
 
@@ -192,7 +192,7 @@ class SingleFlight:
                 taken = leases.take(flight.key, claimed)
                 judged = self._coherence.catch_up(taken.tail, asked_at_s)
             except SharedTierUnavailableError:
-                return self._alone(probe, compute), False  # each for himself until it is back
+                return self._alone(probe, compute), False  # each process for itself until Redis is back
             found = probe(taken, generation) if judged else None
             if found is not None:
                 if taken.lease is not None:
@@ -202,7 +202,7 @@ class SingleFlight:
                 return found, waited
             if taken.held is not None:
                 if waited and taken.held.in_vain > in_vain:
-                    # What was waited for has brought nothing. The next would wait for as long, and so on: each for himself.
+                    # The awaited computation brought nothing to share. Waiting for the next could go on so: each for itself.
                     return compute(), False
                 in_vain = taken.held.in_vain
             lease = self._lease(leases, flight, taken, claimed, generation) if judged else taken.lease
@@ -213,15 +213,15 @@ class SingleFlight:
                 self._counters.add("waited_out")
                 return compute(), False
             if interrupted():
-                return compute(), False  # as for a thread of this process: its owner may be one
+                return compute(), False  # as for a flight of this process: the lease's owner may be one
             waited = True
-            # Not all at the same moment: those who began to wait together would ask together.
+            # Not all at the same moment: callers that began to wait together would ask together.
             self._sleep(min(remaining_s, pause_s * random.uniform(0.5, 1.0)))  # noqa: S311 - guards nothing
             pause_s = min(LONGEST_PAUSE_S, pause_s * PAUSE_GROWTH)
 
     def _lease(self, leases: Leases, flight: Flight, taken: Taken, claimed: AsOf, generation: int) -> Lease | None:
-        """The lease, for who has it or may take it over: from one who is at it no longer, or who knew too little, so that what he
-        computes is invalid already. None: another is at it, or was faster."""
+        """The lease, if the caller has it or may take it over: from an owner that is no longer at work, or that knew too little,
+        so that its result is invalid already. None: another owner is at work, or was faster."""
         own = taken.lease
         held = taken.held if own is None else Claim.of(own.owner, claimed)
         if held is None:
@@ -230,7 +230,7 @@ class SingleFlight:
         if not held.given_back and self._coherence.view.valid(knew, flight.key, flight.deps):
             return own
         try:
-            # Also from himself: he has learned more by taking it, and nobody would wait for what is computed by less.
+            # Also from itself: the caller has learned more by taking it, and no other would wait for a computation by less.
             lease = leases.take_over(flight.key, held, flight.learn(self._coherence))
         except SharedTierUnavailableError:
             return None
@@ -239,7 +239,7 @@ class SingleFlight:
         return lease
 
     def _compute_leased(self, leases: Leases, lease: Lease, compute: Callable[[], Outcome]) -> Outcome:
-        in_vain = False  # as for who is stopped by what concerns him alone: one of those who wait takes over
+        in_vain = False  # also for a thread that is stopped for a reason of its own: one of the waiting callers takes over
         try:
             with leases.kept(lease):
                 outcome = compute()

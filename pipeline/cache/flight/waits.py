@@ -1,4 +1,4 @@
-"""Who waits for whom among the threads of this process, in whatever caches: a circle of them would wait for nothing."""
+"""Which threads of this process wait for which, in any of its caches: a circle of waits would never end."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _NOTHING: Final = AsOf("", 0)
 
 
 class Flight:
-    """A computation that runs in this process, led by the thread that made this.
+    """A computation that runs in this process, led by the thread that created this object.
 
-    Its leader sets `outcome` or `failure`, if it comes to one, and calls `end` whatever has happened. Nobody holds a lock while
-    he waits: a signal handler may do anything in the middle of it.
+    Its leader sets `outcome` or `failure`, if it gets that far, and calls `end` in every case. No thread holds a lock while it
+    waits: a signal handler may do anything in the middle of a wait.
     """
 
     def __init__(self, key: str, deps: tuple[str, ...], as_of: AsOf | None) -> None:
-        """`as_of`: what was known before its first input was read; None: it has read none."""
+        """`as_of`: what was known before the computation's first input was read; None: it has read none."""
         self.key = key
         self.deps = deps
         self.as_of = _NOTHING if as_of is None else as_of
@@ -35,28 +35,28 @@ class Flight:
         self._bells: list[threading.Lock] = []
 
     def learn(self, coherence: Coherence) -> AsOf:
-        """By what it computes: until it begins, all that is known now."""
+        """The knowledge that it computes by: until it begins, all that is known now."""
         if not self._has_begun:
             self.as_of = coherence.as_of()
         return self.as_of
 
     def end(self) -> None:
-        """Wake all who wait. A second time it does nothing."""
+        """Wake all waiting threads. A second call does nothing."""
         self.ended = True
         while self._bells:
             self._bells.pop().release()
 
     def wait(self, timeout_s: float) -> bool:
-        """Until it has ended; whether it did within that time."""
+        """Wait until the flight has ended. Returns whether it did within that time."""
         bell = threading.Lock()
         bell.acquire()
         self._bells.append(bell)
-        # In this order, the reverse of `end`: who comes too late to be woken sees that it has ended.
+        # In this order, the reverse of `end`: a thread that comes too late to be woken sees that the flight has ended.
         return self.ended or bell.acquire(timeout=timeout_s)
 
 
 class Waits:
-    """The flights that each thread of a process waits for. Several of one thread, where a signal handler interrupted it."""
+    """The flights that each thread of a process waits for: several where a signal handler interrupted the thread's wait."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -68,8 +68,8 @@ class Waits:
 
     @contextmanager
     def waiting(self, flight: Flight) -> Iterator[None]:
-        """Within the block this thread waits for that flight. Raises CyclicComputationError if the flight's leader waits, be it
-        by way of others, for what this thread is computing."""
+        """Within the block this thread waits for that flight. Raises CyclicComputationError if the flight's leader waits,
+        directly or through others, for a flight of this thread."""
         me = threading.get_ident()
         with self._lock:
             circle = self._way_back(flight, me)
@@ -89,13 +89,14 @@ class Waits:
                     self._flights.pop(me, None)
 
     def _way_back(self, flight: Flight, me: int) -> tuple[Flight, ...] | None:
-        """From that flight over what its leader waits for, and so on, to one that this thread leads; None if none leads there."""
+        """The way from that flight, over the flights that each leader waits for, to one that this thread leads; None if there is
+        none."""
         ways: list[tuple[Flight, ...]] = [(flight,)]
         seen = {flight.thread}
         while ways:
             way = ways.pop()
             if way[-1].ended:
-                continue  # who still stands there as waiting for it is being woken
+                continue  # threads that still wait for it are being woken
             if way[-1].thread == me:
                 return way
             for following in self._flights.get(way[-1].thread, ()):
@@ -106,4 +107,4 @@ class Waits:
 
 
 WAITS: Final = Waits()
-"""Of this process: a circle may lead through several caches."""
+"""One for the process: a circle may lead through several caches."""

@@ -1,4 +1,4 @@
-"""Which entry goes when there is no room: S3-FIFO, with one bit an entry. Why this one: docs/local-cache.md.
+"""Which entry goes when there is no room: S3-FIFO, with one bit an entry. Why this policy: docs/local-cache.md.
 
 After Yang, Zhang, Qiu, Yue and Vigfusson, "FIFO queues are all you need for cache eviction", SOSP 2023.
 """
@@ -10,16 +10,16 @@ from collections.abc import Iterable
 from typing import Final
 
 PROBATION_SHARE: Final = 0.1
-"""Of the room, as in the paper: so much of it goes to what has not been used again yet."""
+"""The share of the room for entries that were not used again yet; as in the paper."""
 GHOSTS_PER_RESIDENT: Final = 2
-"""A place of the ghost table is overwritten by whatever comes to it: with two for each entry, what was evicted is remembered for
-about as many evictions as the paper's queue of one for each entry does, at 8 bytes an entry instead of some 150."""
+"""A newer ghost overwrites the one in its place of the table. With two places for each entry, evicted keys are remembered for
+about as many evictions as by the paper's queue of one for each entry, at 8 bytes an entry instead of some 150."""
 
 _GHOST_BITS: Final = 0xFFFFFFFF
 
 
 class Resident:
-    """What is kept, as eviction sees it. `used` is all that a hit writes, and it writes it without a lock."""
+    """An entry as eviction sees it. A hit writes `used` alone, without a lock."""
 
     __slots__ = ("after", "before", "expires_at", "key", "main", "used")
 
@@ -33,7 +33,7 @@ class Resident:
 
 
 class _Queue:
-    """First in, first out, and out of the middle at once: a removed resident must not be kept alive by its place."""
+    """First in, first out, with O(1) removal from the middle: a removed resident must not be kept alive by its place."""
 
     __slots__ = ("first", "last", "size")
 
@@ -68,14 +68,14 @@ class _Queue:
 
 
 class Eviction:
-    """Two queues and a memory of what left the first one unused.
+    """Two queues, and a memory of the keys that left the first one unused.
 
-    New residents wait in *probation*; who was used there moves to *main*, who was not goes and leaves a ghost. Who comes while
-    his ghost is remembered goes straight to main. In main, who was used since his last turn gets another. So what is asked for
-    once, however much of it there is, passes through a tenth of the room.
+    New residents wait in *probation*. Entries used while there move to *main*; unused ones are evicted and remembered as ghosts.
+    An entry that comes while its ghost is remembered goes straight to main. In main, an entry used since its last turn gets
+    another. So entries that are asked for once, however many, pass through a tenth of the room.
 
-    Each call is O(1), an eviction on the average: every step beyond its first takes away a mark that a use has made.
-    Not thread-safe: the cache calls it under its lock. `Resident.used` may be set by anybody at any time.
+    Each call is O(1), an eviction on the average: every step beyond its first clears a mark that a use has made.
+    Not thread-safe: the cache calls it under its lock. Any thread may set `Resident.used` at any time.
     """
 
     def __init__(self, room: int) -> None:
@@ -83,43 +83,44 @@ class Eviction:
         self._probation_room = max(1, int(room * PROBATION_SHARE))
         self._probation = _Queue()
         self._main = _Queue()
-        self._ghosts: array[int] | None = None  # made at the first eviction: a cache that never fills needs none
+        self._ghosts: array[int] | None = None  # made at the first eviction: until the cache is full it needs none
 
     def __len__(self) -> int:
         return self._probation.size + self._main.size
 
     def recall(self, resident: Resident) -> None:
-        """Ask for the ghost of one that comes: before another goes to make room for it, whose ghost may take the place."""
+        """Look up a newcomer's ghost. To be called before an eviction makes room for it, whose ghost may take the same place."""
         ghosts = self._ghosts
         if ghosts is None:
             return
         digest = hash(resident.key)
         place = digest % len(ghosts)
-        if ghosts[place] == digest & _GHOST_BITS:  # another key's may look the same: then it is a wrong queue, no wrong value
+        if ghosts[place] == digest & _GHOST_BITS:  # another key's ghost may look the same: a wrong queue, never a wrong value
             ghosts[place] = 0
             resident.main = True
 
     def admit(self, resident: Resident) -> None:
-        """Take in a resident: where its ghost says, if it was recalled."""
+        """Take in a resident, into the queue that its ghost says if it was recalled."""
         self._queue_of(resident).append(resident)
 
     def replace(self, old: Resident, new: Resident) -> None:
-        """Let `new` stand for `old`, which has the same key: having been written again is a use."""
+        """Put `new` in the place of `old`, which has the same key. A second write counts as a use."""
         self._queue_of(old).remove(old)
         new.main, new.used = old.main, True
         self._queue_of(new).append(new)
 
     def remove(self, resident: Resident) -> None:
-        """Let one go that was deleted."""
+        """Take out a resident that was deleted."""
         self._queue_of(resident).remove(resident)
 
     def remove_aged(self, resident: Resident) -> None:
-        """Let one go that was asked for and has expired or is not valid: when it comes again, it is one that is used again."""
+        """Take out a resident that was asked for and has expired or is not valid. When its key comes again, it counts as used
+        again."""
         self._remember(resident.key)
         self._queue_of(resident).remove(resident)
 
     def evict(self, now_s: float) -> str:
-        """Let one go, for space; its key. There must be one. What has expired goes before what has not, where it is met."""
+        """Take out one resident for space and return its key. There must be one. An expired one goes first, where it is met."""
         if self._ghosts is None:
             self._ghosts = array("I", bytes(array("I").itemsize * self._room * GHOSTS_PER_RESIDENT))
         probation, main = self._probation, self._main
@@ -139,7 +140,7 @@ class Eviction:
             return resident.key
 
     def restart(self, residents: Iterable[Resident] = ()) -> None:
-        """Let all go, and take in these: in this order, in the queues where they were, whatever state the queues are in."""
+        """Take out all, and take in these: in this order, each in its queue, whatever state the queues are in."""
         for queue in (self._probation, self._main):
             # Linked to each other, they would wait for the garbage collector.
             resident = queue.first

@@ -19,16 +19,16 @@ from pipeline.cache.stats import Count, percent
 
 COPY: Final = object()
 _UNJUDGED: Final = AsOf("", 0)
-"""Of what is kept here without a log."""
+"""For entries kept here without a log."""
 
 
 class Slot(Resident):
     """One entry as a process keeps it. Only `generation` changes: the last at which it was found valid.
 
-    `shared` is the value when it is immutable to its leaves: it is handed out as it is, to whoever asks for its `type`. Any
-    other value is decoded anew for each caller, so that nothing a caller does to it reaches the next one (a third of the cost
-    of copy.deepcopy); `shared` is then `COPY`. `payload` is needed for that, and for whoever asks for another type where the
-    value does not say all that the payload does; else it is empty: see `Codec.beside`.
+    `shared` is the value if it is immutable to its leaves: the same object goes to every caller that asks for its `type`. Any
+    other value is decoded anew for each caller, so that no change a caller makes reaches the next one (at a third of the cost of
+    copy.deepcopy); `shared` is then `COPY`. `payload` is kept for that, and for callers that ask for another type where the value
+    does not say all that the payload does; else it is empty: see `Codec.beside`.
     """
 
     __slots__ = ("_codec", "_payload", "as_of", "deps", "generation", "shared", "type")
@@ -46,7 +46,7 @@ class Slot(Resident):
         self.deps = deps
 
     def value(self, type: Any) -> Any:
-        """The value in that type, the caller's own. Raises msgspec.DecodeError when the type does not fit."""
+        """The value as that type, for this caller alone. Raises msgspec.DecodeError when the type does not fit."""
         if type is self.type:
             return self.shared if self.shared is not COPY else self._codec.decode(self._payload)
         return codec_for(type).decode(self._payload or msgspec.json.encode(self.shared))
@@ -55,13 +55,13 @@ class Slot(Resident):
 class LocalCache:
     """A bounded cache with a time to live for each entry. Thread-safe; local to this process, and not shared by a fork.
 
-    A value is what JSON carried: see `pipeline.cache.codec`. What a caller does to a returned value changes nothing here.
-    An expired entry is never returned; its memory is freed when it is asked for or evicted. Which entry is evicted, `Eviction`
-    says: one that is used again stays longer than one that is not.
+    A value is what JSON carries: see `pipeline.cache.codec`. A caller's changes to a returned value change nothing here. An
+    expired entry is never returned; its memory is freed when it is asked for or evicted. `Eviction` chooses which entry goes: one
+    that is used again stays longer than one that is not.
 
-    A hit takes no lock: it looks into a dict, where a slot is whole or not at all, sets a mark and counts. Everything that
-    changes which slots there are takes the lock. A signal handler or finalizer may do so in the middle of a change of its own
-    thread: then it changes the dict only, a step at a time, and the next change brings the queues of eviction into line.
+    A hit takes no lock: it looks into a dict, where a slot is whole or absent, sets a mark and counts. Every change to the set of
+    slots takes the lock. A signal handler or finalizer may make one in the middle of its own thread's change: it then changes the
+    dict only, a step at a time, and the next change brings the queues of eviction into line.
     """
 
     def __init__(self, max_size: int = 1000, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -70,7 +70,7 @@ class LocalCache:
             raise ValueError(f"max_size: {max_size}; expected 1 or more")
         self.max_size = max_size
         self.slots: dict[str, Slot] = {}
-        """To be read only, by any thread: whoever serves one says so, by `used` and `hits.add`."""
+        """To be read only, by any thread; a reader that serves a slot records that by `used` and `hits.add`."""
         self.hits = Count()
         self._misses = Count()
         self._clock = clock
@@ -90,7 +90,7 @@ class LocalCache:
             slot = None
         if slot is None:
             check_text(key)
-            self.peek(key, now_s)  # one that has expired goes
+            self.peek(key, now_s)  # removes the slot if it has expired
             self._misses.add()
             return default
         return slot.shared if slot.shared is not COPY else slot.value(Any)
@@ -107,7 +107,7 @@ class LocalCache:
         self.put(key, Slot(ANY, beside, carried, self._clock() + ttl_s, _UNJUDGED, ()))
 
     def delete(self, key: str) -> bool:
-        """Remove the entry; whether there was one."""
+        """Remove the entry. Returns whether there was one."""
         check_text(key)
         if self._lock.held():
             slot = self._remove_aside(key)
@@ -121,12 +121,12 @@ class LocalCache:
         return slot is not None and slot.expires_at > self._clock()
 
     def delete_pattern(self, pattern: str) -> int:
-        """Remove every entry whose key matches; how many. Raises InvalidPatternError."""
+        """Remove every entry whose key matches. Returns how many. Raises InvalidPatternError."""
         matches = parse(pattern).matcher()
         return len(self.drop(lambda key, _: matches(key)))
 
     def clear(self) -> int:
-        """Remove everything; how many entries. Counters stay."""
+        """Remove every entry. Returns how many. Counters stay."""
         if self._lock.held():
             return len(self._drop_aside(_any))
         with self._lock:
@@ -179,7 +179,7 @@ class LocalCache:
         return slot
 
     def put(self, key: str, slot: Slot) -> None:
-        """Keep the slot in place of any other of that key. If there is no room, another is evicted first."""
+        """Keep the slot, in place of any other of that key. If there is no room, another entry is evicted first."""
         slot.key = key
         if self._lock.held():
             self._put_aside(key, slot)
@@ -198,25 +198,25 @@ class LocalCache:
             self._changing = False
 
     def discard(self, key: str, slot: Slot) -> None:
-        """Remove this very slot, which will not do any more: one that another thread has put in its place stays."""
+        """Remove this very slot, which is no longer of use. A slot that another thread has put in its place stays."""
         if self._lock.held():
             if self.slots.get(key) is slot:
                 self._remove_aside(key)
             return
         with self._lock:
-            self._begin()  # before it is looked for: what goes while this is interrupted is out of line from then on
+            self._begin()  # before the look-up: a slot that an interruption removes from here on is marked as out of line
             if self.slots.get(key) is slot:
                 self.slots.pop(key, None)
                 self._eviction.remove_aged(slot)
             self._changing = False
 
     def reject(self, key: str, slot: Slot) -> None:
-        """Take back a hit whose value was kept under another type: as good as nothing."""
+        """Take back a hit whose value was kept under another type: it counts for nothing."""
         self.discard(key, slot)
         self.hits.take_back()
 
     def drop(self, doomed: Callable[[str, Slot], bool]) -> list[str]:
-        """Remove every slot for which `doomed` is true; their keys. Walks the whole cache, holding the lock."""
+        """Remove every slot for which `doomed` is true. Returns their keys. Walks the whole cache, holding the lock."""
         if self._lock.held():
             return self._drop_aside(doomed)
         with self._lock:
@@ -236,20 +236,20 @@ class LocalCache:
 
     def _begin(self) -> None:
         """Every change begins here, under the lock, and ends by `_changing = False`. One that did not end was broken off: a
-        signal may raise between any two steps (a task's time limit does). Then the queues are made anew from what is there."""
+        signal may raise between any two steps (a task's time limit does). Then the queues are rebuilt from the slots."""
         if self._changing or self._out_of_line:
             self._changing = True
-            self._out_of_line = False  # before the slots are looked at: who interrupts this very step says so once more
+            self._out_of_line = False  # before the slots are read: an interruption of this very step sets it again
             self._eviction.restart(self.slots.copy().values())
             while len(self.slots) > self.max_size:
                 self.slots.pop(self._eviction.evict(self._clock()), None)
         self._changing = True
 
-    # -- in the middle of a change of this very thread, whose queues are in no state to be touched
+    # -- inside a change of this very thread, whose queues must not be touched
 
     def _put_aside(self, key: str, slot: Slot) -> None:
         self._out_of_line = True
-        if key in self.slots or len(self.slots) + 1 < self.max_size:  # the change that was interrupted may want a place, too
+        if key in self.slots or len(self.slots) + 1 < self.max_size:  # the interrupted change may need a place, too
             self.slots[key] = slot
 
     def _remove_aside(self, key: str) -> Slot | None:

@@ -1,4 +1,4 @@
-"""Globs to ask many at once: which of them means this key? A policy of places, so that few are asked at all."""
+"""Matches a key against many globs at once. Globs are kept in places by their literal segments, so that few are tried."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 from pipeline.cache.patterns.pattern import glob_matcher
 
 MAX_IN_A_PLACE: Final = 1_000
-"""Of one place at most so many are remembered: what a judgement may cost has a bound."""
+"""The most globs that one place remembers: this bounds the cost of a judgement."""
 
 _SPECIAL: Final = frozenset("*?[]\\")
 _Place = tuple[str | None, str | None]
 
 
 class _Glob:
-    """`matches` is made when it is first needed: most globs are never asked."""
+    """`matches` is made when it is first needed: most globs are never tried."""
 
     __slots__ = ("_matches", "seq", "text")
 
@@ -32,7 +32,7 @@ class _Glob:
 
 
 class Globs:
-    """The newest seq of each glob. A glob whose first or last segment is literal is asked about keys with that segment only.
+    """The newest seq of each glob. A glob whose first or last segment is literal is tried on keys with that segment only.
 
     Readers take no lock; one writer at a time.
     """
@@ -56,11 +56,11 @@ class Globs:
             known.seq = max(seq, known.seq)
 
     def excess(self) -> int:
-        """The seq up to which globs are to be forgotten, so that no place has too many; 0 for none."""
+        """The seq up to which globs must be forgotten so that no place has too many; 0 if none need be."""
         if not self._crowded:
             return 0
         crowded = [place for place in self._places.values() if len(place) > MAX_IN_A_PLACE]
-        # A tenth more than must be, so that the next one does not bring it about again.
+        # A tenth more than necessary, so that the next glob does not crowd the place again.
         kept = MAX_IN_A_PLACE - MAX_IN_A_PLACE // 10
         return max((sorted(glob.seq for glob in place.values())[-kept - 1] for place in crowded), default=0)
 
@@ -73,7 +73,7 @@ class Globs:
         return kept
 
     def mean(self, key: str, since: int) -> bool:
-        """Whether one with a seq above `since` means `key`."""
+        """Whether a glob with a seq above `since` matches `key`."""
         return any(glob.seq > since and glob.matches(key) for place in self._around(key) for glob in tuple(place.values()))
 
     def _around(self, key: str) -> Iterator[dict[str, _Glob]]:
@@ -91,7 +91,7 @@ class Globs:
 
 
 def _place_of(text: str) -> _Place:
-    """The first and the last segment of every key that the glob can mean, each None where it does not say."""
+    """The first and the last segment of every key that the glob can match, each None where the glob does not fix it."""
     at = text.find(":")
     if at < 0:
         return None, None

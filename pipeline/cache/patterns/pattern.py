@@ -1,9 +1,8 @@
-"""Which keys an invalidation means. The language is Redis's: `*`, `?`, `[abc]`, `[^a]`, `[a-z]`, and `\\` before a literal.
+"""Which keys an invalidation matches. The language is Redis's: `*`, `?`, `[abc]`, `[^a]`, `[a-z]`, and `\\` before a literal.
 
 Patterns are anchored and case-sensitive; `?` and a class stand for one character (in Redis's own `SCAN MATCH`, which only removes
-bytes, for one byte). Three kinds, by the cost of asking "does it match this key?":
-*exact* (a dict lookup), *prefix* at a segment boundary, `a:b:*` or `*` (a dict lookup a segment), *glob* (a compiled
-expression).
+bytes, for one byte). There are three kinds, by the cost of a match: *exact* (a dict lookup), *prefix* at a segment boundary,
+`a:b:*` or `*` (a dict lookup a segment), *glob* (a compiled expression).
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ _NEEDS_EXPRESSION: Final = re.compile(r"[?\[\\]")
 
 
 class Pattern(NamedTuple):
-    """A checked pattern. `subject` is what to look up: the key, the prefix with its last `:`, or the pattern itself."""
+    """A checked pattern. `subject` is looked up: the key, the prefix with its last `:`, or the pattern itself."""
 
     text: str
     kind: Literal["exact", "prefix", "glob"]
     subject: str
 
     def matcher(self) -> Callable[[str], bool]:
-        """Whether a key matches, for a walk over many keys."""
+        """A function that tells whether a key matches, for a walk over many keys."""
         if self.kind == "exact":
             return self.subject.__eq__
         if self.kind == "prefix":
@@ -73,7 +72,7 @@ def _parse(text: str) -> Pattern:
 
 
 def leading_literal(text: str) -> str:
-    """What every match of the pattern begins with: the text before the first wildcard, unescaped."""
+    """The beginning of every match of the pattern: the text before the first wildcard, unescaped."""
     return _leading_literal(text)[0]
 
 
@@ -95,8 +94,8 @@ def _leading_literal(text: str) -> tuple[str, str]:
 
 
 def glob_matcher(text: str) -> Callable[[str], bool]:
-    """Whether a key matches a glob that was parsed before. Of literals between `*` it is made in a few microseconds; compiling an
-    expression, which classes and `?` need, takes a hundred."""
+    """A function that tells whether a key matches a glob, which was parsed before. For literals between `*` it is made in a few
+    microseconds; compiling an expression, which classes and `?` need, takes a hundred."""
     if _NEEDS_EXPRESSION.search(text):
         match = glob_expression(text).match
         return lambda key: match(key) is not None
@@ -120,8 +119,8 @@ def glob_matcher(text: str) -> Callable[[str], bool]:
 def glob_expression(text: str) -> re.Pattern[str]:
     """The expression of a glob, for `match`. Raises InvalidPatternError for a class that is open, is empty or ends with `-`.
 
-    Whatever stands between two `*` is found at its first place and never given back (an atomic group), so that a hostile pattern
-    costs time in proportion to the key's length times the pattern's.
+    Each part between two `*` is found at its first place and never given back (an atomic group), so that a hostile pattern costs
+    time in proportion to the key's length times the pattern's.
     """
     first, *rest = _expression_parts(text)
     if not rest:
@@ -131,7 +130,7 @@ def glob_expression(text: str) -> re.Pattern[str]:
 
 
 def _expression_parts(text: str) -> list[str]:
-    """The expressions of what stands between the glob's `*`."""
+    """The expressions of the parts between the glob's `*`."""
     parts: list[str] = [""]
     at = 0
     while at < len(text):
@@ -152,7 +151,7 @@ def _expression_parts(text: str) -> list[str]:
 
 
 def glob_steps(text: str) -> tuple[re.Pattern[str] | str | None, ...]:
-    """The pattern step by step: a character, an expression for one of several, None for any number of any. Raises
+    """The pattern step by step: a character, an expression for one of several, None for any number of any characters. Raises
     InvalidPatternError."""
     pattern = parse(text).text
     steps: list[re.Pattern[str] | str | None] = []
@@ -175,7 +174,7 @@ def glob_steps(text: str) -> tuple[re.Pattern[str] | str | None, ...]:
 
 
 def _character_class(text: str, start: int) -> tuple[str, int]:
-    """The expression of the class that begins at `start`, and where its `]` is. Raises InvalidPatternError."""
+    """The expression of the class that begins at `start`, and the index of its `]`. Raises InvalidPatternError."""
     at = start + 1
     negated = text[at : at + 1] == "^"
     at += negated

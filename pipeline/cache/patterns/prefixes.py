@@ -1,4 +1,4 @@
-"""Which function caches under which prefix. Two under one would be served each other's values."""
+"""Which function caches under which prefix. Two functions under one prefix would be served each other's values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOCAL_MARKS: Final = ("<locals>", "<lambda>")
 
 
 def name_of(function: object) -> str:
-    """What an error message calls it."""
+    """The function's name in an error message."""
     if isinstance(function, functools.partial):
         return f"partial of {name_of(function.func)}"
     name = getattr(function, "__qualname__", None)
@@ -25,8 +25,8 @@ def name_of(function: object) -> str:
 
 
 class Claimant:
-    """A function as it was decorated. Keeps alive neither it nor what it closed over, where Python can do without: two of whose
-    objects one is gone are not the same."""
+    """A function as it was decorated. Keeps neither it nor its closure alive, where Python allows weak references: once one of
+    two objects is gone, they count as different."""
 
     def __init__(self, function: Callable[..., object], namespace: dict[str, Any], *, shared: bool) -> None:
         """`namespace`: the globals of the module that decorates, for a callable that has none of its own."""
@@ -43,7 +43,7 @@ class Claimant:
         namespace = namespace if own is None else own
         self._module = str(namespace.get("__name__"))
         self._execution = namespace.get("__spec__")
-        """Another object whenever the module is executed anew."""
+        """Another object each time the module is executed."""
         self._is_typed_in = self._execution is None and "__file__" not in namespace
         """At a prompt or in a notebook, where a function is replaced by defining it once more."""
 
@@ -61,8 +61,8 @@ class Claimant:
         return self._target() is other._target() or self._is_alike(other)
 
     def _is_alike(self, other: Claimant) -> bool:
-        """Whether they do the same by the same code, as a local function does that is defined at each call of the one around it.
-        Their defaults may differ: they are arguments."""
+        """Whether both run the same code over the same closure, like a local function that each call of the function around it
+        defines anew. Their defaults may differ: they are arguments."""
         return (
             self._code is not None
             and self._code == other._code
@@ -120,7 +120,7 @@ def _globals_of(function: Any) -> dict[str, Any] | None:
 
 
 def _cells_of(function: types.FunctionType) -> tuple[Callable[[], Any], ...]:
-    """What the function closes over. A name that is not bound yet is like no other; its own stands for itself."""
+    """The values that the function closes over. An unbound name equals no other; the function's own name stands for itself."""
     found = []
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
@@ -132,7 +132,7 @@ def _cells_of(function: types.FunctionType) -> tuple[Callable[[], Any], ...]:
 
 
 def _is_one(mine: object, theirs: object) -> bool:
-    """Whether they are one object, or one scalar; what is gone is None, and no other."""
+    """Whether they are one object, or equal scalars. An object that is gone is None, and equals no other."""
     if type(mine) in _SCALARS:
         return type(mine) is type(theirs) and mine == theirs
     return mine is theirs and mine is not None

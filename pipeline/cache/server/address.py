@@ -1,4 +1,4 @@
-"""Where a server is and how to speak to it: what a URL says, checked before anything is opened."""
+"""A server's address and how to speak to it, read from a URL and checked before anything is opened."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCHEMES: Final = ("redis", "rediss", "unix")
 DEFAULT_PORT: Final = 6379
 _MAX_DATABASE: Final = 2**31 - 1
 _MAX_PATH_BYTES: Final = 107
-"""What the kernel takes for a socket's path."""
+"""The kernel's limit for a socket's path."""
 _MALFORMED: Final = (
     "malformed URL: its host or port cannot be read; a port is 0 to 65535, and a password's / ? # [ ] @ : are "
     "written as %2F %3F %23 %5B %5D %40 %3A"
@@ -55,16 +55,16 @@ class Tls:
             try:
                 context.set_ciphers(self.ciphers)
             except ssl.SSLError:
-                _refuse("ssl_ciphers: no cipher is called so")
+                _refuse("ssl_ciphers: no cipher has that name")
         return context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Of a server: a host and port, or the path of a socket; who asks, which database, and this process's own limits.
+    """A server's address: a host and port, or the path of a socket; the login, the database, and this process's own limits.
 
-    `max_connections`: no more at a time; who finds none free waits for one. `timeout_s`, `connect_timeout_s`: the URL's, in
-    place of the settings'. Neither its text nor its errors show a password.
+    `max_connections`: the most at a time; a caller that finds none free waits for one. `timeout_s`, `connect_timeout_s`: the
+    URL's, in place of the settings'. Neither its text nor its errors show a password.
     """
 
     host: str = ""
@@ -81,14 +81,14 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Address:
-        """What the URL says. Touches neither network nor files. Raises ValueError with what is wrong and what is allowed."""
+        """The address in a URL. Touches neither network nor files. Raises ValueError with the fault and what is allowed."""
         return _parsed(url)
 
 
 def check_redis_url(url: str) -> None:
-    """Whether a cache can be told this URL. Connects to nothing; of `rediss://` the files that it names are read.
+    """Check that a cache can use this URL. Connects to nothing; reads the files that a `rediss://` URL names.
 
-    Raises ValueError with what is wrong and what is allowed, never with the URL itself: it may hold a password.
+    Raises ValueError with the fault and what is allowed, never with the URL itself: it may hold a password.
     """
     address = Address.parse(url)
     if address.tls is not None:
@@ -110,10 +110,10 @@ def _parsed(url: str) -> Address:
     if not isinstance(url, str):
         _refuse(f"malformed URL: expected text, got {type(url).__name__}")
     if any(character <= " " or character == "\x7f" for character in url):
-        _refuse("malformed URL: it has a space or a control character, perhaps an outer one")
+        _refuse("malformed URL: it has a space or a control character, perhaps at its start or end")
     try:
         parts = urlsplit(url)
-        port = parts.port  # raises ValueError on a port that is no number from 0 to 65535
+        port = parts.port  # raises ValueError unless it is a number from 0 to 65535
         host = unquote(parts.hostname or "")
         login = {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
     except ValueError:
@@ -144,15 +144,15 @@ def _host(host: str) -> str:
     if not host:
         _refuse("malformed URL: it names no host")
     try:
-        host.encode("idna")  # as the look-up will, which raises what is no OSError
+        host.encode("idna")  # as the look-up will, which raises something other than OSError
     except UnicodeError:
-        _refuse("malformed URL: its host is no name of one")
+        _refuse("malformed URL: its host is not a host name")
     return host
 
 
 def _port(port: int | None) -> int:
     if port == 0:
-        _refuse("malformed URL: its port is 0, where nobody listens")
+        _refuse("malformed URL: its port is 0, where no server listens")
     return DEFAULT_PORT if port is None else port
 
 
@@ -171,13 +171,13 @@ def _database_of_path(path: str) -> list[int]:
 
 def _database(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text[:11]) <= _MAX_DATABASE and len(text) <= 10):
-        _refuse("malformed URL: its database is no number, as in redis://host:6379/0")
+        _refuse("malformed URL: its database is not a number, as in redis://host:6379/0")
     return int(text)
 
 
 def _protocol(text: str) -> int:
     if text != "2":
-        _refuse("protocol: allowed is 2, which is spoken here and by every server")
+        _refuse("protocol: allowed is 2, which every server speaks")
     return 2
 
 
@@ -259,10 +259,10 @@ def _options(parts: SplitResult) -> dict[str, Any]:
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
         if name not in known:
             where = "; ssl_* belong to rediss://" if name in _TLS_OPTIONS else ""
-            shown = name if name.isidentifier() and len(name) <= 40 else "one that is no name"
+            shown = name if name.isidentifier() and len(name) <= 40 else "(not a name)"
             _refuse(f"unknown option {shown}{where}; allowed are {', '.join(known)}")
         if name in options:
-            _refuse(f"{name}: is there twice")
+            _refuse(f"{name}: is given twice")
         if not text:
             _refuse(f"{name}: is empty")
         options[name] = known[name](text)
@@ -271,5 +271,5 @@ def _options(parts: SplitResult) -> dict[str, Any]:
 
 def _tls(options: Mapping[str, Any]) -> Tls:
     if "ssl_keyfile" in options and "ssl_certfile" not in options:
-        _refuse("ssl_keyfile: is of use with ssl_certfile only")
+        _refuse("ssl_keyfile: needs ssl_certfile, too")
     return Tls(**{_FIELDS.get(name, name.removeprefix("ssl_")): value for name, value in options.items()})

@@ -1,4 +1,4 @@
-"""A circuit breaker: after a failure nobody pays for the next one until a probe has succeeded."""
+"""A circuit breaker: after a failure no caller pays for the next one until a probe has succeeded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CircuitBreaker:
         self._clock = clock
         self._lock = Lock()
         self.closed = True
-        """Read without a lock: the worst of a race is one call more."""
+        """Read without a lock: a race costs one call more at worst."""
         self._retry_at = 0.0
         self.opened_count = 0
 

@@ -1,7 +1,7 @@
-"""The commands that are used here, each with the type of its reply checked. Nothing else is sent to the cache's server.
+"""The commands in use, each with the type of its reply checked. Nothing else is sent to the cache's server.
 
-A reply of another type than its command has means that something between here and the server mixes replies up. It is taken for
-none, and every connection is given up.
+A reply of another type than its command's means that something between here and the server mixes replies up. It is discarded, and
+every connection is given up.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Commands:
     """Each command under its own name. A time to live is in ms (`px`) or seconds (`ex`)."""
 
     def _run(self, check: Callable[[Any], T], *words: Word, need: str = "", block_s: float = 0.0) -> T:
-        """`need`: the name by which a refusal is told, if not the command's."""
+        """`need`: the name under which a refusal is reported, if not the command's."""
         raise NotImplementedError
 
     def ping(self) -> bytes | None:
@@ -33,14 +33,14 @@ class _Commands:
         return self._run(text, "GET", name)
 
     def getex(self, name: Word) -> bytes | None:
-        """As `get`, of a server that may be written to: a replica, or a master that was demoted, refuses."""
+        """As `get`, from a server that takes writes: a replica, or a master that was demoted, refuses."""
         return self._run(text, "GETEX", name)
 
     def mget(self, names: Iterable[Word]) -> list[bytes | None]:
         return self._run(texts_or_none, "MGET", *names)
 
     def set(self, name: Word, value: Word, *, px: int | None = None, ex: int | None = None, nx: bool = False) -> bool:
-        """Whether it was set: with `nx` only what was not there is."""
+        """Whether it was set. `nx`: set only a name that does not exist."""
         lifetime: list[Word] = [] if px is None else ["PX", px]
         lifetime += [] if ex is None else ["EX", ex]
         return self._run(done, "SET", name, value, *lifetime, *(["NX"] if nx else []))
@@ -63,7 +63,7 @@ class _Commands:
         return self._run(_moment, "TIME")
 
     def info(self, section: str) -> dict[str, str]:
-        # No refusal is told of it: it is asked for figures only.
+        # Its refusals are not reported: it only serves figures.
         return self._run(_sections, "INFO", section, need=UNTOLD)
 
     # -- lists
@@ -145,13 +145,13 @@ class Commands(_Commands):
             raise
 
     def exchange(self, commands: bytes, needs: tuple[str, ...]) -> list[Any]:
-        """The replies to as many encoded commands, as `Wire.exchange` has them."""
+        """The replies to as many encoded commands, as from `Wire.exchange`."""
         return self._wire.exchange(commands, needs)
 
     def run_script(
         self, name: str, source: str, digest: str, keys: Iterable[Word], arguments: Iterable[Word], check: Callable[[Any], T]
     ) -> T:
-        """What the script returns. Its source is sent when the server does not know the digest; a refusal is told by `name`."""
+        """The script's result. Its source is sent when the server does not know the digest; a refusal is reported by `name`."""
         names = [*keys]
         words: list[Word] = [len(names), *names, *arguments]
         try:
@@ -167,8 +167,8 @@ class Commands(_Commands):
 
 
 class Pipeline(_Commands):
-    """Commands that are sent together. Each call adds one and returns nothing of use, whatever its type says; their replies are
-    what `execute` returns, in order. Of one thread."""
+    """Commands that are sent together. Each call adds one and returns nothing of use, whatever its type says; `execute` returns
+    the replies, in order. For one thread."""
 
     def __init__(self, commands: Commands, *, transaction: bool) -> None:
         self._commands = commands
@@ -184,7 +184,7 @@ class Pipeline(_Commands):
         return cast("T", None)  # there is no reply yet
 
     def execute(self) -> list[Any]:
-        """Send what was added; the replies. Raises the first refusal, when all replies are here."""
+        """Send the commands that were added. Returns the replies; raises the first refusal, after all replies have come."""
         if not self._checks:
             return []
         encoded, needs = self._encoded, tuple(need for _, need in self._checks)
@@ -199,7 +199,7 @@ class Pipeline(_Commands):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """There is nothing to give back."""
+        """Nothing is held that must be given back."""
 
 
 _MULTI: Final = encode(b"MULTI")
@@ -218,7 +218,7 @@ def _bytes(word: Word) -> bytes:
     return b"%d" % word if isinstance(word, int) else repr(word).encode()
 
 
-# -- what a reply may be
+# -- the types of replies
 
 
 def text(reply: Any) -> bytes | None:

@@ -1,4 +1,4 @@
-"""One Redis, as the cache sees it: calls with a bound, failures told once, and nobody waiting for a server that is away."""
+"""One Redis, as the cache sees it: bounded calls, failures reported once, and no caller waiting for a server that is away."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.cache.server.link import ReplyError
 from pipeline.cache.server.wire import BusyError, UnusableServerError, Wire
 
 PROBE_PATIENCE_S: Final = 0.01
-"""How long a caller waits for the probe that he sends: a server that is there takes less."""
+"""How long a caller waits for the probe that it sends: a server that is up answers sooner."""
 
 _REPLICA: Final = frozenset({"READONLY", "MASTERDOWN"})
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class _Open(NamedTuple):
-    """What a process has to talk to the server with; of no use to another process."""
+    """One process's means to talk to the server; of no use to another process."""
 
     pid: int
     wire: Wire
@@ -34,11 +34,10 @@ class _Open(NamedTuple):
 
 
 class RedisConnection:
-    """The server at a URL, behind a circuit breaker. Opens connections when they are needed, and its own in a forked child.
+    """The server at a URL, behind a circuit breaker. Opens connections when they are needed; a forked child opens its own.
 
     Thread-safe; a signal handler or a finalizer may use it in the middle of another call. `url` is redis://, rediss:// or
-    unix://, see `check_redis_url`. With `retry_pause_s=0` every call is tried, and waits. `purpose` is the first word of what is
-    logged.
+    unix://, see `check_redis_url`. With `retry_pause_s=0` every call is tried, and waits. `purpose` begins each log line.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class RedisConnection:
         purpose: str = "cache",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises ValueError for a URL that cannot be one; connects to nothing."""
+        """Raises ValueError for an invalid URL; connects to nothing."""
         self._address = Address.parse(url)
         self._timeout_s = timeout_s
         self._lock = Lock()
@@ -58,20 +57,20 @@ class RedisConnection:
         self._always_tries = retry_pause_s == 0
         self._answers = False
         self.made = 0
-        """How many connections were opened so far: it never falls, and has risen before anything is read from a new one."""
+        """How many connections were opened so far. It never falls, and has risen before anything is read from a new one."""
         self.probe_patience_s = PROBE_PATIENCE_S
         self.breaker = CircuitBreaker(pause_s=retry_pause_s, clock=clock)
         self.health = Health(purpose, clock=clock)
 
     @property
     def refused(self) -> str | None:
-        """The server's code for what it refuses of what is needed here; None when it refuses nothing, as far as is known."""
+        """The server's code for the refusal of a command that is needed here; None if none is known."""
         return self.health.code
 
     @property
     def superseded(self) -> bool:
         """Whether the server has said that it is a replica: then there is a master elsewhere, which takes invalidations that
-        cannot be heard of here. That is more than being out of reach."""
+        do not come here. That is worse than a server out of reach."""
         return self.health.code in _REPLICA
 
     def _opened(self) -> _Open:
@@ -80,7 +79,7 @@ class RedisConnection:
             with self._lock:
                 opened = self._open
                 if opened is None or opened.pid != os.getpid():
-                    # The parent's are dropped: that closes this process's ends of them, and leaves them to the parent.
+                    # The parent's are dropped: that closes this process's ends and leaves the connections to the parent.
                     wire = Wire(self._address, timeout_s=self._timeout_s, health=self.health, made=self._count_made)
                     opened = self._open = _Open(os.getpid(), wire, Commands(wire))
         return opened
@@ -90,7 +89,7 @@ class RedisConnection:
             self.made += 1
 
     def call(self, command: Callable[[Commands], T]) -> T:
-        """What `command(commands)` returns. Raises SharedTierUnavailableError when Redis is away, slow, full or loading."""
+        """The result of `command(commands)`. Raises SharedTierUnavailableError when Redis is away, slow, full or loading."""
         if not self.breaker.closed:
             self._come_back()
         try:
@@ -102,10 +101,10 @@ class RedisConnection:
         return result
 
     def ask(self, commands: bytes, needs: tuple[str, ...]) -> list[Any]:
-        """The replies to as many encoded commands (see `link.encode`) as there are `needs`, the names by which a refusal is told.
-        They must bear being sent twice.
+        """The replies to as many encoded commands (see `link.encode`) as there are `needs`, the names under which a refusal is
+        reported. The commands must bear being sent twice.
 
-        As `call`, with less on the way. What the replies are is the caller's to check.
+        As `call`, with less overhead. The caller checks the replies.
         """
         if not self.breaker.closed:
             self._come_back()
@@ -118,21 +117,21 @@ class RedisConnection:
         return replies
 
     def renounce(self) -> None:
-        """Give up every open connection: what came on one was not what was asked for."""
+        """Give up every open connection: the reply on one did not fit its command."""
         opened = self._open
         if opened is not None and opened.pid == os.getpid():
             opened.wire.renounce()
 
     def _unavailable(self, error: ReplyError | OSError) -> SharedTierUnavailableError:
-        """The error as a caller sees it, when the breaker and the log know of it."""
+        """Tell the breaker and the log of the error. Returns it as a caller sees it."""
         if isinstance(error, BusyError):
-            return SharedTierUnavailableError("every connection to Redis is in use")  # which says nothing of the server
+            return SharedTierUnavailableError("every connection to Redis is in use")  # which says nothing about the server
         if isinstance(error, UnusableServerError):
             self._answers = True
             self.breaker.failed()
             return SharedTierUnavailableError(f"Redis refused: {error.code}")
         if isinstance(error, ReplyError):
-            # It answers, and refuses this command (full, no right to it, a key of a foreign type): others may well succeed.
+            # The server is up and refuses this command (full, no right to it, a key of a foreign type): others may succeed.
             self.breaker.succeeded()
             return SharedTierUnavailableError(f"Redis refused: {error.code}")
         self._answers = False
@@ -146,17 +145,17 @@ class RedisConnection:
             raise SharedTierUnavailableError("Redis was out of reach a moment ago; the next try is due within a second")
 
     def _came_back(self) -> bool:
-        """Whether the server answers again, by a probe if one is due. A thread waits for it: of the callers, who are not to pay
-        for a server that is away, the one that sends it waits only for as long as a server takes that is there. If it takes
-        longer than that, the next caller finds it back."""
+        """Whether the server answers again, by a probe if one is due. A thread waits for the probe. Its caller, which must not
+        pay for a server that is away, waits only for as long as a server that is up takes. If the probe takes longer, the next
+        caller finds the server back."""
         if not self.breaker.admits():
             return False
         if self._always_tries or self._answers:
-            return True  # one that refuses does so at once: the caller's own command is the probe
+            return True  # a server that refuses does so at once: the caller's own command is the probe
         probe = threading.Thread(target=self._probe, name="cache-probe", daemon=True)
         try:
             probe.start()
-        except RuntimeError:  # the interpreter is on its way out
+        except RuntimeError:  # the interpreter is shutting down
             return False
         probe.join(self.probe_patience_s)
         return self.breaker.closed

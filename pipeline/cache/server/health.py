@@ -1,4 +1,4 @@
-"""What is wrong with a server as this process sees it: told once a cause and change of state, by the server's own code."""
+"""A server's faults as this process sees them: logged once per cause and change of state, by the server's own code."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from typing import Final
 logger: Final = logging.getLogger(__name__)
 
 FORGET_S: Final = 60.0
-"""A refusal that nobody has met again for so long stands no more: nobody has needed what was refused."""
+"""A refusal that was not met again for this long is forgotten: no caller has needed what was refused."""
 CONNECT: Final = "connect"
 _REACH: Final = "reach"
 
 
 class Health:
-    """What the server refuses now, by what it was needed for (a command, a script, to connect), and whether it is out of reach.
+    """The refusals that stand, by what was needed (a command, a script, a connection), and whether the server is out of reach.
     Thread-safe; may be re-entered.
 
-    A refusal stands until the same need is met. One warning is logged for each code that was not there before, one when the
-    server is lost, and one line when all is well again. They hold codes and names of commands: no key, value or address.
+    A refusal stands until the same need is met. One warning is logged for each new code, one when the server is lost, and one
+    line when all is well again. They hold codes and names of commands: no key, value or address.
     """
 
     def __init__(self, purpose: str = "cache", *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`purpose` is the first word of what is logged."""
+        """`purpose` begins each log line."""
         self._purpose = purpose
         self._clock = clock
         self._lock = threading.RLock()
         self._codes: dict[str, tuple[str, float]] = {}
         self.ill = False
-        """Whether there is anything to be made well again. Read without a lock."""
+        """Whether any fault stands. Read without a lock."""
 
     @property
     def code(self) -> str | None:
-        """By which the server refuses something that is needed; None when it does not, as far as is known."""
+        """The code by which the server refuses something that is needed; None if no refusal is known."""
         if not self.ill:
             return None
         now_s = self._clock()
@@ -47,7 +47,7 @@ class Health:
             return next((code for need, (code, _) in self._codes.items() if need != _REACH), None)
 
     def refused(self, need: str, code: str, of: str = "") -> None:
-        """The server, asked for that, has refused it by that code. `of`: the command, if it says more than the need."""
+        """The server has refused that need by that code. `of`: the command, if it says more than the need."""
         with self._lock:
             known = any(code == other for other, _ in self._codes.values())
             self._codes[need] = (code, self._clock())
@@ -65,7 +65,7 @@ class Health:
             logger.warning("%s.tier_unreachable: %s", self._purpose, cause)
 
     def met(self, need: str = _REACH) -> None:
-        """The server has done that; by default, it has answered."""
+        """The server has met that need; by default, it has answered."""
         with self._lock:
             if self._codes.pop(need, None) is None:
                 return

@@ -9,26 +9,26 @@ from typing import Any, Final
 from pipeline.cache.server.address import Address
 
 SHORTEST_TIMEOUT_S: Final = 0.001
-"""A time-out of nothing would mean "do not wait", which is an error of its own."""
+"""A time-out of 0 would mean "do not wait", which is an error of its own."""
 _READ_BYTES: Final = 65_536
 _MAX_PIECE_BYTES: Final = 1 << 20
 _MAX_DEPTH: Final = 8
-"""No reply to a command of ours nests deeper."""
+"""No reply to a command in use nests deeper."""
 _MAX_COUNT: Final = 1 << 29
-"""What a server may announce: its own limit of one text, 512 MB."""
+"""The most that a server may announce: its own limit of one text, 512 MB."""
 
 _STRING, _NUMBER, _TEXT, _ERROR, _ARRAY = b"$:+-*"
 
 
 class ReplyError(Exception):
-    """The server refused a command. `code` is the first word of what it said; the rest may hold keys and users' words, and
-    belongs in no log. `need`: the command, or the script, that was refused."""
+    """The server refused a command. `code` is the first word of its message; the rest may hold keys and users' words, and
+    belongs in no log. `need`: the refused command or script."""
 
     def __init__(self, text: str, need: str = "") -> None:
         super().__init__(text)
         code = text.partition(" ")[0]
         self.code = code if code.isascii() and code.isupper() and code.isalpha() else "ERR"
-        if "ACL failure in script" in text:  # of a command in a script, for which some servers have no code
+        if "ACL failure in script" in text:  # for a command within a script some servers have no code
             self.code = "NOPERM"
         self.need = need
 
@@ -38,20 +38,20 @@ class LostConnectionError(ConnectionError):
 
 
 class GarbledReplyError(ConnectionError):
-    """What came is no reply to what was asked: another program listens there, or something in between mixes up replies."""
+    """The bytes that came do not answer the command: another program listens there, or something in between mixes up replies."""
 
 
 class Link:
     """An open connection, logged in, on which nothing is under way.
 
-    Whoever uses it holds it alone. After an exception of any kind it must be closed: a reply may still be on its way. If it is
-    lost instead, it closes itself.
+    Its user holds it alone. After an exception of any kind it must be closed: a reply may still be on its way. If its last
+    reference is lost instead, it closes itself.
     """
 
     __slots__ = ("_at", "_buffer", "_recv", "_send", "_socket", "refused", "timeout_s")
 
     def __init__(self, address: Address, *, timeout_s: float, connect_timeout_s: float, tls: ssl.SSLContext | None) -> None:
-        """Connects and logs in. Raises OSError, or ReplyError, its need AUTH or SELECT."""
+        """Connects and logs in. Raises OSError, or ReplyError with the need AUTH or SELECT."""
         self._buffer = b""
         self._at = 0
         self.timeout_s = max(timeout_s, SHORTEST_TIMEOUT_S)
@@ -77,12 +77,12 @@ class Link:
                 answer.need = need
                 raise answer
         if isinstance(named, ReplyError) and "max number of clients" in str(named):
-            raise named  # any other refusal of the name is of no consequence
+            raise named  # any other refusal of the name does no harm
 
     def exchange(self, commands: bytes, count: int, block_s: float = 0.0) -> list[Any]:
         """Send the encoded commands and read their `count` replies: bytes, int, None, list, or a ReplyError that was returned.
 
-        `block_s`: for so long the server may think on purpose, before the time-out begins. Raises OSError, a time-out included.
+        `block_s`: how long the server may wait on purpose, before the time-out begins. Raises OSError, a time-out included.
         """
         self.refused = False
         if block_s:
@@ -94,7 +94,7 @@ class Link:
             raise LostConnectionError("the server closed the connection")
         replies = self._several(count, 0)
         if self._at != len(self._buffer):
-            raise GarbledReplyError("there is more than was asked for")
+            raise GarbledReplyError("more came than was asked for")
         self._buffer = b""
         if block_s:
             self._socket.settimeout(self.timeout_s)
@@ -105,7 +105,7 @@ class Link:
         self._socket.close()
 
     def __del__(self) -> None:
-        # Not made to the end, or lost between two steps of whoever used it.
+        # Not fully made, or lost between two steps of its user.
         if hasattr(self, "_socket"):
             self._socket.close()
 
@@ -150,12 +150,12 @@ class Link:
             if count > _MAX_COUNT:
                 raise GarbledReplyError("an array of an impossible size")
             return None if count < 0 else self._several(count, depth + 1)
-        raise GarbledReplyError("no reply of this protocol")
+        raise GarbledReplyError("not a reply of this protocol")
 
     def _several(self, count: int, depth: int) -> list[Any]:
         replies: list[Any] = []
         while len(replies) < count:
-            # As `_reply`, of what most replies are: texts that have come already.
+            # As `_reply`, for the most common replies: texts that have come already.
             buffer, at = self._buffer, self._at
             find = buffer.find
             try:
@@ -168,14 +168,14 @@ class Link:
                     replies.append(buffer[start:stop])
                     at = stop + 2
             except (IndexError, ValueError):
-                pass  # it has not come yet, or is no number: `_reply` sees which
+                pass  # not come yet, or not a number: `_reply` sees which
             self._at = at
             if len(replies) < count:
                 replies.append(self._reply(depth))
         return replies
 
     def _read_on(self, needed: int = 0) -> bytes:
-        """The new buffer: what was not used yet and, after it, as much as to have `needed`, at any rate something."""
+        """The new buffer: the unused rest and, after it, enough to have `needed` bytes, and at least one byte more."""
         rest = self._buffer[self._at :]
         pieces, missing = [rest], max(needed - len(rest), 1)
         while missing > 0:
@@ -197,7 +197,7 @@ def _number(text: bytes) -> int:
     try:
         return int(text)
     except ValueError:
-        raise GarbledReplyError("a number that is none") from None
+        raise GarbledReplyError("a malformed number") from None
 
 
 def _connected(address: Address, timeout_s: float, tls: ssl.SSLContext | None) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Whether a server does what a cache needs, tried once."""
+"""A trial of the commands and scripts that a cache needs of its server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KEPT_MS: Final = 1000
 
 
 def probe(client: Commands, keys: KeySpace) -> None:
-    """Keep something for a second, read it, read the log's tail, run a script. Raises what `Commands` raises."""
+    """Keep a value for a second, read it, read the log's tail, run a script. Raises the errors of `Commands`."""
     with client.pipeline() as pipe:
         pipe.set(keys.probe, b"1", px=_KEPT_MS)
         pipe.get(keys.probe)

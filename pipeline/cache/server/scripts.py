@@ -1,4 +1,4 @@
-"""Lua on the server: each script a file in `lua/`, sent once and called by its digest after."""
+"""Lua on the server: each script is a file in `lua/`, sent once and then called by its digest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Script(NamedTuple):
-    """A script by the name that a refusal is told by."""
+    """A script, with the name under which a refusal is reported."""
 
     name: str
     source: str
@@ -22,27 +22,27 @@ class Script(NamedTuple):
 
     @classmethod
     def read(cls, beside: str, *names: str) -> Script:
-        """`lua/<name>.lua` beside a module's `__file__`; of several, one after the other.
+        """`lua/<name>.lua` beside a module's `__file__`; several names are joined in order.
 
-        As plain files, and not by importlib.resources, which imports: a signal handler in the middle of that, or a child that
-        is forked, would meet the import's lock."""
+        Read as plain files: importlib.resources imports, and a signal handler in the middle of that, or a forked child, would
+        meet the import's lock."""
         folder = Path(beside).with_name("lua")
         source = "".join((folder / f"{name}.lua").read_text(encoding="utf-8") for name in names)
-        # SHA-1 is what EVALSHA is asked by; nothing is kept secret by it.
+        # EVALSHA needs SHA-1; it protects nothing.
         return cls(names[-1], source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
     def run(self, client: Commands, keys: Iterable[Word], arguments: Iterable[Word], check: Callable[[Any], T]) -> T:
-        """What it returns, which `check` judges: see `commands`."""
+        """The script's result, which `check` judges: see `commands`."""
         return client.run_script(*self, keys, arguments, check)
 
 
 def run_script(client: Commands, name: str, keys: list[bytes], arguments: list[Any], check: Callable[[Any], T]) -> T:
-    """What `lua/<name>.lua` of the cache returns, which `check` judges."""
+    """The result of the cache's `lua/<name>.lua`, which `check` judges."""
     return _script(name).run(client, keys, arguments, check)
 
 
 _OF_THE_LOG: Final = frozenset({"append", "read", "beat"})
-"""Scripts that lua/history.lua stands before."""
+"""Scripts that lua/history.lua is put before."""
 
 
 @cache

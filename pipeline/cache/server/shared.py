@@ -31,7 +31,7 @@ NO_SERVER: Final = {
     "connected_clients": 0,
     "foreign": 0,
 }
-"""What there is to say of an L2 that is not."""
+"""Stats reported when no L2 is configured."""
 _SCAN_COUNT: Final = 1000
 _MAX_TTL_S: Final = 366 * 86_400
 _READ: Final = ("GET", "GETEX")
@@ -42,8 +42,8 @@ class RedisCache:
     """JSON entries with a time to live under one namespace of a Redis (or Valkey) server.
 
     Never raises because the server is away: reads miss, writes return False, `available` says so, and it heals by itself.
-    Needs Redis 6.2 or later (GETEX), or any Valkey. What is read under a key and does not say that it is that key's is a miss.
-    It moves bytes and does not judge them: what was invalidated but not yet swept is still here. `TwoTierCache` judges.
+    Needs Redis 6.2 or later (GETEX), or any Valkey. An entry that names another key than the one it was read under is a miss.
+    This tier moves bytes and does not judge them: an invalidated entry stays until it is swept. `TwoTierCache` judges.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class RedisCache:
         timeout_s: float = 0.25,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """`url` wins over `host` and `port`; see `check_redis_url` for what it may be. Connects on first use.
+        """`url` wins over `host` and `port`; see `check_redis_url` for its forms. Connects on first use.
 
-        Raises ValueError for a URL that cannot be one.
+        Raises ValueError for an invalid URL.
         """
         server = f"[{host}]" if ":" in host else host
         self.url = url or f"redis://{server}:{port}/0"
@@ -67,14 +67,14 @@ class RedisCache:
         self._get_tail = encode(b"GETEX", self.keys.tail)
         self._wall_clock = wall_clock
         self.undecodable_count = 0
-        """So many entries were none of this release."""
+        """How many entries this release could not read."""
         self.foreign_count = 0
-        """So many entries were another key's than the one that was asked for: misses."""
+        """How many entries named another key than the one asked for: misses."""
 
     # -- as a cache of its own
 
     def get(self, key: str, default: Any = MISS) -> Any:
-        """The value, or `default` when there is none or the server is away. Raises InvalidPatternError for a key that is no
+        """The value, or `default` when there is none or the server is away. Raises InvalidPatternError for a key that is not
         text."""
         check_text(key)
         try:
@@ -91,7 +91,7 @@ class RedisCache:
             return default
 
     def set(self, key: str, value: object, ttl: Duration = 300) -> bool:
-        """Keep `value` for `ttl` (seconds, or a timedelta); whether the server has it.
+        """Keep `value` for `ttl` (seconds, or a timedelta). Returns whether the server has it.
 
         Raises UncacheableValueError, InvalidPatternError (the key) or ValueError (ttl).
         """
@@ -108,7 +108,7 @@ class RedisCache:
         return True
 
     def delete(self, key: str) -> bool:
-        """Remove the entry; whether there was one and the server could be asked."""
+        """Remove the entry. Returns whether there was one and the server could be asked."""
         check_text(key)
         try:
             return self.unlink([self.keys.entry(key)]) == 1
@@ -116,20 +116,20 @@ class RedisCache:
             return False
 
     def delete_pattern(self, pattern: str) -> int:
-        """Remove every entry whose key matches; how many went. 0 when the server is away. Raises InvalidPatternError."""
+        """Remove every entry whose key matches. Returns how many; 0 when the server is away. Raises InvalidPatternError."""
         try:
             return self.sweep(parse(pattern).text)
         except SharedTierUnavailableError:
             return 0
 
     def clear(self) -> int:
-        """Remove this namespace's entries and nothing else of the database; how many."""
+        """Remove this namespace's entries and nothing else in the database. Returns how many."""
         return self.delete_pattern("*")
 
     @property
     def available(self) -> bool:
-        """Whether entries can be kept and read, and nothing that was needed of late is refused. Tries it, unless a failure less
-        than a second ago has answered already."""
+        """Whether entries can be written and read, and no recent need was refused. Tries it, unless a failure less than a second
+        ago has answered already."""
         try:
             self.connection.call(lambda client: probe(client, self.keys))
         except SharedTierUnavailableError:
@@ -137,8 +137,8 @@ class RedisCache:
         return self.connection.refused is None
 
     def get_stats(self) -> dict[str, Any]:
-        """What the server says of itself, and by which code it refuses what is needed, if it does. `memory_used` and
-        `connected_clients` are the whole server's, and 0 where it does not tell."""
+        """The server's own figures, and the code by which it refuses a command that is needed, if it does. `memory_used` and
+        `connected_clients` count the whole server, and are 0 where it does not tell."""
         stats: dict[str, Any] = NO_SERVER | {"cache_type": "L2 Redis", "available": self.available}
         try:
             info: dict[str, str] = self.connection.call(_server_info)
@@ -157,17 +157,17 @@ class RedisCache:
     # -- as a tier: these raise SharedTierUnavailableError
 
     def read(self, key: str) -> tuple[bytes | None, bytes | None]:
-        """The entry's bytes and then the log's tail, in one round trip: what was invalidated before the entry was read is told by
-        the tail. From a server that may be written to: a demoted master must not confirm anything."""
+        """The entry's bytes and then the log's tail, in one round trip: the tail covers every invalidation from before the entry
+        was read. Only from a server that takes writes: a demoted master must not confirm anything."""
         name = self.keys.entry(key)
         entry, tail = self.connection.ask(b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n%b" % (len(name), name, self._get_tail), _READ)
         if (entry is None or type(entry) is bytes) and (tail is None or type(tail) is bytes):
             return entry, tail
         self.connection.renounce()
-        raise SharedTierUnavailableError("Redis did not answer: what came is no entry")
+        raise SharedTierUnavailableError("Redis did not answer: the reply is not an entry")
 
     def read_many(self, keys: Sequence[str]) -> tuple[list[bytes | None], bytes | None]:
-        """As `read`, of several: also one round trip."""
+        """As `read`, for several keys: also one round trip."""
         names = [self.keys.entry(key) for key in keys]
 
         def command(client: Commands) -> list[Any]:
@@ -186,7 +186,7 @@ class RedisCache:
         self.connection.call(lambda client: client.set(name, payload, px=max(1, entry.ttl_ms + entry.grace_ms)))
 
     def sweep(self, pattern: str) -> int:
-        """Remove the bytes of the entries that match, in batches; how many went. Asks for every key of the database once."""
+        """Remove the bytes of the entries that match, in batches. Returns how many. Scans the whole database once."""
         match = self.keys.entries_matching(pattern)
         return sum(self.unlink(batch) for batch in self._scan(match))
 
@@ -204,7 +204,7 @@ class RedisCache:
         return int(self.connection.call(lambda client: client.unlink(*names))) if names else 0
 
     def decode(self, key: str, raw: bytes | None) -> Entry | None:
-        """The entry of that key, or None: also for bytes that are none, or another key's, which are counted."""
+        """The entry of that key, or None; malformed bytes and another key's entry, too, are None, and counted."""
         if raw is None:
             return None
         try:
@@ -218,7 +218,7 @@ class RedisCache:
         return entry
 
     def _reject_foreign(self) -> None:
-        """What was read is another key's: somebody renamed it, or something between here and the server mixes replies up."""
+        """The entry is another key's: another program renamed it, or something between here and the server mixes replies up."""
         self.connection.renounce()
         if not self.foreign_count:
             logger.warning("cache.foreign_entry: an entry was read that is another key's; further ones are counted only")

@@ -1,4 +1,4 @@
-"""Commands to a server and their replies, each exchange on a connection that it holds alone. The only way to Redis."""
+"""Commands to a server and their replies, each exchange on a connection of its own. The only way to Redis."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pipeline.cache.server.link import Link, LostConnectionError, ReplyError
 ELSEWHERE: Final = frozenset(
     {"READONLY", "MASTERDOWN", "LOADING", "MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "NOAUTH", "UNBLOCKED"}
 )
-"""Codes that mean "not this server", or not any more: it was demoted, is cut off or begins. The address may lead to another one
-by now, or to the same one that asks for another login. MISCONF and OOM are none of them: that is the right server, and full."""
+"""Codes that mean "not this server", or not any more: it was demoted, is cut off or is starting. The address may lead to another
+one by now, or to the same one with another login. MISCONF and OOM are not among them: that is the right server, and full."""
 UNTOLD: Final = "-"
-"""In place of a need: its refusal is told to nobody but the caller."""
+"""In place of a need: the refusal is told to the caller alone."""
 _NO_FAULT: Final = frozenset({"WRONGTYPE", "NOSCRIPT", "EXECABORT"})
-"""Codes that speak of one key or one call and not of the server, or of what another reply says better."""
+"""Codes that concern one key or one call and not the server, or that another reply explains better."""
 _CLOSED: Final = (
     BrokenPipeError,
     ConnectionResetError,
@@ -32,27 +32,27 @@ _CLOSED: Final = (
     ssl.SSLZeroReturnError,
 )
 _LOOK_AGAIN_S: Final = 0.05
-"""How long a waiter sleeps at most before he counts for himself: a connection that was lost is given back by nobody."""
+"""How long a waiter sleeps at most before it counts for itself: a lost connection is never given back."""
 
 
 class UnusableServerError(ReplyError):
-    """The server refuses all that is of use here: the login, the database, or to be the one that is asked."""
+    """The server refuses everything useful: the login, the database, or being the one to ask."""
 
 
 class BusyError(TimeoutError):
-    """Every connection that this process may have was in use for as long as one may wait. The server is not to blame."""
+    """Every connection that this process may have was in use for the whole time-out. The server is not to blame."""
 
 
 class Wire:
     """Exchanges commands with a server. Thread-safe, and safe from signals, finalizers and killed greenlets.
 
     The rule: a connection is taken out of the idle ones before the first byte is sent and put back after the last one was read,
-    and in no other case. Whatever breaks an exchange off, at whatever step (an error, a time limit, RecursionError, Ctrl-C, a
-    killed greenlet), leaves it outside, where it is closed. So an idle connection has no reply on its way, and the next exchange
-    reads its own. Nothing else need be checked, and nothing is shared that would have to be repaired.
+    and in no other case. If anything breaks an exchange off, at any step (an error, a time limit, RecursionError, Ctrl-C, a
+    killed greenlet), its connection stays outside, where it is closed. So an idle connection has no reply on its way, and the
+    next exchange reads its own. Nothing else need be checked, and no shared state would have to be repaired.
 
     A connection that turns out to be closed, as after a server's restart, costs one more try, at once. So does a server that says
-    it is not the one to ask any more: all connections to it are given up, and the address is looked up again.
+    it is no longer the one to ask: all connections to it are given up, and the address is looked up again.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Wire:
         health: Health | None = None,
         made: Callable[[], object] = lambda: None,
     ) -> None:
-        """`made` is called for each connection that was opened, before anything is asked there. Opens nothing yet."""
+        """`made` is called for each new connection, before anything is asked there. Opens nothing yet."""
         self._address = address
         self._timeout_s = timeout_s if address.timeout_s is None else address.timeout_s
         self._connect_timeout_s = timeout_s if address.connect_timeout_s is None else address.connect_timeout_s
@@ -74,10 +74,10 @@ class Wire:
         self._room = _Room(address.max_connections) if address.max_connections is not None else None
 
     def exchange(self, commands: bytes, needs: Sequence[str], *, block_s: float = 0.0) -> list[Any]:
-        """The replies to as many encoded commands as there are needs, the names by which a refusal is told.
+        """The replies to as many encoded commands as there are needs, the names under which a refusal is reported.
 
-        They must bear being sent twice. Raises the first ReplyError when all replies are here, OSError when there is no answer,
-        BusyError when there is no free connection, and UnusableServerError.
+        The commands must bear being sent twice. Raises the first ReplyError after all replies have come, OSError when there is no
+        answer, BusyError when there is no free connection, and UnusableServerError.
         """
         if self._room is not None:
             token = self._room.enter(self._timeout_s)
@@ -97,7 +97,7 @@ class Wire:
             replies = link.exchange(commands, len(needs), block_s)
         except _CLOSED:
             link.close()
-            self.renounce()  # the others will be closed, too
+            self.renounce()  # the others will be closed by the server, too
             return self._exchange_anew(commands, needs, block_s)
         except BaseException:
             link.close()
@@ -106,14 +106,14 @@ class Wire:
             link.close()
             self.renounce()
             return self._exchange_anew(commands, needs, block_s)
-        # Into the list it came from: if that was given up meanwhile, so is the connection.
+        # Into the list it came from: if that list was given up meanwhile, so is the connection.
         idle.append(link)
         if link.refused or self._health.ill:
             self._settle(replies, needs)
         return replies
 
     def _exchange_anew(self, commands: bytes, needs: Sequence[str], block_s: float) -> list[Any]:
-        """On a new connection, whose word is the last."""
+        """On a new connection, whose outcome is final."""
         idle = self._idle
         try:
             link = self._open()
@@ -140,17 +140,17 @@ class Wire:
         if self._address.tls is not None and self._tls is None:
             try:
                 self._tls = self._address.tls.context()
-            except ValueError as error:  # its files were there at the start
+            except ValueError as error:  # its files were valid at the start
                 raise OSError(str(error)) from error
         try:
             link = Link(self._address, timeout_s=self._timeout_s, connect_timeout_s=self._connect_timeout_s, tls=self._tls)
-        except UnicodeError as error:  # a look-up's own way to say that there is no such host
+        except UnicodeError as error:  # how a look-up says that there is no such host
             raise OSError("the host's name cannot be looked up") from error
         self._made()
         return link
 
     def _settle(self, replies: list[Any], needs: Sequence[str]) -> None:
-        """Note what was refused and what is well again. Raises the first refusal."""
+        """Note which needs were refused and which are met again. Raises the first refusal."""
         self._health.met()
         self._health.met(CONNECT)
         for reply, need in zip(replies, needs, strict=True):
@@ -165,9 +165,9 @@ class Wire:
                 raise reply
 
     def renounce(self) -> None:
-        """Give up every connection that there is, each when it is out of use. Later exchanges connect anew."""
+        """Give up every connection, each as soon as it is out of use. Later exchanges connect anew."""
         idle, self._idle = self._idle, []
-        while idle:  # not a copy: one that is popped here is nobody else's
+        while idle:  # not over a copy: only a popped connection belongs to no other thread
             try:
                 link = idle.pop()
             except IndexError:
@@ -178,7 +178,7 @@ class Wire:
 
 
 def _refusal(reply: Any) -> ReplyError | None:
-    """The refusal that a reply is, or has among what a transaction did."""
+    """The refusal that a reply is, or has among a transaction's replies."""
     if isinstance(reply, list):
         return next((item for item in reply if isinstance(item, ReplyError)), None)
     return reply if isinstance(reply, ReplyError) else None
@@ -189,7 +189,7 @@ def _elsewhere(replies: list[Any]) -> ReplyError | None:
 
 
 class _Token:
-    """Of one exchange under way. One that was lost between two steps is gone with its last reference, and counts no more."""
+    """One exchange under way. A token that was lost between two steps is gone with its last reference, and counts no more."""
 
     __slots__ = ("__weakref__", "left")
 
@@ -198,10 +198,10 @@ class _Token:
 
 
 class _Room:
-    """So many exchanges at a time, hence at most so many connections.
+    """Bounds the exchanges at a time, and hence the connections.
 
-    Those under way are counted when somebody asks, by what is alive: a count that is raised and lowered would stay too high
-    after an exception between the two, and in the end let nobody in.
+    Each newcomer counts the tokens that are alive: a count that is raised and lowered would stay too high after an exception
+    between the two, and in the end let no exchange in.
     """
 
     def __init__(self, most: int) -> None:

@@ -1,4 +1,4 @@
 """`persona demo`: everything started, the sample requests sent, the figures shown.
 
-Uses the client as any program does; measures nothing that is quoted.
+Uses the client as any program does; measures no figure that is quoted.
 """

@@ -1,4 +1,4 @@
-"""`persona demo`: the whole of it once, as a demonstration and as a check."""
+"""`persona demo`: the whole system once, as a demonstration and as a check."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from workers.cli.demo.scenario import Recomputation, Traffic
     from workers.stack import Stack, StackInfo
 
-# The demonstration invalidates, and counts what was computed: neither belongs on servers that others use.
+# The demonstration invalidates, and counts computations: neither belongs on shared servers.
 NOT_TAKEN: Final = ("PERSONA_BROKER_URL", "PERSONA_RESULT_URL", "PERSONA_CACHE_URL")
 
 
@@ -67,7 +67,7 @@ def demo(
 
 @contextmanager
 def _folder(stay: bool) -> Iterator[Path | None]:
-    """None: where `persona up` puts its own, so that the other commands find the stack. Else one that nobody looks for."""
+    """None: the folder of `persona up`, where the other commands find the stack. Else one that no command looks for."""
     if stay:
         yield None
         return
@@ -77,8 +77,8 @@ def _folder(stay: bool) -> Iterator[Path | None]:
 
 @contextmanager
 def _frames_cleared() -> Iterator[None]:
-    """An interruption's frames hold results that are waited for. Each unsubscribes when it goes: let that be while the broker
-    is there, not when the frames go at last, long after the stack has stopped."""
+    """An interruption's frames hold results that are awaited, each of which unsubscribes when it is collected. Let that happen
+    while the broker is there, not when the frames go, long after the stack has stopped."""
     try:
         yield
     except BaseException as error:
@@ -99,7 +99,7 @@ def _run(
         with shown_progress(screen, len(sample)) as advance:
 
             def on_progress(progress: Progress) -> None:
-                stack.check()  # a request whose worker has died would be waited for until its time-out
+                stack.check()  # a request whose worker has died would otherwise be awaited until its time-out
                 advance(progress)
 
             traffic = send(client, sample, in_flight=in_flight, on_progress=on_progress)
@@ -108,7 +108,7 @@ def _run(
 
 
 def _conclude(screen: Screen, traffic: Traffic, again: Recomputation | None, stack: dict[str, Any] | None) -> None:
-    """Show all of it. Raises CommandError if it is not as it must be."""
+    """Show the outcome. Raises CommandError if it is not as it must be."""
     from workers.cli.demo.scenario import as_document, examples_of, problems_of
 
     model = traffic.exchanges[0].response.model if traffic.exchanges else None

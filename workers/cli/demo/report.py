@@ -1,4 +1,4 @@
-"""How the demonstration's outcome looks on a terminal."""
+"""The demonstration's outcome on a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.stack.servers.model import MODEL_ID
 BAR_WIDTH: Final = 24
 SHOWN_CHARS: Final = 220
 MODEL_NOTES: Final = {
-    MODEL_ID: "The local model is very small: its answers show the way they take, not what a good model says.",
+    MODEL_ID: "The local model is very small: its answers show the way they take, not the quality of a good model.",
     "prompt": "No model is configured: the answers are the composed prompts.",
 }
 NAMES: Final = {"l1": "L1", "l2": "L2", "joined": "joined", "stale": "stale", "no": "computed"}

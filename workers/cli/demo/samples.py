@@ -19,7 +19,7 @@ def read_requests(path: Path) -> list[PersonaRequest]:
     if not path.exists():
         raise CommandError("usage", str(path), "no such file; name one with --requests", exit_code=BAD_USAGE)
     if not path.is_file():
-        raise CommandError("usage", str(path), "is no regular file", exit_code=BAD_USAGE)
+        raise CommandError("usage", str(path), "is not a regular file", exit_code=BAD_USAGE)
     requests = []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         if line.strip():
@@ -34,5 +34,5 @@ def _request(line: bytes, place: str) -> PersonaRequest:
         return PersonaRequest.from_wire(msgspec.json.decode(line))
     except InvalidRequestError as error:
         raise CommandError("invalid_request", f"{place}: {error.field}", error.problem, exit_code=BAD_USAGE) from None
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or nested without end
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
         raise CommandError("invalid_request", place, f"is not JSON: {error}", exit_code=BAD_USAGE) from None

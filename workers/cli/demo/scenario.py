@@ -1,4 +1,4 @@
-"""What the demonstration does with a running stack: traffic, then an invalidation that must be seen."""
+"""The demonstration's run on a started stack: traffic, then an invalidation that must be seen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workers.cli.terminal.figures import COMPUTED, Figures, Sample, figures_of
 from workers.client import PersonaClient, Progress
 
 TIMEOUT_S: Final = 240.0
-"""For one answer, from when it is the oldest on its way. On a busy machine the local model is slow, and late is no failure."""
+"""For one answer, from when it is the oldest on its way. On a busy machine the local model is slow: late is not failed."""
 MARGIN_S: Final = 1.0  # beyond the staleness bound: a request's own way to the worker
 ASK_EVERY_S: Final = 0.02
 FAVOURITE: Final = "Lua"
@@ -28,7 +28,7 @@ class Exchange(msgspec.Struct, frozen=True):
 
 
 class Traffic(msgspec.Struct, frozen=True):
-    """What became of the requests. `errors` holds one message for each that failed."""
+    """The outcome of the requests. `errors` holds one message for each that failed."""
 
     exchanges: tuple[Exchange, ...]
     errors: tuple[str, ...]
@@ -38,8 +38,8 @@ class Traffic(msgspec.Struct, frozen=True):
 class Recomputation(msgspec.Struct, frozen=True):
     """An invalidation, and one request asked before and after it.
 
-    `fresh_after_ms`: how long after the invalidation had returned the first request was sent that was computed again; None
-    if none was, within the staleness bound and a margin. `old_answers`: how many were served from a cache meanwhile.
+    `fresh_after_ms`: the time from the invalidation's return to the sending of the first request that was computed again; None
+    if there was none within the staleness bound and a margin. `old_answers`: how many came from a cache meanwhile.
     """
 
     pattern: str
@@ -63,7 +63,7 @@ def send(
     """Send all of them, `in_flight` at once."""
     exchanges, errors = [], []
     started = time.perf_counter()
-    # Closed at once when something interrupts: what is still queued is revoked while the broker is there.
+    # Closed at once on an interruption: queued tasks are revoked while the broker is there.
     with closing(
         client.map(requests, concurrency=in_flight, timeout_s=TIMEOUT_S, on_progress=on_progress)  # type: ignore[type-var]  # a generator
     ) as outcomes:
@@ -107,7 +107,7 @@ def invalidate_and_ask_again(client: PersonaClient, exchange: Exchange) -> Recom
 
 
 def to_ask_again(exchanges: Sequence[Exchange]) -> Exchange | None:
-    """One of Lua's that anybody may share, if there is one; else one of any persona; None if none was cacheable."""
+    """One of Lua's that all users may share, if there is one; else one of any persona; None if none was cacheable."""
     shared = [each for each in exchanges if each.request.use_cache and not _is_personal(each.request)]
     return next((each for each in shared if each.response.persona == FAVOURITE), shared[0] if shared else None)
 
@@ -125,7 +125,7 @@ def examples_of(exchanges: Sequence[Exchange]) -> list[Exchange]:
 
 
 def problems_of(traffic: Traffic, again: Recomputation | None) -> list[str]:
-    """What must be so and was not, each as a sentence; empty if the demonstration holds."""
+    """Every condition that was not met, as a sentence; empty if the demonstration holds."""
     problems = []
     figures = traffic.figures
     if figures.failed:
@@ -146,7 +146,7 @@ def problems_of(traffic: Traffic, again: Recomputation | None) -> list[str]:
 
 
 def as_document(traffic: Traffic, again: Recomputation | None) -> dict[str, Any]:
-    """All of it as JSON carries it."""
+    """The whole outcome, for JSON."""
     return {
         "figures": msgspec.to_builtins(traffic.figures),
         "examples": [msgspec.to_builtins(each) for each in examples_of(traffic.exchanges)],

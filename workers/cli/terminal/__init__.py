@@ -1,4 +1,4 @@
-"""What commands show, and how they fail: on standard output the result, on standard error the rest.
+"""The commands' output, and their failures: the result on standard output, everything else on standard error.
 
 Asks no server.
 """

@@ -1,4 +1,4 @@
-"""How far a `PersonaClient.map` is: a bar on a terminal, elsewhere a line every few seconds."""
+"""The progress of a `PersonaClient.map`: a bar on a terminal, elsewhere a line every few seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINE_EVERY_S: Final = 5.0
 
 @contextmanager
 def shown_progress(screen: Screen, total: int, *, bar: bool = True) -> Iterator[Callable[[Progress], None]]:
-    """What to pass as `on_progress`. Without `bar`: a line now and then also on a terminal."""
+    """A function to pass as `on_progress`. Without `bar`: a line every few seconds also on a terminal."""
     if bar and screen.notes.is_terminal:
         with _bar(screen, total) as advance:
             yield advance

@@ -1,4 +1,4 @@
-"""How a command fails: which sentence, which document, which exit code."""
+"""The failure of a command: its sentence, its document, its exit code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIELD: Final = re.compile(r"(\S+): (?=\S)(.*)", re.DOTALL)
 
 
 class CommandError(Exception):
-    """`field` is what to look at: an option, a request's field, a variable, a service. `document`: what `--json` adds."""
+    """`field` is where to look: an option, a request's field, a variable, a service. `document`: the additions of `--json`."""
 
     def __init__(
         self,
@@ -39,12 +39,12 @@ class CommandError(Exception):
 
     @property
     def lines(self) -> list[str]:
-        """As standard error shows it."""
+        """The lines on standard error."""
         return [f"error: {self.field}: {self.message}" if self.field else f"error: {self.message}"]
 
 
 class BadSettingsError(CommandError):
-    """One or several settings that do not fit, a line each."""
+    """One or several invalid settings, a line each."""
 
     def __init__(self, problems: str) -> None:
         self._problems = problems.splitlines()
@@ -58,7 +58,7 @@ class BadSettingsError(CommandError):
 
 
 class BugError(CommandError):
-    """What nobody foresaw: the sentence, and on standard error where it arose."""
+    """An unforeseen error: the sentence, and on standard error its trace."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__("internal", None, f"{type(error).__name__}: {' '.join(str(error).split())}; this is a bug")
@@ -70,7 +70,7 @@ class BugError(CommandError):
 
 
 def failure_of(error: Exception) -> CommandError:
-    """What an error means to the user."""
+    """The error as a failure of the command."""
     if isinstance(error, CommandError):
         return error
     if isinstance(error, TyperException):
@@ -121,7 +121,7 @@ def _of_ours(error: Exception) -> CommandError | None:
 
 
 def _of_servers(error: Exception) -> CommandError | None:
-    """A lost server that reached us in a library's own words: Celery turns some into a RuntimeError of several lines."""
+    """A lost server, reported in a library's own words: Celery turns some into a RuntimeError of several lines."""
     from kombu.exceptions import OperationalError
     from redis.exceptions import ConnectionError as RedisConnectionError
     from redis.exceptions import TimeoutError as RedisTimeoutError

@@ -1,4 +1,4 @@
-"""The figures of a run, from where each answer came and how long that took. Pure: no clock, no I/O."""
+"""The figures of a run, from the source and the time of each answer. Pure: no clock, no I/O."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def figures_of(samples: Iterable[Sample], *, failed: int, elapsed_s: float) -> F
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """By nearest rank: the smallest value that at least `share` of all values do not exceed. One that occurred."""
+    """By nearest rank: the smallest value that at least `share` of all values do not exceed. Always one that occurred."""
     return ordered[max(1, math.ceil(share * len(ordered))) - 1]
 
 
 def bar(share: float, width: int) -> str:
-    """A share as a bar of `width` characters; what is not nothing shows at least one."""
+    """A share as a bar of `width` characters; any share above 0 shows at least one."""
     full = round(share * width)
     full = max(1, full) if share > 0 else 0
     return "█" * full + "░" * (width - full)

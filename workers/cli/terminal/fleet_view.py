@@ -1,4 +1,4 @@
-"""How the fleet's figures look on a terminal."""
+"""The fleet's figures on a terminal."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.figures import FleetFigures
+from pipeline.figures.fields import SPREADS
 from pipeline.figures.fleet import MadeInvalidation, Node, Process, Source, Spread
 from workers.cli.demo.report import NAMES, STYLES
 from workers.cli.terminal.figures import bar
@@ -23,7 +24,7 @@ COLUMNS: Final = "▁▂▃▄▅▆▇█"
 
 
 def view_of(figures: FleetFigures, width: int) -> RenderableType:
-    """All of it. `width`: how many characters a line has."""
+    """The whole view. `width`: the characters of a line."""
     if not figures.available and figures.refused:
         return Text(f"The cache server refuses ({figures.refused}): no figures. See its login and rights.", style="yellow")
     if not figures.available:
@@ -42,14 +43,14 @@ def _heading(figures: FleetFigures) -> Text:
 
 
 def _throughput(figures: FleetFigures, width: int) -> Text:
-    """Now, and a column for each slot or several; the highest fills its line."""
+    """The rate now, and a chart with a column for one or several slots; the highest fills its line."""
     rates = [slot.requests.total / figures.slot_s for slot in figures.slots[:-1]] or [0.0]
     text = Text(f"{figures.requests_per_s:.1f} requests/s now, {max(rates):.1f} at most  ")
     return text.append(columns(rates, max(10, width - len(text) - 1)), style="cyan")
 
 
 def columns(values: Sequence[float], width: int) -> str:
-    """A small chart, at most `width` characters wide: each is the largest of those values that it stands for."""
+    """A small chart, at most `width` characters wide: each column is the largest of the values that it stands for."""
     together = max(1, -(-len(values) // width))
     first = len(values) % together
     groups = [values[:first]] if first else []
@@ -86,8 +87,7 @@ def _facts(figures: FleetFigures) -> Table:
         ("requests", f"{requests.total}{failed}"),
         ("hit rate", f"{figures.hit_rate:.1%}"),
         ("model calls", f"{requests.no} made, {figures.saved} saved"),
-        ("queue wait", _spread(figures.queue_wait)),
-        ("staleness", _spread(figures.staleness)),
+        *((series.label, _spread(figures.spreads[series.name])) for series in SPREADS),
         ("invalidations", str(figures.invalidation_count)),
     ):
         grid.add_row(Text(name), Text(fact))

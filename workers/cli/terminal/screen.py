@@ -1,4 +1,4 @@
-"""What a command shows, and where: its result on standard output, everything else on standard error."""
+"""A command's output: its result on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Screen:
         return _console(stderr=True)
 
     def document(self, document: Mapping[str, Any]) -> None:
-        """Print the JSON document, in UTF-8 whatever the terminal's encoding. Without effect if one is out already."""
+        """Print the JSON document, in UTF-8 whatever the terminal's encoding. Without effect if one was printed already."""
         if self._document_is_out:
             return
         self._document_is_out = True
@@ -48,12 +48,12 @@ class Screen:
         sys.stdout.flush()
 
     def note(self, line: str) -> None:
-        """One line on standard error. Raises OSError when nobody reads it any more."""
+        """One line on standard error. Raises OSError when its reader has gone."""
         sys.stderr.write(printable(line) + "\n")
         sys.stderr.flush()
 
     def fail(self, failure: CommandError, *, quietly: bool = False) -> None:
-        """Show why the command failed. `quietly`: in the document only."""
+        """Show the reason of the failure. `quietly`: in the document only."""
         if not quietly:
             for line in failure.lines:
                 self.note(line)
@@ -65,7 +65,7 @@ def begin(context: typer.Context, as_json: bool) -> Screen:
     """The screen of a command that was just parsed."""
     screen: Screen = context.obj
     screen.as_json = as_json
-    # Libraries' warnings of what ends as one error sentence anyway.
+    # Silences libraries' warnings: the fault ends as one error sentence anyway.
     logging.getLogger().addHandler(logging.NullHandler())
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a text stream, also in tests
     return screen
@@ -77,7 +77,7 @@ def printable(text: str) -> str:
 
 
 def shown_ms(ms: float) -> str:
-    """A duration in words that fit a column: `0.05 ms`, `12.3 ms`, `840 ms`, `12.3 s`."""
+    """A duration as text that fits a column: `0.05 ms`, `12.3 ms`, `840 ms`, `12.3 s`."""
     if ms >= 10_000:
         return f"{ms / 1000:.1f} s"
     if ms >= 100:
@@ -90,7 +90,7 @@ def _console(*, stderr: bool) -> Console:
 
     class Piped(Console):
         def on_broken_pipe(self) -> None:
-            # Rich would leave by SystemExit, past those who still have something to stop.
+            # Rich would leave by SystemExit, past code that still has something to stop.
             raise BrokenPipeError
 
     return Piped(stderr=stderr, highlight=False)

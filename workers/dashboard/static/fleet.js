@@ -75,10 +75,10 @@
         figure("hit-rate-l2", Fleet.percent(tiers.l2), tiers.l2);
         figure("saved", Fleet.count(figures.saved), figures.saved);
         figure("computed", Fleet.count(requests.no), requests.no);
-        figure("staleness", figures.staleness.count ? Fleet.duration(figures.staleness.p99_ms) : "—", figures.staleness.p99_ms);
+        figure("staleness", figures.spreads.staleness.count ? Fleet.duration(figures.spreads.staleness.p99_ms) : "—", figures.spreads.staleness.p99_ms);
         figure("invalidations", Fleet.count(figures.invalidation_count), figures.invalidation_count);
-        figure("queue-wait", figures.queue_wait.count ? Fleet.duration(figures.queue_wait.p99_ms) : "—", figures.queue_wait.p99_ms);
-        figure("queue-wait-p50", figures.queue_wait.count ? Fleet.duration(figures.queue_wait.p50_ms) : "—", figures.queue_wait.p50_ms);
+        figure("queue-wait", figures.spreads.queue_wait.count ? Fleet.duration(figures.spreads.queue_wait.p99_ms) : "—", figures.spreads.queue_wait.p99_ms);
+        figure("queue-wait-p50", figures.spreads.queue_wait.count ? Fleet.duration(figures.spreads.queue_wait.p50_ms) : "—", figures.spreads.queue_wait.p50_ms);
     }
 
     function showChart(figures) {

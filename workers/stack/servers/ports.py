@@ -13,15 +13,15 @@ from workers.stack.servers.valkey_server import HOST
 
 
 def choose_ports(wanted: Mapping[str, int | None]) -> dict[str, int]:
-    """A port for each service: the one asked for, if it is free, else any that is free; no two are equal.
+    """A port for each service: the requested one, if it is free, else any that is free; no two are equal.
 
-    Raises StackError naming the service and the port that cannot be had.
+    Raises StackError naming the service and the port that is not free.
     """
     chosen: dict[str, int] = {}
     with ExitStack() as held:  # all at once, so that none is given twice
         for service, port in sorted(wanted.items(), key=lambda item: item[1] is None):
             probe = held.enter_context(socket.socket())
-            # What a server of ours does, too: a port in TIME_WAIT is free, one that is listened on is not.
+            # As our servers do: a port in TIME_WAIT is free, one with a listener is not.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port or 0))

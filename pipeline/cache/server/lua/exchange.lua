@@ -1,9 +1,9 @@
--- Change a claim, if it still is whose the caller believes it to be; in one atomic step.
+-- Change a claim, if ARGV[1] still owns it; in one atomic step.
 --
 -- KEYS[1] claim   string "owner epoch seq", with " -n" behind it when n owners one after another held it in vain, and " +" once
---                 somebody shares it
--- ARGV[1] the owner   ARGV[2] what: 'renew', 'replace', 'release', 'withdraw', which is to release what nobody shares, or
---                     'give back', which is to leave it to nobody ("-"), as held in vain once more
+--                 another caller shares it
+-- ARGV[1] the owner   ARGV[2] the change: 'renew', 'replace', 'release', 'withdraw' (release it unless it is shared), or
+--                     'give back' (leave it without an owner, "-", as held in vain once more)
 -- ARGV[3] time to live (ms), of renew, replace and give back   ARGV[4] the claim in its place, of replace
 --
 -- Returns 1 when it was done, else 0.

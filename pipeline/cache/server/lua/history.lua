@@ -1,12 +1,12 @@
 -- Stands before every script of the log (scripts.py puts it there): which log this is.
 --
--- A log is one history of one server. Its epoch is 16 characters: the first 8 of the server's replication id, then 8 that were
--- made by whoever began it. A server takes another replication id when it starts and when it is promoted, so that a log which
--- lost its newest records that way (an old snapshot, a replica that lagged) is told by its epoch: nobody appends to it, and the
--- numbers that were lost are not given out again.
+-- A log is one history of one server. Its epoch is 16 characters: the first 8 of the server's replication id, then 8 that the
+-- process which began it made. A server takes another replication id when it starts and when it is promoted. So a log which lost
+-- its newest records that way (an old snapshot, a replica that lagged) is recognised by its epoch: no process appends to it, and
+-- the numbers that were lost are not given out again.
 local DAYS_30_MS = 30 * 24 * 3600 * 1000
 
--- The epoch, seq and floor of the log's tail. Nothing when there is no tail, or none of this history.
+-- The epoch, seq and floor of the log's tail. Nothing when there is no tail, or one of another history.
 local function standing(tail)
   local epoch, seq, floor = string.match(tail or '', '^([!-9;-~]+):(%d+):(%d+)$')
   if not epoch then

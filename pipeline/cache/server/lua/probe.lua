@@ -1,4 +1,4 @@
--- Do nothing, as a script that has the right to.
+-- Do nothing, to show that scripts are allowed.
 --
 -- KEYS[1] tail   string "epoch:seq:floor"
 --

@@ -1,17 +1,17 @@
--- What is new in the log since where the caller stands; in one atomic step. A log that is not there begins. After history.lua.
+-- Read the log from where the caller stands; in one atomic step. A log that is not there begins. After history.lua.
 --
 -- KEYS[1] tail   KEYS[2] records   KEYS[3] marks   (see append.lua)
 -- ARGV[1] epoch ARGV[2] seq: where the caller stands ('' and 0: nowhere)
 -- ARGV[3] 8 characters for the epoch, should the log begin now
--- ARGV[4] how many records to return at most: the caller asks again from the last of them
+-- ARGV[4] the most records to return: the caller asks again from the last of them
 --
 -- Returns {tail, whole, records}: `whole` is -1 when the records continue from where the caller stands, else the seq since
--- which they are all there are. The records are a JSON array of texts, pattern and seq in turn, by rising seqs ('' for none): as one
--- text a reader takes thousands of them in at a fraction of the cost of as many replies.
+-- which they are all there are. The records are a JSON array of texts, pattern and seq in turn, by rising seqs ('' for none): a
+-- reader parses thousands of them as one text at a fraction of the cost of as many replies.
 local known = tonumber(ARGV[2])
 -- GETEX changes nothing, and a replica refuses it: a master that was demoted must not say that nothing is new.
 local epoch, seq, floor = standing(redis.call('GETEX', KEYS[1]))
--- A caller who knows more than the log is proof that its newest records are lost, whoever put an older tail there.
+-- A caller that knows more than the log is proof that its newest records are lost, whatever put an older tail there.
 if not epoch or (ARGV[1] == epoch and known > seq) then
   local tail = text(begun(ARGV[3]), 0, 0)
   redis.call('DEL', KEYS[2], KEYS[3])

@@ -1,7 +1,7 @@
--- Remove entries that are still what the caller has judged; in one atomic step.
+-- Remove entries that have not changed since the caller judged them; in one atomic step.
 --
 -- KEYS[1..] entries
--- ARGV[1..] the SHA-1, in hex, of what each held when it was judged: one that was written since stays
+-- ARGV[1..] the SHA-1, in hex, of each entry's bytes when it was judged: an entry that was written since stays
 --
 -- Returns how many were removed.
 local removed = 0

@@ -7,13 +7,17 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from pipeline import keys
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.errors import ModelError
-from pipeline.hot import HotKeys, HotSet, Progress, Round
-from pipeline.keys import RESPONSE_TTL_S
+from pipeline.hot import HotKeys, HotSet
+from pipeline.models import RESONANCES, PersonaResponse
 from pipeline.optimized import OptimizedPipeline
+from pipeline.preload.rounds import Progress, Round, report_of
+from pipeline.prompts import PromptTemplate
+from pipeline.routing import Routing
 
 logger: Final = logging.getLogger(__name__)
 
@@ -23,6 +27,10 @@ ROUND_S: Final = 30.0
 """So long a round gives out renewals. The last one may then take as long as the model's deadline, and both together fit into a
 task's time limit."""
 POLL_S: Final = 0.1
+HELPERS: Final = 3
+"""So many processes at a time help the one that leads a round."""
+WARMED: Final = 200
+"""How many of the hottest answers a process begins with."""
 ASKED_AT_ONCE: Final = 100
 """So many entries come in one answer of Redis: some hundred kilobytes."""
 NO_SHARED_TIER: Final = "there is no shared tier: PERSONA_CACHE_URL is not set"
@@ -33,11 +41,52 @@ Share = Callable[[str], None]
 """Has somebody else take part in the round of that id. Neither raises nor waits."""
 
 
+class Stages(NamedTuple):
+    """How many of the stages before an answer are in both tiers."""
+
+    personas: int
+    routes: int
+    templates: int
+
+
+def hot_set_of(pipeline: OptimizedPipeline) -> HotSet | None:
+    """The answers that the fleet is asked for most; None without a shared tier."""
+    l2 = pipeline.cache.l2
+    return None if l2 is None else HotSet(l2.connection, HotKeys(l2.keys.namespace))
+
+
+def preload_stages(pipeline: OptimizedPipeline) -> Stages:
+    """Bring every persona's info, the routing of every resonance key and its prompt template into both tiers."""
+    personas = pipeline.preload_common_personas()
+    pipeline.cache.warm(dict.fromkeys(map(keys.routing_key, RESONANCES), Routing))
+    as_of = pipeline.cache.as_of()
+    slugs = {resonance: pipeline.routing(resonance, as_of).slug for resonance in RESONANCES}
+    pipeline.cache.warm({keys.template_key(slug, resonance): PromptTemplate for resonance, slug in slugs.items()})
+    for resonance, slug in slugs.items():
+        pipeline.template(slug, resonance, as_of)
+    return Stages(personas, len(slugs), len(slugs))
+
+
+def warm(pipeline: OptimizedPipeline, most: int = WARMED) -> int:
+    """Bring the fleet's hottest answers, as L2 has them, into this process's L1, with the routings that lead to them; how many
+    entries came. One round trip tells which they are, a second one brings them."""
+    hot = hot_set_of(pipeline)
+    if hot is None:
+        return 0
+    try:
+        answers = [key for key, _ in hot.top(most)]
+    except SharedTierUnavailableError:
+        return 0
+    routings = {keys.routing_key(keys.resonance_of(key)): Routing for key in answers}
+    return pipeline.cache.warm(routings | dict.fromkeys(answers, PersonaResponse))
+
+
 class Preloader:
     """Preloads one fleet's caches, from any process that may ask the model.
 
-    Who leads a round does renewals himself, and calls others to help once one has succeeded: so a round also ends where nobody
-    helps, and a model that fails is asked FAILURES times and not by several at once. Never raises because Redis is away.
+    The process that leads a round renews answers itself, and calls others to help once one renewal has succeeded: so a round
+    also ends where no other helps, and a failing model is asked FAILURES times and not by several at once. Never raises because
+    Redis is away.
     """
 
     def __init__(
@@ -46,27 +95,25 @@ class Preloader:
         *,
         interval_s: float,
         share: Share,
-        helpers: int = 3,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        """`interval_s`: when the next preload is due; what would end before that is renewed. `helpers`: how many, at a time."""
+        """`interval_s`: when the next preload is due; what would end before that is renewed."""
         self._pipeline = pipeline
         self._share = share
-        self._helpers = helpers
         self._clock = clock
         self._sleep = sleep
         self._rng = rng
         # Not more: what was computed a moment ago would be near its end.
-        self._longest_s = min(1.4 * interval_s, 0.75 * RESPONSE_TTL_S)
+        self._longest_s = min(1.4 * interval_s, 0.75 * keys.RESPONSE_TTL_S)
         self._shortest_s = min(1.1 * interval_s, self._longest_s)
 
     def run(self, round_id: str, budget: int) -> Progress:
         """Warm the stages before an answer, then renew the hot answers that are near their end or not there, at most `budget`,
         the hottest first. The report; it stands in Redis, too, under the round's id."""
-        stages = self._pipeline.preload_stages()
-        hot, told = self._pipeline.hot, stages._asdict()
+        stages = preload_stages(self._pipeline)
+        hot, told = hot_set_of(self._pipeline), stages._asdict()
         if hot is None:
             return Progress(**told, stopped_because=NO_SHARED_TIER, ended=True)
         round_ = self._round(round_id)
@@ -91,15 +138,15 @@ class Preloader:
         return True
 
     def _renew(self, round_: Round, hot: HotSet, budget: int) -> Progress:
-        keys = [key for key, _ in hot.top()]
+        asked = [key for key, _ in hot.top()]
         left_s: dict[str, float] = {}
-        for first in range(0, len(keys), ASKED_AT_ONCE):
-            answered = self._pipeline.cache.left_s(keys[first : first + ASKED_AT_ONCE])
+        for first in range(0, len(asked), ASKED_AT_ONCE):
+            answered = self._pipeline.cache.left_s(asked[first : first + ASKED_AT_ONCE])
             if answered is None:
                 raise SharedTierUnavailableError(AWAY)
             left_s |= answered
-        due = [key for key in keys if left_s[key] < self._margin_s()][:budget]
-        round_.begin(due, len(keys))
+        due = [key for key in asked if left_s[key] < self._margin_s()][:budget]
+        round_.begin(due, len(asked))
         ends_at_s = self._clock() + ROUND_S
         try:
             if round_.read().stopped_because is None:  # by who asked for it, before it began
@@ -119,7 +166,7 @@ class Preloader:
         while self._renew_one(round_):
             if not called and round_.read().renewed:
                 called = True
-                for _ in range(min(self._helpers, round_.left())):
+                for _ in range(min(HELPERS, round_.left())):
                     self._share(round_.round_id)
             if self._clock() >= ends_at_s:
                 break
@@ -136,7 +183,7 @@ class Preloader:
         key = round_.take()
         if key is None:
             return False
-        hot = self._pipeline.hot
+        hot = hot_set_of(self._pipeline)
         request = hot.request(key) if hot is not None else None
         if hot is None or request is None:
             round_.note("skipped")
@@ -171,7 +218,7 @@ def maintain(pipeline: OptimizedPipeline, limit_s: float = 2.0) -> dict[str, Any
     `looked_at` and `swept` entries of L2; `pass_done`: all that was invalid when the pass began is gone; `hot`: how many keys
     have a score. With `stopped_because` it did not come so far. Never raises because Redis is away.
     """
-    hot = pipeline.hot
+    hot = hot_set_of(pipeline)
     if hot is None:
         return {"stopped_because": NO_SHARED_TIER}
     swept = pipeline.cache.sweep(limit_s)
@@ -182,14 +229,6 @@ def maintain(pipeline: OptimizedPipeline, limit_s: float = 2.0) -> dict[str, Any
         return done | {"hot": hot.decay()}
     except SharedTierUnavailableError:
         return done | {"stopped_because": AWAY}
-
-
-def report_of(progress: Progress) -> dict[str, Any]:
-    """As a task's result and a document have it."""
-    figures = {name: getattr(progress, name) for name in Progress.__struct_fields__ if name != "ended"}
-    if figures["stopped_because"] is None:
-        del figures["stopped_because"]
-    return figures
 
 
 def _shown(progress: Progress) -> str:

@@ -116,3 +116,11 @@ class Round:
                 return pipe.execute()
 
         return self._connection.call(command)
+
+
+def report_of(progress: Progress) -> dict[str, Any]:
+    """As a task's result and a document have it."""
+    figures = {name: getattr(progress, name) for name in Progress.__struct_fields__ if name != "ended"}
+    if figures["stopped_because"] is None:
+        del figures["stopped_because"]
+    return figures

@@ -1,0 +1,196 @@
+"""How the fleet's figures are read: four round trips to the cache's server."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from pipeline.cache.coherence.registry import NodeRegistry
+from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.keys import KeySpace
+from pipeline.cache.server.commands import Commands
+from pipeline.cache.server.connection import RedisConnection
+from pipeline.cache.server.probe import probe
+from pipeline.figures.fields import ANSWERED, INVALIDATIONS, REQUESTS, SERIES, SPREADS, Sums
+from pipeline.figures.fleet import (
+    Applied,
+    Ever,
+    FleetFigures,
+    HotKey,
+    MadeInvalidation,
+    Node,
+    Process,
+    Requests,
+    Slot,
+    Source,
+    Spread,
+)
+from pipeline.figures.histogram import quantile_ms
+from pipeline.figures.keys import FigureKeys
+from pipeline.figures.records import KEPT_INVALIDATIONS, ROW_MS, SLOT_S, SLOTS, InvalidationRow, ProcessRow
+from pipeline.hot.keys import HotKeys
+
+WINDOW_S: Final = SLOT_S * SLOTS
+NOW_SLOTS: Final = 2
+"""`requests_per_s` is the mean of so many slots, the last that have ended."""
+SHOWN_HOT: Final = 20
+
+
+def read_figures(connection: RedisConnection, keys: FigureKeys, window_s: float = WINDOW_S) -> FleetFigures:
+    """The figures of the last `window_s` seconds, in whole slots: 5 s to 15 minutes. Never raises because Redis is away.
+
+    Four round trips, some 10 ms of this process: several readers in one program should share an answer for a second.
+    """
+    count = min(max(math.ceil(window_s / SLOT_S), 1), SLOTS)
+    try:
+        with suppress(SharedTierUnavailableError):  # what it does not take may not hinder it from being read
+            connection.call(lambda client: probe(client, KeySpace(keys.namespace)))
+        first = _read_lists(connection, keys)
+        raw = _read_hashes(connection, keys, first, count)
+    except SharedTierUnavailableError:
+        return FleetFigures(available=False, refused=connection.refused or "")
+    return msgspec.structs.replace(_figures(first, raw, count), refused=connection.refused or "")
+
+
+class _Lists(NamedTuple):
+    at: float
+    invalidations: list[InvalidationRow]
+    processes: list[bytes]
+    alive: list[str]
+    hot: tuple[HotKey, ...]
+
+
+class _Hashes(NamedTuple):
+    slots: list[dict[bytes, bytes]]
+    ever: dict[bytes, bytes]
+    reaches: list[dict[bytes, bytes]]
+    rows: list[bytes | None]
+
+
+def _read_lists(connection: RedisConnection, keys: FigureKeys) -> _Lists:
+    def command(client: Commands) -> list[Any]:
+        with client.pipeline() as pipe:
+            pipe.time()
+            pipe.lrange(keys.invalidations, 0, KEPT_INVALIDATIONS - 1)
+            pipe.zrange(keys.processes, 0, -1)
+            pipe.zrevrange(HotKeys(keys.namespace).scores, 0, SHOWN_HOT - 1)
+            return pipe.execute()
+
+    (seconds, microseconds), invalidations, processes, hot = connection.call(command)
+    at = seconds + microseconds / 1e6
+    return _Lists(
+        at,
+        [row for row in (_decoded(raw, InvalidationRow) for raw in invalidations) if row is not None],
+        [process for process, reported_ms in processes if reported_ms >= at * 1000 - ROW_MS],
+        NodeRegistry(connection, KeySpace(keys.namespace)).alive(),
+        tuple(HotKey(key.decode(), score) for key, score in hot),
+    )
+
+
+def _read_hashes(connection: RedisConnection, keys: FigureKeys, first: _Lists, count: int) -> _Hashes:
+    last = int(first.at // SLOT_S)
+
+    def command(client: Commands) -> list[Any]:
+        with client.pipeline() as pipe:
+            for number in range(last - count + 1, last + 1):
+                pipe.hgetall(keys.slot(number))
+            pipe.hgetall(keys.ever)
+            for row in first.invalidations:
+                pipe.hgetall(keys.reach(row.id))
+            for process in first.processes:
+                pipe.get(keys.row(process.decode()))
+            return pipe.execute()
+
+    answers = connection.call(command)
+    reached = count + 1 + len(first.invalidations)
+    return _Hashes(answers[:count], answers[count], answers[count + 1 : reached], answers[reached:])
+
+
+def _figures(first: _Lists, raw: _Hashes, count: int) -> FleetFigures:
+    began = (int(first.at // SLOT_S) - count + 1) * SLOT_S
+    sums = [Sums(slot) for slot in raw.slots]
+    slots = tuple(Slot(began + number * SLOT_S, _requests(slot)) for number, slot in enumerate(sums))
+    window = Sums.of(sums)
+    requests = _requests(window)
+    answered = max(requests.answered, 1)
+    ended = slots[-1 - NOW_SLOTS : -1] or slots
+    return FleetFigures(
+        available=True,
+        at=first.at,
+        window_s=count * SLOT_S,
+        slots=slots,
+        requests=requests,
+        requests_per_s=sum(slot.requests.total for slot in ended) / (len(ended) * SLOT_S),
+        hit_rate=requests.saved / answered,
+        saved=requests.saved,
+        sources=tuple(_source(source, window, answered) for source in ANSWERED),
+        spreads={series.name: _spread(series.name, window) for series in SPREADS},
+        invalidation_count=window.count(INVALIDATIONS),
+        invalidations=tuple(
+            _invalidation(row, reach, len(first.alive)) for row, reach in zip(first.invalidations, raw.reaches, strict=True)
+        ),
+        nodes=_nodes(raw.rows, first.alive),
+        hot=first.hot,
+        ever=_ever(Sums(raw.ever)),
+    )
+
+
+def _requests(sums: Sums) -> Requests:
+    return Requests(**{source: sums.count(source) for source in REQUESTS})
+
+
+def _source(source: str, sums: Sums, answered: int) -> Source:
+    count, buckets = sums.count(source), sums.buckets(source)
+    mean_ms = sums.sum_ms(source) / count if count else 0.0
+    return Source(source, count, count / answered, mean_ms, quantile_ms(buckets, 0.5), quantile_ms(buckets, 0.99))
+
+
+def _spread(series: str, sums: Sums) -> Spread:
+    buckets, longest_ms = sums.buckets(series), sums.longest_ms(series)
+    p50_ms, p99_ms = (min(quantile_ms(buckets, share), longest_ms) for share in (0.5, 0.99))
+    return Spread(sums.count(series), p50_ms, p99_ms, longest_ms)
+
+
+def _ever(sums: Sums) -> Ever:
+    wide = {series: sums.wide_buckets(series) for series in SERIES}
+    return Ever(
+        requests=_requests(sums),
+        by_producers=Requests(**{source: sums.by_producers(source) for source in REQUESTS}),
+        invalidations=sums.count(INVALIDATIONS),
+        counts={series: sums.count(series) for series in SERIES},
+        ms={series: sums.sum_ms(series) for series in SERIES},
+        buckets={series: tuple(counts.get(at, 0) for at in range(max(counts) + 1)) for series, counts in wide.items() if counts},
+    )
+
+
+def _invalidation(row: InvalidationRow, raw: Mapping[bytes, bytes], alive: int) -> MadeInvalidation:
+    reach = sorted((Applied(node.decode(), float(delay_ms)) for node, delay_ms in raw.items()), key=lambda each: each.delay_ms)
+    return MadeInvalidation(**msgspec.structs.asdict(row), reach=tuple(reach), alive=alive)
+
+
+def _nodes(rows: Iterable[bytes | None], alive: list[str]) -> tuple[Node, ...]:
+    """By name; the processes of each by pid."""
+    processes: dict[str, list[Process]] = defaultdict(list)
+    for name in alive:
+        processes[name] = []
+    for row in (_decoded(raw, ProcessRow) for raw in rows if raw is not None):
+        if row is not None:
+            requests = Requests(**{series: row.requests.get(series, 0) for series in REQUESTS})
+            processes[row.node].append(Process(row.pid, row.role, row.since, requests, row.l1_entries, row.missed))
+    return tuple(
+        Node(name, name in alive, tuple(sorted(processes[name], key=lambda process: (process.role, process.pid))))
+        for name in sorted(processes)
+    )
+
+
+def _decoded(raw: bytes, type: Any) -> Any:
+    """What was written, or None if it is of a release that writes otherwise."""
+    try:
+        return msgspec.json.decode(raw, type=type)
+    except msgspec.DecodeError:
+        return None

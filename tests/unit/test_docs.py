@@ -1,0 +1,99 @@
+"""The pages name files, modules' places and commands that are there: a reader who follows one does not end in nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"))
+    if path.name != "CHANGELOG.md"  # it tells what was, under the names of then
+)
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+TOPS = ("pipeline", "workers", "benchmarks", "tests", "docs", "deploy", "requirements")
+
+PATH = re.compile(rf"(?<![\w./-])(?:{'|'.join(TOPS)})/[\w./*-]*[\w*/]")
+"""What is written as a path from the root: `pipeline/keys.py`, `workers/queue/`, `tests/unit/test_*.py`."""
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def paths_named(text: str) -> set[str]:
+    """Those in the prose, in tables and in diagrams; of links only the words, since their targets go from the page."""
+    return {path.rstrip("/.") for path in PATH.findall(LINK.sub("]", text))}
+
+
+def is_there(path: str) -> bool:
+    return any(True for _ in ROOT.glob(path)) if "*" in path else (ROOT / path).exists()
+
+
+def tree() -> list[str]:
+    """Every path of the tree that the page draws: two blanks a level, a room ends in a slash."""
+    (drawn,) = [block for block in FENCE.findall(ARCHITECTURE) if block.startswith("celeryconfig.py")]
+    found, above = [], [""]
+    for line in drawn.splitlines():
+        match = re.match(r"((?:  )*)(\S+)(?:  +\S|$)", line)
+        assert match is not None, line
+        depth = len(match[1]) // 2
+        assert depth < len(above), f"{line}: stands in no room"
+        path = above[depth] + match[2]
+        above[depth + 1 :] = [path] if path.endswith("/") else []
+        found.append(path.rstrip("/"))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_path_that_a_page_names_is_there(page: str) -> None:
+    """From the root of the repository, whatever the page's own place."""
+    missing = {path for path in paths_named((ROOT / page).read_text(encoding="utf-8")) if not is_there(path)}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_link_of_a_page_leads_somewhere(page: str) -> None:
+    """Files by their place beside the page, headings by their words."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in LINK.findall(FENCE.sub("", text)):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = (ROOT / page).parent / path if path else ROOT / page
+        assert found.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, target
+
+
+def test_the_drawn_tree_is_there() -> None:
+    """Each room and each file of it."""
+    assert [path for path in tree() if not (ROOT / path).exists()] == []
+
+
+def test_the_drawn_tree_leaves_out_no_room() -> None:
+    """Of what is written by hand. Modules may be left out: a benchmark or a command is one file, and no line here."""
+    rooms = {
+        path.parent.relative_to(ROOT).as_posix()
+        for top in ("pipeline", "workers", "benchmarks")
+        for pattern in ("*.py", "*.lua", "*.toml", "*.html", "*.js")
+        for path in (ROOT / top).rglob(pattern)
+    }
+    assert rooms - set(tree()) == set()
+    tests = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "tests").glob("*/*.py")}
+    assert tests - set(tree()) == set()
+
+
+def test_the_walks_and_the_table_name_files() -> None:
+    """Else the tests above would hold of a page that names none."""
+    assert len(paths_named(ARCHITECTURE)) > 40
+    assert {"pipeline/keys.py", "workers/client/client.py"} <= paths_named(ARCHITECTURE)
+    assert len(tree()) > 50
+
+
+@pytest.mark.parametrize("wrong", ["pipeline/nowhere.py", "`workers/client/gone/`", "see tests/unit/test_none_*.py."])
+def test_a_wrong_path_is_found(wrong: str) -> None:
+    """Shown on a line of its own: the rule sees what it is there for."""
+    assert [is_there(path) for path in paths_named(f"| a | {wrong} |")] == [False]
