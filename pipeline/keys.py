@@ -94,7 +94,7 @@ def check_pattern(text: object) -> str:
 def _no_users_key(text: str) -> InvalidPatternError:
     shown = text if len(text) <= 60 else text[:57] + "..."
     return InvalidPatternError(
-        f"pattern: {shown!r} is no user's key, in which an id is encoded; write invalidate_user(id), or "
+        f"pattern: {shown!r} is not a user's key, in which the id is encoded; write invalidate_user(id), or "
         "`persona invalidate --user ID`; 'user:*' means every user"
     )
 

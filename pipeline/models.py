@@ -82,7 +82,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ChatContext(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is known beside the input. With any of it, the answer is cached apart and for 60 s only.
+    """The facts known beside the input. With any of them, the answer is cached apart and for 60 s only.
 
     `user_id` ties the answer to one user: no other user is served it, and `invalidate_user(id)` drops it.
     """

@@ -80,7 +80,7 @@ class OptimizedPipeline:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`grace_s`: how long an answer is kept past its time to live. `refresh`: called with a request whose answer was served
-        past its time to live, and with its key, to have it answered anew by somebody else; it must neither raise nor wait.
+        past its time to live, and with its key, to have it answered anew by another process; it must neither raise nor wait.
         `reporter`: tells the fleet what this process counts; without one it counts for itself. Its courier is closed with the
         pipeline.
         `recent`: is told what is asked for, but for personal requests. `announcing`: closed with the pipeline.
@@ -291,7 +291,7 @@ class OptimizedPipeline:
         return self.cache.invalidate(*checked, wait_s=wait_s)
 
     def invalidate_user(self, *user_ids: str, wait_s: float = 0.0) -> Invalidation:
-        """Forget the answers that were made for these users, whatever stands in their ids, and nobody else's.
+        """Forget the answers that were made for these users, whatever stands in their ids, and no other user's.
 
         Raises InvalidRequestError for an id that no request can name.
         """

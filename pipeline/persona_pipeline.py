@@ -62,7 +62,7 @@ class PersonaPipeline:
         return msgspec.structs.replace(response, content=str(response.content), execution_time_ms=execution_time_ms)
 
     def route(self, key: ResonanceKey) -> Routing:
-        """Who answers this key."""
+        """Which persona answers this key."""
         return self._router.route(key)
 
     def info(self, slug: str) -> PersonaInfo:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -83,7 +83,7 @@ class Settings(BaseSettings):
         "",
         description="What answers in the model's place: `package.module:object`, a responder or what makes one of the settings.",
     )
-    # -- what is done ahead
+    # -- work done ahead
     preload_interval_s: float = Field(
         300.0, ge=1, le=86_400, description="How often the caches are warmed and the answers asked for most renewed."
     )
@@ -99,12 +99,12 @@ class Settings(BaseSettings):
     @field_validator("broker_url")
     @classmethod
     def _broker(cls, url: str) -> str:
-        return _checked_url(url, ("redis", "rediss", "amqp", "amqps"))
+        return _queue_url(url, ("redis", "rediss", "amqp", "amqps"))
 
     @field_validator("result_url")
     @classmethod
     def _result(cls, url: str) -> str:
-        return _checked_url(url, ("redis", "rediss", "rpc")) if url else url
+        return _queue_url(url, ("redis", "rediss", "rpc")) if url else url
 
     @field_validator("cache_url")
     @classmethod
@@ -216,6 +216,19 @@ def without_password(url: str) -> str:
         return url
     host = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=f"{parts.username or ''}:***@{host}").geturl()
+
+
+def _queue_url(url: str, schemes: tuple[str, ...]) -> str:
+    """The URL, if it can be one. Of `rediss://` it says how certificates are checked, in the one spelling that Celery, kombu and
+    redis-py all take: Celery refuses a URL that leaves it out, redis-py one that spells it as Celery's documentation does."""
+    parts = urlsplit(_checked_url(url, schemes))
+    if parts.scheme != "rediss":
+        return url
+    mode = dict(parse_qsl(parts.query, keep_blank_values=True)).get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
+    if mode not in ("required", "optional", "none"):
+        raise ValueError("ssl_cert_reqs: allowed are required, optional and none (or CERT_REQUIRED, CERT_OPTIONAL, CERT_NONE)")
+    others = [option for option in parts.query.split("&") if option and not option.startswith("ssl_cert_reqs=")]
+    return parts._replace(query="&".join([*others, f"ssl_cert_reqs={mode}"])).geturl()
 
 
 def _checked_url(url: str, schemes: tuple[str, ...]) -> str:

@@ -17,11 +17,11 @@ for signals; `try` and `finally` do nothing by themselves."""
 
 
 class BrokenOffError(Exception):
-    """What the signal raises."""
+    """The exception that the signal raises."""
 
 
 def broken_off_at(step: int, call: Callable[[], object], *files: str) -> bool:
-    """Run `call` and raise at the `step`th line that it reaches in these files; whether it had so many."""
+    """Run `call` and raise at the `step`th line that it reaches in these files. Returns whether it reached that many."""
     lines = 0
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -52,7 +52,7 @@ def _is_a_step(frame: FrameType) -> bool:
 
 def interrupted_at(step: int, call: Callable[[], object], interruption: Callable[[], object]) -> bool:
     """Run `call` and have this very thread do something else in the middle: before the `step`th line that it reaches inside a
-    critical section of the cache. Whether it had so many."""
+    critical section of the cache. Returns whether it reached that many."""
     lines = 0
 
     def trace(frame: FrameType, event: str, _: object) -> Any:

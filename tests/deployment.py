@@ -1,4 +1,5 @@
-"""What is deployed, as the tests read it: docker-compose.yml as Compose would, the Kubernetes manifests as they are written."""
+"""The deployment files, as the tests read them: docker-compose.yml as Compose would, the Kubernetes manifests as they are
+written."""
 
 from __future__ import annotations
 
@@ -71,7 +72,7 @@ def compose(environ: Mapping[str, str] | None = FILLED) -> dict[str, Any]:
 
 
 def environment(service: Mapping[str, Any], environ: Mapping[str, str] = FILLED) -> dict[str, str]:
-    """What the container gets: a variable without a value is passed on if `environ` has it, else left out."""
+    """The container's variables: one without a value is passed on if `environ` has it, else left out."""
     given = service.get("environment") or {}
     found = {name: environ.get(name) if value is None else value for name, value in given.items()}
     return {name: value for name, value in found.items() if value is not None}

@@ -199,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's own signature
-        """Nothing: what was asked is kept in `asked`."""
+        """Nothing: the requests are kept in `asked`."""
 
     def do_GET(self) -> None:
         if self.path == "/calls":

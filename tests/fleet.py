@@ -43,7 +43,7 @@ BOUND_S: Final = 20.0
 ANSWER_S: Final = 60.0
 API_KEY: Final = "sk-canary-of-the-key"
 
-# What the person who runs the tests has set must not reach the nodes: theirs may be a real broker.
+# The settings of the person who runs the tests must not reach the nodes: theirs may be a real broker.
 _FOREIGN: Final = ("PERSONA_", "CELERY_", "FLOWER_")
 
 
@@ -63,12 +63,12 @@ def bare_app(broker_url: str, result_url: str = "") -> Celery:
 
 
 def send_plain(app: Celery, request: PersonaRequest, queue: str = "persona") -> AsyncResult:
-    """One task for the workers, as any program queues it: nobody has looked for its answer, and it joins no other."""
+    """One task for the workers, as any program queues it: without a look into the cache, and joining no other task."""
     return app.send_task("persona.process", args=[request.to_wire()], queue=queue)
 
 
 def answers_of(results: Sequence[AsyncResult], timeout_s: float = ANSWER_S) -> list[PersonaResponse]:
-    """What the workers made of them, in order; each is waited for no longer than that. Raises the error of one that failed."""
+    """The workers' results, in order; each is waited for no longer than that. Raises the error of one that failed."""
     return [PersonaResponse.from_wire(result.get(timeout=timeout_s)) for result in results]
 
 
@@ -146,7 +146,7 @@ class WorkerNode:
         return self
 
     def wait_ready(self, seen: int = 0) -> None:
-        """Wait until it is ready, by what it logs beyond the first `seen` characters."""
+        """Wait until it is ready, by its log beyond the first `seen` characters."""
         until(
             lambda: not self.running or f"{self.name} ready." in self.log()[seen:],
             f"{self.name} is ready",
@@ -189,7 +189,7 @@ class WorkerNode:
         os.kill(self.pid if pid is None else pid, signal.SIGCONT)
 
     def log(self) -> str:
-        """What it has written since it was made, over all its starts."""
+        """Its log since it was made, over all its starts."""
         path = self.directory / "log"
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 

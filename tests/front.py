@@ -18,11 +18,13 @@ import pytest
 from workers.stack.servers.valkey_server import HOST
 
 START_TIMEOUT_S = 10.0
+KEY_PASSWORD = "of-the-key"
 
 
 class Certificates:
-    """Of the run's own, made and thrown away with it; all are paths of PEM files. `authority`: of who signed; `certificate` and
-    `key`: of a server on loopback; `stranger`: of an authority that signed nothing."""
+    """Of the run's own, made and thrown away with it; all are paths of PEM files. `authority` signed them; `certificate` and
+    `key`: of a server on loopback; `client` and `client_key`, under KEY_PASSWORD: of a client; `stranger`: an authority that
+    signed nothing. `by_hash`: a folder with the authority as OpenSSL looks it up."""
 
     def __init__(self, directory: Path) -> None:
         if shutil.which("openssl") is None:
@@ -30,20 +32,28 @@ class Certificates:
         self.authority, self._authority_key = directory / "authority.pem", directory / "authority.key"
         self.stranger = directory / "stranger.pem"
         self.certificate, self.key = directory / "server.pem", directory / "server.key"
-        self._make(self.authority, self._authority_key, "/CN=tests")
-        self._make(self.stranger, directory / "stranger.key", "/CN=stranger")
+        self._make(self.authority, self._authority_key, "/CN=tests", "-nodes")
+        self._make(self.stranger, directory / "stranger.key", "/CN=stranger", "-nodes")
         signed = ["-CA", str(self.authority), "-CAkey", str(self._authority_key)]
         named = ["-addext", f"subjectAltName=IP:{HOST},DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"]
-        self._make(self.certificate, self.key, "/CN=server", *signed, *named)
+        self._make(self.certificate, self.key, "/CN=server", "-nodes", *signed, *named)
+        self.client, self.client_key = directory / "client.pem", directory / "client.key"
+        self._make(self.client, self.client_key, "/CN=client", "-passout", f"pass:{KEY_PASSWORD}", *signed)
+        self.by_hash = directory / "authorities"
+        self.by_hash.mkdir()
+        name = self._openssl("x509", "-noout", "-hash", "-in", str(self.authority)).strip()
+        (self.by_hash / f"{name}.0").symlink_to(self.authority)
+
+    @classmethod
+    def _make(cls, certificate: Path, key: Path, subject: str, *more: str) -> None:
+        command = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-days", "2"]
+        cls._openssl(*command, "-subj", subject, "-out", str(certificate), "-keyout", str(key), *more)
 
     @staticmethod
-    def _make(certificate: Path, key: Path, subject: str, *more: str) -> None:
-        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-        done = subprocess.run(
-            [*command, "-subj", subject, "-out", str(certificate), "-keyout", str(key), *more],
-            capture_output=True, text=True, timeout=30, check=False,
-        )  # fmt: skip
+    def _openssl(*arguments: str) -> str:
+        done = subprocess.run(["openssl", *arguments], capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 0, done.stderr
+        return done.stdout
 
 
 class Front:
@@ -57,6 +67,7 @@ class Front:
         self._thread = threading.Thread(target=self._run, name="front", daemon=True)
         self._listening: Future[int] = Future()
         self._stopping: asyncio.Event | None = None
+        self._connections: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = {}
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -83,21 +94,36 @@ class Front:
         self._listening.set_result(server.sockets[0].getsockname()[1])
         await self._stopping.wait()
         server.close()
+        passing = list(self._connections)
+        for writers in self._connections.values():
+            for writer in writers:
+                writer.transport.abort()
+        await asyncio.gather(*passing)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection(HOST, self.target_port)
-        await asyncio.gather(_pump(reader, there_writer), _pump(there_reader, writer))
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections[task] = writer, there_writer
+        try:
+            await asyncio.gather(_pump(reader, there_writer), _pump(there_reader, writer))
+        finally:
+            del self._connections[task]
 
 
 class TlsFront(Front):
-    """TLS in front of a server that speaks none."""
+    """TLS in front of a server that speaks none, as the one that tests start is built. `mutual`: a client needs a certificate,
+    too."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, *, mutual: bool = False) -> None:
         super().__init__(target_port)
         self.directory = Path(tempfile.mkdtemp(prefix="tls-"))
         self.certificates = Certificates(self.directory)
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._context.load_cert_chain(self.certificates.certificate, self.certificates.key)
+        if mutual:
+            self._context.verify_mode = ssl.CERT_REQUIRED
+            self._context.load_verify_locations(self.certificates.authority)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         super().__exit__(kind, error, trace)
@@ -106,7 +132,11 @@ class TlsFront(Front):
     @property
     def url(self) -> str:
         """Database 0, checked by the authority's certificate."""
-        return f"rediss://{HOST}:{self.port}/0?ssl_ca_certs={self.certificates.authority}"
+        return self.url_of(0)
+
+    def url_of(self, database: int, password: str = "") -> str:
+        login = f":{password}@" if password else ""
+        return f"rediss://{login}{HOST}:{self.port}/{database}?ssl_ca_certs={self.certificates.authority}"
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

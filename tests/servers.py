@@ -19,11 +19,11 @@ from workers.stack.servers.valkey_server import HOST, answers, server_command, s
 
 START_TIMEOUT_S = 10.0
 NO_STACK = "/no/stack/of/the/tests"
-"""What PERSONA_STACK_DIR says where a test is not to find the stack that somebody runs beside the sources."""
+"""The value of PERSONA_STACK_DIR for a test that must not find a stack that runs beside the sources."""
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on now."""
+    """A TCP port of the loopback interface without a listener now."""
     with closing(socket.socket()) as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

@@ -38,7 +38,7 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie that nobody has collected does not."""
+    """Whether the process runs; a zombie that was not collected does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -21,7 +21,10 @@ class Kind(msgspec.Struct, frozen=True):
     def lifetimes_s(self, max_ttl_s: float, grace: Grace | None = None) -> tuple[float, float | None, float]:
         """The time to live, that of None, and the grace, in seconds. Raises ValueError naming the field, for one that is no time
         or is beyond `max_ttl_s`, and for a grace that is so together with the time to live."""
-        ttl_s = checked_ttl_s(self.ttl, "ttl", max_ttl_s)
+        ttl = self.ttl
+        if (type(ttl) is not int and type(ttl) is not float) or not 0 < ttl <= max_ttl_s:  # written out: a hit pays for it
+            ttl = checked_ttl_s(ttl, "ttl", max_ttl_s)
+        ttl_s: float = ttl
         negative_s = None
         if self.negative_ttl is not None:
             negative_s = checked_ttl_s(self.negative_ttl, "negative_ttl", max_ttl_s)

@@ -18,7 +18,7 @@ def seconds(value: object, field: str) -> float:
     try:
         duration_s = float(value)
     except OverflowError:
-        raise ValueError(f"{field}: expected seconds, got a number beyond all") from None
+        raise ValueError(f"{field}: expected seconds, got a number beyond the range of floats") from None
     if not math.isfinite(duration_s):
         raise ValueError(f"{field}: {duration_s}; expected a finite number of seconds")
     return duration_s

@@ -208,7 +208,7 @@ class Tiers:
         return left
 
     def _read_many_confirming(self, keys: Sequence[str]) -> tuple[list[bytes | None], int] | None:
-        """As `_read_confirming`, of several; None also when there is nobody to ask."""
+        """As `_read_confirming`, of several; None also without an L2."""
         for key in keys:
             check_text(key)
         if self.l2 is None:

@@ -70,9 +70,9 @@ class TwoTierCache:
         """`strict`: with Redis out of reach, bypass L1 rather than serve it unconfirmed. `max_ttl_s`: the longest TTL of any
         entry, and how long the log remembers. `ttl_jitter`: a computed entry lives up to this share shorter, so that what
         was made together does not end together. `lease_s`: how long a key waits for the process that computed it and died.
-        `wait_s`: how long a caller waits for another one's computation before he computes for himself. `bus`: the node's,
+        `wait_s`: how long a caller waits for another one's computation before it computes by itself. `bus`: the node's,
         which its main process keeps in step. `announce` is told of every invalidation made here, with the id to acknowledge
-        it by if anybody waits; it must not raise.
+        it by if a caller waits for that; it must not raise.
         """
         self._max_ttl_s = max_ttl_s
         self._ttl_jitter = ttl_jitter
@@ -348,7 +348,7 @@ class TwoTierCache:
         return self.delete_pattern("*")
 
     def sweep(self, limit_s: float = 1.0) -> Swept | None:
-        """Remove bytes of entries that are invalid anyway, for about so long, and go on there at the next call, whoever makes it.
+        """Remove bytes of entries that are invalid anyway, for about so long; the next call, in any process, goes on there.
         None when Redis cannot be asked. See Sweeper."""
         if self.l2 is None:
             return None

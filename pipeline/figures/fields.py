@@ -54,7 +54,7 @@ SERIES: Final = (*REQUESTS, *(series.name for series in SPREADS))
 INVALIDATIONS: Final = "invalidations"
 """An event: this process published an invalidation."""
 MISSED: Final = "missed"
-"""An event: a process looked for an answer, found none and joined nobody who computes it. It queued a task, which a worker counts
+"""An event: a process looked for an answer, found none and joined no computation. It queued a task, which a worker counts
 as a request."""
 
 _WITH_MAX: Final = frozenset(series.name for series in SPREADS if series.has_max)

@@ -77,8 +77,8 @@ class Applied(msgspec.Struct, frozen=True):
 
 
 class MadeInvalidation(msgspec.Struct, frozen=True):
-    """One of the last invalidations: see InvalidationRow. `reach` is who has applied its broadcast, the quickest first, of
-    `alive` nodes that there are now; a node that the broadcast missed learns of it from the log, and is not in it."""
+    """One of the last invalidations: see InvalidationRow. `reach` has the nodes that applied its broadcast, the quickest first,
+    of `alive` nodes that there are now; a node that the broadcast missed learns of it from the log, and is not in it."""
 
     id: str
     at: float

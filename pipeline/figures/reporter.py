@@ -174,7 +174,7 @@ class Reporter:
             self._knows_the_time = True
 
     def _gather(self) -> None:
-        """Take what was counted into the slot of this moment. A slot that nobody would read any more is given up."""
+        """Take what was counted into the slot of this moment. A slot too old to be read is given up."""
         fresh = self.tally.take()
         if not fresh:
             return

@@ -1,6 +1,6 @@
 """What one process counts: requests by where their answer came from, with their times, and a few other times.
 
-A hit pays for an append. Sorting samples into buckets is done later, for many at once, by whoever reports or asks.
+A hit pays for an append. Sorting samples into buckets is done later, for many at once, when the counts are reported or asked for.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def delay_ms(since: object, now_s: float) -> float | None:
 class Tally:
     """Counts of one process. Thread-safe and exact, also in a pool of threads or greenlets.
 
-    Exact without a lock for those who record: an append to a list is one step of the interpreter, and so is taking the first
+    Recording takes no lock and stays exact: an append to a list is one step of the interpreter, and so is taking the first
     n samples away; what is appended in between comes after the n. A `+= 1` would be several steps, and a cell for each thread
     costs more, and a cell for each greenlet still more.
     """
 
     def __init__(self, wake: Callable[[], None] | None = None) -> None:
-        """`wake` is called at the first record, and at the first one after each `rest`: it starts whoever reports."""
+        """`wake` is called at the first record, and at the first one after each `rest`: it starts the reporting."""
         self._wake = wake
         self._begin()
 
@@ -81,7 +81,7 @@ class Tally:
             self.full()
 
     def count(self, event: str, amount: int = 1) -> None:
-        """Count something rare that takes no time, under a name of its own. Waits for nobody: a signal handler may do it, too."""
+        """Count something rare that takes no time, under a name of its own. Takes no lock: a signal handler may do it, too."""
         self._events.append((event, amount))
         if len(self._events) >= self.fold_at:
             self.full()
@@ -112,24 +112,24 @@ class Tally:
             return fresh
 
     def rest(self) -> None:
-        """Nobody reports from now on: the next record wakes somebody."""
+        """Reporting has ended: the next record calls `wake`."""
         if self._wake is not None:
             self.fold_at = 1
 
     def awake(self) -> None:
-        """Somebody reports: no record need wake anybody."""
+        """Reporting goes on: no record need call `wake`."""
         self.fold_at = FOLD_AT
 
     def forget(self) -> None:
-        """Begin anew, in a child that was just forked: what was counted is its parent's, and so is who holds the lock."""
+        """Begin anew, in a child that was just forked: the counts are its parent's, and so may be the holder of the lock."""
         self._begin()
 
     def full(self) -> None:
-        """For who records: so many samples wait that something is to be done."""
+        """Called by the recording thread when `fold_at` samples of a series wait: wakes the reporting, or folds them."""
         if self.fold_at == 1 and self._wake is not None:
             self.awake()
             self._wake()
-        elif not self._folding and not self._lock.held():  # else somebody is at it
+        elif not self._folding and not self._lock.held():  # else another thread does it
             with self._lock:
                 self._fold()
 
@@ -167,7 +167,7 @@ def _buckets(samples: list[float], choices: Callable[..., list[float]]) -> Count
     """How many samples are in which bucket, by a part of them where there are many. Their number is right all the same."""
     if len(samples) < MANY:
         return count_buckets(samples)
-    # By chance: who asks in turns is in step with every seventh, or with whatever else is regular.
+    # At random: a program that asks in turns would be in step with every seventh sample, or any other regular choice.
     chosen = count_buckets(choices(samples, k=CHOSEN))
     buckets = Counter({bucket: count * len(samples) // CHOSEN for bucket, count in chosen.items()})
     most, _ = buckets.most_common(1)[0]

@@ -25,7 +25,7 @@ by those that are asked for once."""
 HOT: Final = 500
 """So many keys at most are hot."""
 HOT_SCORE: Final = 2.0
-"""From here on a key is hot: nobody computes ahead what was asked for once."""
+"""From here on a key is hot: an answer that was asked for once is not computed ahead."""
 FORGOTTEN_SCORE: Final = 0.25
 """Below it a key is not tracked any more: one that was asked for once after 20 minutes."""
 COUNTED_AT_ONCE: Final = 64

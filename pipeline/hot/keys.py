@@ -40,5 +40,5 @@ class HotKeys:
         return f"{self._due}{round_id}".encode()
 
     def slot(self, task: str) -> bytes:
-        """string: who has taken the slot of a periodic task"""
+        """string: the process that has taken the slot of a periodic task"""
         return f"{self._slot}{task}".encode()

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from pipeline.models import PersonaRequest
 
 ROOM: Final = 512
-"""So many of the last requests are kept until somebody takes them: of a process that is asked for more, a sample."""
+"""Ring size. A busier process reports a sample."""
 
 
 class Asked(NamedTuple):
@@ -19,9 +19,9 @@ class Asked(NamedTuple):
 
 
 class Recent:
-    """The last requests, each with the key of its answer. Thread-safe without a lock; bounded, also if nobody ever takes them.
+    """The last requests, each with the key of its answer. Thread-safe without a lock; bounded, also if they are never taken.
 
-    A hit pays for an append: a ring forgets its oldest by itself, and counting by key is done later, by who reports.
+    A hit pays for an append: a ring forgets its oldest by itself, and counting by key is done later, when they are taken.
     """
 
     def __init__(self, room: int = ROOM) -> None:

@@ -72,7 +72,7 @@ class Table:
         words = tuple(self._text(f"{name}[{number}]", value) for number, value in enumerate(values))
         for number, word in enumerate(words):
             if word in words[:number]:
-                self.refuse(f"{name}[{number}]", f"{_shown(word)} is there twice; allowed is once")
+                self.refuse(f"{name}[{number}]", f"{_shown(word)} is listed twice; allowed is once")
         return words
 
     def whole(self, name: str, low: int, high: int) -> int:

@@ -38,7 +38,7 @@ AWAY: Final = "the cache's Redis is out of reach"
 OUT_OF_TIME: Final = f"it took longer than {ROUND_S:g} s; the next one goes on"
 
 Share = Callable[[str], None]
-"""Has somebody else take part in the round of that id. Neither raises nor waits."""
+"""Has another process take part in the round of that id. Neither raises nor waits."""
 
 
 class Stages(NamedTuple):
@@ -149,11 +149,11 @@ class Preloader:
         round_.begin(due, len(asked))
         ends_at_s = self._clock() + ROUND_S
         try:
-            if round_.read().stopped_because is None:  # by who asked for it, before it began
+            if round_.read().stopped_because is None:  # the caller may have stopped it before it began
                 self._lead(round_, len(due), ends_at_s)
         except BaseException as error:
             with suppress(SharedTierUnavailableError):
-                round_.stop(type(error).__name__)  # a time limit, say: nobody goes on spending
+                round_.stop(type(error).__name__)  # a time limit, say: no helper goes on spending
             raise
         return round_.end()
 

@@ -22,7 +22,7 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far a preload has come, and at its end its report.
 
     `personas`, `routes` and `templates` are in both tiers. Of `hot_considered` hot answers, `due` were near their end or not
-    there, and within the budget of model calls. Of these so many were `renewed`, `failed`, and `skipped`: somebody else had
+    there, and within the budget of model calls. Of these so many were `renewed`, `failed`, and `skipped`: another process had
     renewed them, or their request is not known any more. `stopped_because`: why it ended before it was done.
     """
 
@@ -75,7 +75,7 @@ class Round:
         return raw.decode() if raw is not None else None
 
     def left(self) -> int:
-        """How many keys nobody has taken."""
+        """How many keys are not taken yet."""
         return self._connection.call(lambda client: client.llen(self._due))
 
     def note(self, outcome: Outcome) -> int:

@@ -55,7 +55,7 @@ class Failure(msgspec.Struct, frozen=True):
 NO_TIME_LEFT: Final = Failure(
     transient=True,
     what="gave no whole answer within the deadline",
-    advice="look whether it is overloaded, or raise PERSONA_LLM_TIMEOUT_S",
+    advice="check whether it is overloaded, or raise PERSONA_LLM_TIMEOUT_S",
 )
 CLOSED: Final = Failure(
     transient=True, what="was given up, since the responder was closed", advice="ask again, in a process that goes on"

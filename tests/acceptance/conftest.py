@@ -30,5 +30,5 @@ def fleet(shared_fleet: Fleet) -> Iterator[Fleet]:
 
 @pytest.fixture
 def question() -> str:
-    """A question that nobody has asked before."""
+    """A question that was never asked before."""
     return f"What do I do about {uuid.uuid4().hex}?"

@@ -1,4 +1,5 @@
-"""Who tells the nodes of an invalidation, and which nodes: programs with and without a client, fleets that share a broker."""
+"""Which programs tell the nodes of an invalidation, and which nodes: programs with and without a client, fleets that share a
+broker."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ PROGRAM = """
 
 
 def run(environ: Mapping[str, str], directory: Path) -> Any:
-    """What a program of the pipeline alone says of its invalidations."""
+    """The log of a program that uses the pipeline alone, on its invalidations."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERSONA_", "CELERY_"))}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM)],
@@ -69,7 +70,7 @@ def test_a_program_without_a_client_tells_the_nodes(fleet: Fleet, tmp_path: Path
 
 
 def test_a_program_that_knows_no_broker_says_that_it_told_nobody(fleet: Fleet, tmp_path: Path) -> None:
-    """An empty `silent` is no success then: `announced` is what to look at. It waits for nobody."""
+    """An empty `silent` is no success then: `announced` tells. The call waits for no node."""
     told, took_s = run({"PERSONA_CACHE_URL": fleet.cache.url}, tmp_path)
     assert [(done["durable"], done["announced"], done["applied"]) for done in told] == [(True, False, [])] * 2
     assert took_s < 5

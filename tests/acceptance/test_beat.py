@@ -28,7 +28,7 @@ INTERVAL_S = 1.0
 LOCK_S = 2
 LOOP_S = LOCK_S / 6
 LATE_S = 1.0
-"""What a busy machine may add."""
+"""A busy machine's share."""
 SOONEST_S = 0.7
 """Two runs that are nearer to each other than this are one slot's: the task lets none be nearer than 0.8."""
 
@@ -72,7 +72,7 @@ def fleet() -> Iterator[Fleet]:
 
 
 def runs(fleet: Fleet) -> list[float]:
-    """When the preloads ended that were not another's slot, in seconds: none takes long."""
+    """The ends, in seconds, of the preloads that ran in a slot of their own: none takes long."""
     found = re.findall(r"^\[(\S+ \S+): INFO/\S+ preload\.done ", fleet.node.log(), re.MULTILINE)
     return [datetime.strptime(text, "%Y-%m-%d %H:%M:%S,%f").timestamp() for text in found]  # noqa: DTZ007 - differences
 

@@ -59,7 +59,7 @@ def measured(name: str, *arguments: str) -> dict[str, Any]:
 
 
 def test_seed_has_the_claim_this_run_and_the_limit_of_each_scenario(tmp_path: Path) -> None:
-    """And no run is better than what is possible."""
+    """And no run is better than the possible limit."""
     figures = measured("seed", "--out", str(tmp_path))["figures"]
     assert figures.keys() >= SEED_FIGURES | {f"claim_{name}" for name in SEED_FIGURES} | {"model_ms"}
     for name in ("repeat50", "patterns10", "dashboard20"):

@@ -40,7 +40,7 @@ def test_a_stampede_is_one_call_of_the_model_and_one_more_for_a_killed_owner() -
 
 @pytest.mark.long
 def test_what_one_caller_may_cost_all_others_has_a_figure_each() -> None:
-    """It fails by itself where something that was invalidated is served, or what is bounded does not end."""
+    """It fails by itself where an invalidated entry is served, or a bounded step does not end."""
     figures = figures_of("bounds")
     assert figures["hit_ratio_after_eviction"] == 1
     assert figures["pending"] == 10_000
@@ -130,7 +130,7 @@ def test_a_dashboards_rate_counts_from_the_first_moment_to_the_last_answer() -> 
 
 
 def test_an_outage_is_told_by_its_windows() -> None:
-    """What is slow while the breaker opens does not count for later, and recovery ends with the last unconfirmed answer."""
+    """Slow answers while the breaker opens do not count for later, and recovery ends with the last unconfirmed answer."""
     times = Times(calm_s=0, stopped_s=10, open_s=12, resumed_s=20)
     happened = [right(at, took_s=0.250 if 11 <= at < 11.5 else 0.001, degraded=12 <= at < 21.5) for at in range(30)]
     figures = outage_figures("client", happened, times)

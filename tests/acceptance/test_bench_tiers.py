@@ -15,7 +15,7 @@ FIGURES = {
 
 
 def test_the_tiers_and_the_pipeline_are_measured_beside_what_is_installed() -> None:
-    """What is not is named in a note. L1 keeps more of what is popular than an LRU could, and never more than is possible."""
+    """A note names the others. L1 keeps more of the popular keys than an LRU could, and never more than is possible."""
     command = [sys.executable, "-m", "benchmarks", *FIGURES, "--quick", "--json"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stderr

@@ -62,7 +62,7 @@ def environ_of(fleet: Fleet) -> dict[str, str]:
 
 
 def run(fleet: Fleet, files: Files, *options: str) -> tuple[int, dict[str, Any], str]:
-    """To its end: the exit code, the document, and what it said beside it."""
+    """To its end: the exit code, the document, and its messages."""
     done = subprocess.run(
         [*COMMAND, files.requests, "-o", files.answers, "--json", *options],
         env=environ_of(fleet),
@@ -104,7 +104,7 @@ def test_the_examples_are_answered_in_order_and_equal_ones_are_computed_once(fle
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_interrupted_and_run_again_it_asks_only_what_was_not_answered(fleet: Fleet, files: Files, number: signal.Signals) -> None:
-    """The model is called once for each question, over both runs; what was written down before the signal is in the file."""
+    """The model is called once for each question, over both runs; answers written before the signal are in the file."""
     texts = files.ask(30)
     fleet.endpoint.script(Fault(delay_ms=50))
     before = fleet.endpoint.calls
@@ -130,7 +130,7 @@ def test_interrupted_and_run_again_it_asks_only_what_was_not_answered(fleet: Fle
 
 
 def test_what_is_queued_when_it_is_interrupted_is_taken_back(fleet: Fleet, files: Files) -> None:
-    """Nobody waits for it any more: of 40 that were on their way, the model sees those that had begun."""
+    """No caller waits for them any more: of 40 that were on their way, the model sees those that had begun."""
     files.ask(40)
     fleet.endpoint.script(Fault(delay_ms=20_000))
     before = fleet.endpoint.calls
@@ -144,7 +144,7 @@ def test_what_is_queued_when_it_is_interrupted_is_taken_back(fleet: Fleet, files
 
 
 def test_failed_lines_are_named_and_the_others_answered(fleet: Fleet, files: Files) -> None:
-    """A line that is no JSON, one with a bad field, one that the model refuses; the next run asks only that one again."""
+    """A line that is not JSON, one with a bad field, one that the model refuses; the next run asks only that one again."""
     files.ask(3)
     lines = files.requests.read_text(encoding="utf-8").splitlines()
     files.requests.write_text("\n".join([lines[0], "{", "", '{"user_input": "Hi"}', lines[1], lines[2]]), encoding="utf-8")

@@ -33,7 +33,7 @@ ELSEWHERE: dict[str, Any] = {"redis_backend_health_check_interval": RedisBackend
 
 
 def test_every_setting_is_one_that_celery_or_redbeat_knows() -> None:
-    """A mistyped name is silently ignored by Celery: the default would hold, and nobody would know."""
+    """Celery silently ignores a mistyped name: the default would hold, without a sign."""
     known = {name for name, _ in flatten(NAMESPACES)}
     known |= {name for name, where in ELSEWHERE.items() if name in inspect.getsource(where)}
     redbeat = set(inspect.signature(RedBeatConfig).parameters) | set(inspect.getsource(RedBeatConfig).split("'"))
@@ -42,7 +42,7 @@ def test_every_setting_is_one_that_celery_or_redbeat_knows() -> None:
 
 
 def test_every_option_of_the_transport_is_one_that_kombu_reads() -> None:
-    """As above: kombu drops what it does not know."""
+    """As above: kombu drops options that it does not know."""
     assert set(CELERY["broker_transport_options"]) <= set(Channel.from_transport_options)
     assert CELERY["broker_transport_options"], "there is something to check"
 
@@ -61,7 +61,7 @@ def test_each_declared_queue_is_answered(queue: str, fleet: Fleet, question: str
 
 
 def test_a_task_for_a_queue_that_is_not_declared_fails_at_the_caller(fleet: Fleet) -> None:
-    """A typing error is an exception where it was made, and not a list that nobody reads."""
+    """A typing error is an exception at its caller, and not a list that no worker reads."""
     app = make_app(fleet.client.settings)
     try:
         with pytest.raises(QueueNotFound, match=r"persona\.bluk"):
@@ -72,7 +72,7 @@ def test_a_task_for_a_queue_that_is_not_declared_fails_at_the_caller(fleet: Flee
 
 
 def test_a_worker_takes_and_gives_json_alone(fleet: Fleet) -> None:
-    """Pickle runs what it reads: whoever may write to the broker would run what they like in the worker."""
+    """Pickle runs what it reads: a program that may write to the broker could run any code in the worker."""
     conf = fleet.app.control.inspect([fleet.node.name]).conf()
     assert conf is not None
     shown = conf[fleet.node.name]
@@ -121,7 +121,7 @@ def without_ours(**more: str) -> dict[str, str]:
 
 
 def told_by(program: str, directory: Path, environ: dict[str, str]) -> Any:
-    """What the program says in its last line, in JSON."""
+    """The program's last line, decoded from JSON."""
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=directory, env=environ, capture_output=True, text=True, timeout=60, check=False
     )

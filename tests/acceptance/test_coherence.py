@@ -68,7 +68,7 @@ def prefork() -> Iterator[Fleet]:
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_every_child_of_every_node_forgets_at_once(prefork: Fleet, pattern: str) -> None:
-    """By key, prefix, glob and dependency: when the nodes have acknowledged, no child serves what was computed before."""
+    """By key, prefix, glob and dependency: when the nodes have acknowledged, no child serves a value computed before."""
     _answer(prefork, 1)
     prefork.client.invalidate("*", wait_s=5)
     _ask_all(prefork, 6, 6)
@@ -193,7 +193,7 @@ def test_flower_sees_the_invalidation_on_each_node(prefork: Fleet) -> None:
 
 
 def test_an_invalidation_while_redis_is_away_reaches_the_processes_and_is_kept() -> None:
-    """The caller is told; the broadcast carries it; whoever heard of it appends it when Redis is back."""
+    """The caller is told; the broadcast carries it; the processes that heard of it append it when Redis is back."""
     # No process can learn of it but by the broadcast, whatever the bound: the log does not answer.
     with Fleet(concurrency=2, environ={"PERSONA_STALENESS_BOUND_S": "2"}) as fleet:
         _answer(fleet, 1)

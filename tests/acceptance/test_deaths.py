@@ -1,4 +1,4 @@
-"""Killed on purpose: what was accepted is answered by another try, or waits where another node will find it."""
+"""Killed on purpose: an accepted task is answered by another try, or waits where another node will find it."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_what_a_killed_node_had_begun_is_answered_by_another_one(question: str) 
 
 
 def test_nobody_waits_for_a_killed_node_for_longer_than_its_lease(question: str) -> None:
-    """Its message returns after 180 s. Who waits for it by then, as its sender or with him, has it computed elsewhere; and who
-    asks after the node has gone does not join what will not end."""
+    """Its message returns after 180 s. A caller that waits for it by then, its sender or one that joined, has it computed
+    elsewhere; and a caller that asks after the node has gone does not join a task that will not end."""
     with Fleet(nodes=2, concurrency=1, environ={"PERSONA_LEASE_S": "1"}) as fleet, PersonaClient(fleet.client.settings) as other:
         fleet.endpoint.script(Fault("hang"))
         tickets = [fleet.client.submit(question, KEY)]
@@ -63,7 +63,7 @@ def test_nobody_waits_for_a_killed_node_for_longer_than_its_lease(question: str)
 
 
 def test_a_node_that_is_told_to_end_finishes_what_runs_and_leaves_the_rest(question: str) -> None:
-    """A deployment costs nobody an answer: TERM, and the supervisor waits."""
+    """A deployment costs no caller its answer: TERM, and the supervisor waits."""
     with Fleet(concurrency=1, delay_ms=1000) as fleet:
         tickets = [fleet.client.submit(f"{question} {number}", KEY) for number in range(4)]
         until(lambda: fleet.endpoint.calls == 1, "the first is being answered")
@@ -80,9 +80,8 @@ def test_a_node_that_is_told_to_end_finishes_what_runs_and_leaves_the_rest(quest
 
 
 def test_a_broker_that_is_killed_and_returns_loses_nothing(question: str) -> None:
-    """The worker reconnects by itself and goes on with the queue. What it was at has lost its connection to the message: it is
-    given up, and comes back after the time-out.
-    """
+    """The worker reconnects by itself and goes on with the queue. Its running task has lost its connection to the message: it is
+    given up, and comes back after the time-out."""
     with Fleet(concurrency=1) as fleet:
         fleet.endpoint.script(Fault("hang"))
         running = fleet.client.submit(question, KEY)
@@ -121,6 +120,6 @@ def test_requests_in_flight_survive_a_broken_connection(question: str) -> None:
 
 
 def pass_visibility_timeout(fleet: Fleet) -> None:
-    """As if the nodes had taken what they have 181 s earlier."""
+    """As if the nodes had taken their tasks 181 s earlier."""
     for tag, taken_at_s in fleet.queue.zrange("unacked_index", 0, -1, withscores=True):
         fleet.queue.zadd("unacked_index", {tag: taken_at_s - 181})

@@ -88,7 +88,7 @@ def run(environ: dict[str, str], place: Path, *arguments: str) -> tuple[int, dic
 
 @contextmanager
 def up(environ: dict[str, str], place: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """A running `persona up --json` and what it has printed."""
+    """A running `persona up --json` and its output."""
     process = subprocess.Popen(
         [*COMMAND, "up", "--json", *options],
         env=environ,
@@ -130,7 +130,7 @@ def assert_consistent(figures: dict[str, Any]) -> None:
 @pytest.mark.skipif(find_weights() is None, reason="the local model is not installed")
 @pytest.mark.timeout(DEMO_BOUND_S + BOUND_S)
 def test_the_demonstration_runs_with_the_real_model_and_leaves_nothing(environ: dict[str, str], place: Path) -> None:
-    """What a newcomer runs first: every request answered, the figures those of this run, an invalidation seen, all stopped."""
+    """A newcomer's first command: every request answered, the figures those of this run, an invalidation seen, all stopped."""
     exit_code, document, stderr = run(environ, place, "demo")
     assert exit_code == 0, stderr
     figures = document["figures"]
@@ -163,7 +163,7 @@ def test_the_demonstration_runs_with_the_real_model_and_leaves_nothing(environ: 
 def test_a_demonstration_without_any_hit_fails_and_keeps_away_from_the_user_s_servers(
     environ: dict[str, str], place: Path, redis_url: str, tmp_path: Path
 ) -> None:
-    """It checks what it shows; and what it invalidates is never somebody's cache."""
+    """It checks the figures that it shows, and never invalidates a user's cache."""
     file = tmp_path / "once.jsonl"
     file.write_text(json.dumps({"user_input": "Why?", "resonance_key": "calm-burst-learning"}))
     theirs = {

@@ -26,7 +26,7 @@ APP = ("worker", "beat", "flower")
 
 
 class Server:
-    """What the compose file starts for `name`, on loopback: its shell command, with the wheel's program in the image's place."""
+    """The compose file's command for `name`, on loopback: its shell command, with the wheel's program in the image's place."""
 
     def __init__(self, name: str, directory: Path) -> None:
         self.port = free_port()

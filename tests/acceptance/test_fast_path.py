@@ -47,7 +47,7 @@ def test_a_hit_needs_no_task(fleet: Fleet, other: PersonaClient, question: str) 
 
 
 def test_equal_requests_share_the_task_that_runs(fleet: Fleet, other: PersonaClient, question: str) -> None:
-    """Also from another program; one model call; and each is told how long it took him."""
+    """Also from another program; one model call; and each caller is told its own time."""
     calls = fleet.endpoint.calls
     fleet.endpoint.script(Fault(delay_ms=400, times=1))
     first = fleet.client.submit(question, KEY)
@@ -73,7 +73,7 @@ def test_a_task_that_is_queued_is_joined_too(question: str) -> None:
 
 
 def test_an_invalidation_forbids_joining_what_was_begun_before(fleet: Fleet, other: PersonaClient, question: str) -> None:
-    """Whoever asks after it is given what was computed after it."""
+    """A caller that asks after it gets an answer that was computed after it."""
     fleet.endpoint.script(Fault("hang", times=1))
     calls = fleet.endpoint.calls
     before = fleet.client.submit(question, KEY)
@@ -106,7 +106,7 @@ def test_no_user_joins_or_hits_another_ones_request(fleet: Fleet, other: Persona
 
 
 def test_revoking_a_shared_task_hurts_nobody(question: str) -> None:
-    """Neither by who joined it nor by its owner; what is nobody else's is taken back."""
+    """Neither by a caller that joined it nor by its owner; a task that no other caller shares is taken back."""
     with Fleet(nodes=0) as fleet, PersonaClient(load_settings(fleet.environ)) as busy:
         fleet.endpoint.script(Fault("hang", times=1))
         blocker = busy.submit(question + " first", KEY)
@@ -126,7 +126,7 @@ def test_revoking_a_shared_task_hurts_nobody(question: str) -> None:
 
 
 def test_a_task_that_somebody_else_revokes_by_its_id_is_asked_for_anew(fleet: Fleet, other: PersonaClient, question: str) -> None:
-    """Its owner hears that it was revoked; who had joined it is answered."""
+    """Its owner hears that it was revoked; the callers that had joined it are answered."""
     fleet.endpoint.script(Fault("hang", times=2))
     calls = fleet.endpoint.calls
     blockers = [fleet.client.submit(f"{question} {number}", KEY, use_cache=False) for number in range(2)]
@@ -144,7 +144,7 @@ def test_a_task_that_somebody_else_revokes_by_its_id_is_asked_for_anew(fleet: Fl
 
 
 def test_a_joined_task_that_was_lost_is_sent_anew(fleet: Fleet, other: PersonaClient, question: str) -> None:
-    """Such as one whose sender died before he had queued it: his record ends, and who waits goes on by himself."""
+    """Such as one whose sender died before it had queued it: its record ends, and the waiting callers go on by themselves."""
     seek = other.pipeline.seek(PersonaRequest.create(question, KEY))
     assert fleet.client.cache.in_flight is not None
     assert fleet.client.cache.in_flight.enter(seek.key, seek.deps, "a-task-that-never-was") is None
@@ -165,7 +165,7 @@ def test_a_failure_is_everybodys_and_is_not_kept(fleet: Fleet, other: PersonaCli
 
 
 def test_an_answer_past_its_time_is_served_and_refreshed_by_one_task(question: str) -> None:
-    """Whoever asks: a program, or a worker for a plain task."""
+    """For any caller: a program, or a worker with a plain task."""
     with Fleet(environ=SHORT_L1) as fleet:
         old = fleet.client.ask(question, KEY)
         age(fleet.client, question)
@@ -199,7 +199,7 @@ def test_a_ticket_whose_result_expired_says_so(question: str) -> None:
     """It was there for as long as results are kept; waiting for longer would be in vain."""
     with Fleet(nodes=0, environ={"PERSONA_RESULT_TTL_S": "1", "PERSONA_LEASE_S": "1", "PERSONA_STALE_GRACE_S": "1"}) as fleet:
         ticket = fleet.client.submit(question, KEY, use_cache=False)
-        time.sleep(1.2)  # the life of a result; nobody will write one
+        time.sleep(1.2)  # the life of a result; it will never be written
         began = time.monotonic()
         with pytest.raises(AnswerExpiredError, match="PERSONA_RESULT_TTL_S"):
             ticket.result(60)
@@ -207,7 +207,7 @@ def test_a_ticket_whose_result_expired_says_so(question: str) -> None:
 
 
 def test_outcomes_come_as_they_are_ready(fleet: Fleet, question: str) -> None:
-    """A slow one holds up nobody; errors and hits come beside the others; every one comes once."""
+    """A slow one holds up no other; errors and hits come beside the others; every one comes once."""
     fleet.client.ask(question + " 3", KEY)
     requests = [PersonaRequest.create(f"{question} {number}", KEY) for number in range(12)]
     fleet.endpoint.script(Fault(delay_ms=700, times=1))
@@ -226,7 +226,7 @@ def test_as_they_come_a_request_that_nobody_answers_ends_by_its_own_time(questio
 
 
 def test_an_asyncio_program_is_not_held_up(fleet: Fleet, question: str) -> None:
-    """Many wait at once while the loop goes on; errors and time-outs come as to everybody else."""
+    """Many wait at once while the loop goes on; errors and time-outs come as to any other caller."""
 
     async def program() -> tuple[list[str], int, list[Ticket]]:
         ticks = 0
@@ -266,7 +266,7 @@ def test_an_asyncio_program_is_not_held_up(fleet: Fleet, question: str) -> None:
 
 
 def test_a_plain_producer_shares_the_computation_though_not_the_task(fleet: Fleet, other: PersonaClient, question: str) -> None:
-    """Whoever knows nothing of all this costs no second model call: the worker's own single flight sees to it."""
+    """A producer that knows nothing of all this costs no second model call: the worker's own single flight sees to it."""
     calls = fleet.endpoint.calls
     fleet.endpoint.script(Fault(delay_ms=400, times=1))
     foreign = bare_app(fleet.broker.url, fleet.broker.url_of(1))
@@ -282,7 +282,7 @@ def test_a_plain_producer_shares_the_computation_though_not_the_task(fleet: Flee
 
 
 def age(client: PersonaClient, question: str) -> None:
-    """Make the answer look as if it had been computed past its time to live ago, for who reads it from Redis."""
+    """Make the answer look to readers of Redis as if it had been computed past its time to live ago."""
     key = client.pipeline.seek(PersonaRequest.create(question, KEY)).key
     l2 = client.cache.l2
     assert l2 is not None

@@ -1,4 +1,4 @@
-"""What the fleet says of itself, held against what the programs that load it have counted."""
+"""The fleet's own figures, held against the counts of the programs that load it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def read(reader: RedisConnection) -> FleetFigures:
 
 
 class Load:
-    """Several programs and what they saw: answers by `cached`, and failures."""
+    """Several programs and their observations: answers by `cached`, and failures."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -65,7 +65,7 @@ class Load:
             self.seen[source] += 1
 
     def ask_as_a_client(self, first: int) -> None:
-        """A program of its own, with an L1 of its own. Its end tells what it counted."""
+        """A program of its own, with an L1 of its own. At its end it tells its counts."""
         with PersonaClient(load_settings(self._fleet.environ)) as client:
             for answered in client.map([request_of(first + number % 12) for number in range(60)], concurrency=8):
                 self._saw(answered.response.cached if answered.response else "failed")
@@ -92,7 +92,7 @@ class Load:
 
 
 def test_the_figures_are_what_the_load_generators_counted(counted_fleet: Fleet, reader: RedisConnection) -> None:
-    """At rest exactly, source by source: what became a task, what joined another's, and what never left its program."""
+    """Exactly, at rest, source by source: requests that became a task, joined another task, or never left their program."""
     before = read(reader).requests
     load = Load(counted_fleet)
     load.run()

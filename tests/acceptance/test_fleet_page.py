@@ -175,7 +175,7 @@ def test_without_redis_the_page_says_so_and_comes_back_by_itself(
     reporter: Reporter,
     browser: Browser,
 ) -> None:
-    """Nobody reloads anything; what it showed before is marked as old."""
+    """Without a reload; the figures shown before are marked as old."""
     browser.open(flower.url + "/fleet")
     is_in(browser, "live")
     cache.stop()
@@ -191,7 +191,8 @@ def test_without_redis_the_page_says_so_and_comes_back_by_itself(
 
 
 def test_no_page_of_flower_shows_what_somebody_asked_or_was_answered(fleet: Fleet, question: str) -> None:
-    """An operator may watch, and reads nobody's words: not in the lists, not of a task, not by its result, not in the metrics."""
+    """An operator may watch, and reads no user's words: not in the lists, not of a task, not by its result, not in the
+    metrics."""
     fleet.endpoint.script(Fault())
     with FlowerServer(broker_url=fleet.broker.url, cache_url=fleet.cache.url) as flower:
         until(lambda: flower.ask("/workers?json=1").json()["data"] != [], "Flower sees the node")

@@ -39,7 +39,7 @@ def test_every_snippet_is_held_by_a_test_here() -> None:
 
 
 def test_the_persona_is_one(tmp_path: Path) -> None:
-    """Beside the others it loads, and answers what it is said to be for."""
+    """It loads beside the others, and answers the keys that the how-to names."""
     folder = tmp_path / "personas"
     shutil.copytree(FOLDER, folder)
     (folder / "nova.toml").write_text(only("toml"), encoding="utf-8")

@@ -44,7 +44,7 @@ def envelope(
     }
 
 
-# What cannot become a message at all: nobody to tell.
+# Items that cannot become a message at all: there is no sender to tell.
 NO_MESSAGE: dict[str, str | bytes] = {
     "no JSON": "{" + CANARY,
     "nothing": "",
@@ -63,7 +63,7 @@ NO_MESSAGE: dict[str, str | bytes] = {
     "an object of an unknown type": json.dumps({"__type__": "nope", "__value__": 1}),
 }
 
-# What has an id: its sender is told.
+# Messages with an id: the sender is told.
 NO_TASK: dict[str, dict[str, Any]] = {
     "null for a body": envelope(body=None),
     "a number for a body": envelope(body=5),
@@ -91,7 +91,7 @@ NO_TASK: dict[str, dict[str, Any]] = {
     | {"headers": {}},
 }
 
-# What has no id that could be read, and brings a stock worker into an endless loop of reconnections.
+# Messages without a readable id, which bring a stock worker into an endless loop of reconnections.
 NO_ID: dict[str, dict[str, Any]] = {
     "no id": envelope() | {"headers": {"task": "persona.process"}},
     "an id that is a list": envelope(headers={"id": [1]}),
@@ -153,7 +153,7 @@ def test_what_is_no_task_is_refused_and_its_sender_is_told(poisoned_fleet: Fleet
 
 
 def test_dead_letters_are_bounded(poisoned_fleet: Fleet) -> None:
-    """A flood of garbage fills neither the broker nor anybody's patience."""
+    """A flood of garbage does not fill the broker."""
     fleet = poisoned_fleet
     fleet.queue.delete(poison.DEAD_LETTERS, poison.DEAD_LETTERS_COUNT)
     flood = poison.MAX_DEAD_LETTERS + 50
@@ -166,7 +166,7 @@ def test_dead_letters_are_bounded(poisoned_fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("published", ["null", "{", "[1]", '{"properties": {}}'])
 def test_garbage_on_a_broadcast_channel_is_dropped(published: str, poisoned_fleet: Fleet) -> None:
-    """Remote control and invalidations come over channels that nobody acknowledges."""
+    """Remote control and invalidations come over channels without acknowledgements."""
     fleet = poisoned_fleet
     assert fleet.queue.publish("/0.celery.pidbox", published) >= 1
     assert fleet.ask_plain("Are you still there?", KEY).persona

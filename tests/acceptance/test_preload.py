@@ -70,7 +70,7 @@ def preload(fleet: Fleet, **options: Any) -> dict[str, Any]:
 
 
 def lose_answers(fleet: Fleet) -> None:
-    """No process may serve any more what it has; what is computed from now on stays."""
+    """No process may serve its old values any more; values computed from now on stay."""
     fleet.client.invalidate("persona:*", wait_s=5)
 
 
@@ -90,7 +90,7 @@ def test_after_a_preload_the_first_request_of_every_common_key_is_a_hit(fleet: F
 
 
 def test_a_budget_bounds_what_a_preload_spends(fleet: Fleet) -> None:
-    """The hottest come first, and nobody is asked more often than the budget says, whoever helps."""
+    """The hottest come first, and the model is not called more often than the budget says, however many workers help."""
     lose_answers(fleet)
     calls = fleet.endpoint.calls
     report = preload(fleet, budget=5)
@@ -112,7 +112,7 @@ def test_a_preload_that_meets_a_failing_model_stops_spending_and_reports(fleet: 
 
 
 def test_the_words_of_a_user_are_kept_of_nobody_with_a_context(fleet: Fleet) -> None:
-    """Asked for ever so often: what belongs to one user is neither counted nor computed for anybody."""
+    """However often it is asked for: an answer that belongs to one user is neither counted nor renewed."""
     secret = "my very own question"
     for context in ({"user_id": "u-1"}, {"user_name": "Mina"}):
         ask(fleet, [secret] * 5, context)
@@ -203,7 +203,7 @@ def persona(fleet: Fleet, *arguments: str) -> subprocess.Popen[str]:
 
 
 def test_by_hand_it_does_the_same_and_shows_it(fleet: Fleet) -> None:
-    """For people and for programs; what was due is not due any more."""
+    """For people and for programs; the answers that were due are no longer due."""
     lose_answers(fleet)
     out, errors = persona(fleet, "--json", "--budget", "7").communicate(timeout=60)
     document = json.loads(out)
@@ -226,7 +226,7 @@ def test_by_hand_a_failing_model_is_exit_1_with_the_report(fleet: Fleet) -> None
 
 
 def test_ctrl_c_ends_the_spending_too(fleet: Fleet) -> None:
-    """What runs may end; nothing else is begun for somebody who has gone."""
+    """Running renewals may end; no other is begun for a command that has gone."""
     lose_answers(fleet)
     fleet.endpoint.script(Fault("hang"))
     calls = fleet.endpoint.calls

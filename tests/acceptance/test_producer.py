@@ -1,4 +1,4 @@
-"""Programs that ask: one request, many in order, nobody who answers, and no broker."""
+"""Programs that ask: one request, many in order, no worker to answer, and no broker."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def _found_again(fleet: Fleet, question: str) -> bool:
 
 
 def test_where_a_result_goes_to_its_sender_alone_nobody_joins(question: str) -> None:
-    """With results by `rpc://` each queues a task of his own, rather than wait for what never comes. The model is asked once."""
+    """With results by `rpc://` each caller queues its own task, rather than wait for a result that never comes. The model is
+    asked once."""
     with (
         Fleet(concurrency=3, delay_ms=300, environ={"PERSONA_RESULT_URL": "rpc://"}) as fleet,
         PersonaClient(load_settings(fleet.environ)) as other,
@@ -101,7 +102,7 @@ def test_a_long_source_is_taken_no_faster_than_answers_come(fleet: Fleet, questi
 
 
 def test_leaving_early_takes_back_what_has_not_begun(fleet: Fleet, question: str) -> None:
-    """Nobody waits for the rest: the model is not asked for it."""
+    """No caller waits for the rest: the model is not asked for it."""
     fleet.endpoint.script(Fault(delay_ms=300))
     calls = fleet.endpoint.calls
     with captured_events(fleet.app) as events:
@@ -141,7 +142,8 @@ def test_without_a_broker_the_caller_learns_it_within_seconds(question: str) -> 
 
 @pytest.mark.parametrize("fault", ["freeze", "kill"])
 def test_a_broker_that_goes_away_ends_the_wait_and_its_return_mends_the_client(fault: str, question: str) -> None:
-    """A wait is bounded, whatever the broker does, what is known is answered, and the same client goes on when it is back."""
+    """A wait is bounded, whatever the broker does; cached answers are given, and the same client goes on when the broker is
+    back."""
     with Fleet(concurrency=1) as fleet:
         assert fleet.client.ask(question, KEY).cached == "no"
         fleet.endpoint.script(Fault("hang"))
@@ -171,7 +173,7 @@ def _answers(fleet: Fleet, question: str) -> bool:
 
 
 def test_a_request_of_wrong_settings_is_not_sent(fleet: Fleet) -> None:
-    """Too many at a time is a mistake of the program, and so is none."""
+    """Too many at a time is a mistake of the program, and so is 0."""
     with pytest.raises(ValueError, match="concurrency: 0"):
         next(fleet.client.map([], concurrency=0))
     with pytest.raises(InvalidRequestError, match="resonance_key"):

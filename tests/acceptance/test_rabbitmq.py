@@ -43,7 +43,7 @@ def rabbit() -> Iterator[tuple[PersonaClient, Celery]]:
 
 
 def test_every_node_applies_an_invalidation(rabbit: tuple[PersonaClient, Celery]) -> None:
-    """The exchange fans out, and no child serves what was there before."""
+    """The exchange fans out, and no child serves the old value."""
     client, app = rabbit
     answers_of([send_plain(app, REQUEST) for _ in range(40)])
     done = client.invalidate("persona:lua:*", wait_s=5)

@@ -258,7 +258,7 @@ def test_the_table_of_settings_is_the_settings() -> None:
 
 
 def test_the_words_and_times_are_those_of_the_code() -> None:
-    """What a reader may write, and how long an entry lives."""
+    """The words that a reader may write in a key, and how long an entry lives."""
     for words in (TONES, PACES, INTENTS):
         for word in words:
             assert word in REFERENCE

@@ -111,7 +111,8 @@ def test_a_refused_request_is_quoted_to_its_sender_alone(bad: dict[str, Any], qu
 
 @pytest.mark.parametrize("serializer", ["json", "yaml"])
 def test_a_message_that_the_worker_cannot_take_is_not_printed(serializer: str, quiet_fleet: Fleet) -> None:
-    """Celery prints the body of what it drops: of an unknown task, as an older release meets it, and of a foreign encoding."""
+    """Celery prints the body of a message that it drops: of an unknown task, as an older release meets it, and of a foreign
+    encoding."""
     fleet = quiet_fleet
     seen = len(fleet.node.log())
     if serializer == "json":

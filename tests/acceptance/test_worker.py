@@ -30,7 +30,7 @@ print(json.dumps({"answer": answer, "queue": app.conf.task_default_queue, "ours"
 
 
 def test_the_same_request_is_computed_once_and_then_served_50_times_faster(fleet: Fleet, question: str) -> None:
-    """What the cache is for. The figure is a ratio of the worker's own times, so that a slow machine does not matter."""
+    """The purpose of the cache. The figure is a ratio of the worker's own times, so that a slow machine does not matter."""
     fleet.endpoint.script(Fault(delay_ms=500))
     calls = fleet.endpoint.calls
     first = fleet.ask_plain(question, KEY)
@@ -108,8 +108,8 @@ def test_a_program_that_knows_only_celery_gets_its_answer(fleet: Fleet, question
 
 
 def test_two_users_never_share_an_answer(fleet: Fleet, question: str) -> None:
-    """Promise 8, through the fleet: equal questions, even under one name, are answered for each user apart, whoever finds the
-    answer: a worker or the client itself."""
+    """Promise 8, through the fleet: equal questions, even under one name, are answered for each user apart, in a worker and in
+    the client itself."""
     calls = fleet.endpoint.calls
     contexts = [{"user_id": "u-1", "user_name": "Mina"}, {"user_id": "u-2", "user_name": "Mina"}, {"user_name": "Joon"}, None]
     first = [fleet.client.ask(question, KEY, context) for context in contexts]
@@ -118,7 +118,7 @@ def test_two_users_never_share_an_answer(fleet: Fleet, question: str) -> None:
         again = [ask(question, KEY, context) for context in contexts]
         assert all(answer.cached in ("l1", "l2") for answer in again)
         assert [answer.content for answer in again] == [answer.content for answer in first]
-    # Who has no name is not told another's, and the endpoint was asked for each of them.
+    # A user without a name is not told another's, and the endpoint was asked for each of them.
     assert first[3].content not in {answer.content for answer in first[:3]}
     assert fleet.endpoint.calls == calls + 4
 

@@ -1,5 +1,5 @@
 """The long run: `python -m coherence --steps 30000 --seed 7`. Goes through the profiles in turn, each with a server of its own,
-until it has taken so many steps. Prints what the histories showed, and fails if one broke a promise."""
+until it has taken that many steps. Prints the histories' counts, and fails if one broke a promise."""
 
 from __future__ import annotations
 

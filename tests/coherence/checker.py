@@ -9,7 +9,7 @@
 | strict  | nothing was served from L1 that could not be confirmed                                                           |
 | value   | it was computed or set before, for this key, with these versions                                                 |
 
-What is judged is when a read *began*: a process that is frozen after the cache has decided returns an old value late, and no
+A read is judged by when it *began*: a process that is frozen after the cache has decided returns an old value late, and no
 cache can tell. An invalidation that was not durable is promised to its own process and to the nodes that applied it, so only
 the rules `process` and `node` know it. A value that a read computed is judged by when the operation around it began where its
 inputs came through the cache: each of them is a read of its own in the history, and judged there.
@@ -38,7 +38,7 @@ class Violation:
 
 @dataclass
 class Report:
-    """What a history shows. `stale_in_bound`: values from L1 that were superseded elsewhere, and still within the bound."""
+    """The counts of a history. `stale_in_bound`: values from L1 that were superseded elsewhere, and still within the bound."""
 
     violations: list[Violation] = field(default_factory=list)
     steps: int = 0
@@ -165,7 +165,7 @@ class _Sorted:
                     kept.note(written.versions, written.ended_ns)
 
     def everywhere(self, read: Read) -> Acknowledged:
-        """What is held against this read."""
+        """The fault of this read."""
         return self._kept[bisect_left(self._ends_ns, read.ended_ns)]
 
 

@@ -1,4 +1,4 @@
-"""What the threads of one process of a workload share."""
+"""The state shared by the threads of one process of a workload."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ class Desk:
     def write(
         self, patterns: tuple[str, ...], keys: tuple[str, ...], act: Callable[[dict[str, int]], Invalidation | None]
     ) -> None:
-        """Change the source, then tell the cache by `act`, and write down what it acknowledged; nothing if it is broken off."""
+        """Change the source, then tell the cache by `act`, and write down its acknowledgement; nothing if the call is broken
+        off."""
         written = self.new_id()
         versions = self.source.bump(keys)
         self._writing.current = (written, versions)

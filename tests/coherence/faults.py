@@ -73,7 +73,7 @@ class Faults:
             servers.prepare()
 
     def turn(self) -> None:
-        """Wait a while, do what is due by now, and let the next thing go wrong."""
+        """Wait a while, undo the faults that are due by now, and cause the next one."""
         self._wait_s(self._rng.uniform(0, 2 * self._pause_s) if self._pause_s else 0.05)
         if self._pause_s:
             name = self._rng.choices(list(self._weights), list(self._weights.values()))[0]
@@ -150,7 +150,7 @@ class Faults:
         self._servers.server.thaw()
 
     def _fill_up(self) -> None:
-        """For a moment it is full, and refuses what it would have to keep."""
+        """For a moment it is full, and refuses every write."""
         self._servers.server.order("CONFIG", "SET", "maxmemory", 1)
         self._after(self._rng.uniform(0.001, 0.02), lambda: self._servers.server.order("CONFIG", "SET", "maxmemory", 0))
 

@@ -1,4 +1,5 @@
-"""What the processes of a workload write down, a JSON line each. Times are CLOCK_MONOTONIC, which all processes share."""
+"""The records that the processes of a workload write down, a JSON line each. Times are CLOCK_MONOTONIC, which all processes
+share."""
 
 from __future__ import annotations
 
@@ -25,9 +26,9 @@ class Made(msgspec.Struct, frozen=True, tag="made"):
 class Read(msgspec.Struct, frozen=True, tag="read", kw_only=True):
     """A value that was served. `source`: l1, l2, joined (another's computation, waited for), or no (computed by this very read).
 
-    `direct`: whose versions a computation took from the source of truth itself; those of the others came through the cache,
-    within an operation that began at `operation_ns`. `degraded`: the server was out of reach meanwhile, or so the cache says;
-    where it is not `strict`, what it serves is then promised to nobody but the process and its node.
+    `direct`: the keys whose versions a computation took from the source of truth itself; the others' versions came through the
+    cache, within an operation that began at `operation_ns`. `degraded`: the server was out of reach meanwhile, or so the cache
+    says; where it is not `strict`, its values are then promised only to the process and its node.
     """
 
     pid: int
@@ -67,7 +68,7 @@ class Applied(msgspec.Struct, frozen=True, tag="applied"):
 
 
 class Fault(msgspec.Struct, frozen=True, tag="fault"):
-    """`lost_from_ns`: another server, or its older self, answers from `at_ns` on, and may lack what was acknowledged since."""
+    """`lost_from_ns`: another server, or its older self, answers from `at_ns` on, and may lack everything acknowledged since."""
 
     name: str
     at_ns: int

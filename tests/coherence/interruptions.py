@@ -33,10 +33,10 @@ def is_broken_off(error: BaseException | None) -> bool:
 
 
 class Interruptions:
-    """Those of one worker, in whose thread it must be made. With `pause_s` 0 there are none.
+    """The interruptions of one worker, in whose thread it must be made. With `pause_s` 0 there are none.
 
-    In the main thread a timer's signal raises, in any other one a thread that does nothing else. Only what is in `allowed`,
-    and not in `shielded`, can be broken off: the workload's own records must be whole.
+    In the main thread a timer's signal raises, in any other one a thread that does nothing else. Only calls within `allowed`,
+    and not within `shielded`, can be broken off: the workload's own records must be whole.
     """
 
     def __init__(self, pause_s: float, rng: random.Random) -> None:
@@ -86,7 +86,7 @@ class Interruptions:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _shut(self) -> None:
-        """From here on nothing is raised. What was on its way comes to nothing: the call was over before."""
+        """From here on nothing is raised. An exception that was on its way comes to nothing: the call was over before."""
         while True:
             try:
                 with self._gate:
@@ -110,7 +110,7 @@ class Interruptions:
         rng = random.Random(self._rng.random())
         while not self._over.wait(rng.expovariate(1 / self._pause_s)):
             with self._gate:
-                # Not while a thread is begun: until it runs it goes by the number of whoever begins it.
+                # Not while a thread is begun: until it runs it goes by the number of the thread that begins it.
                 if self._open and not self._sent and not threading._limbo:
                     self._sent = True
                     _raise_in(self._thread, rng.choice(BROKEN_OFF))

@@ -27,12 +27,12 @@ STAGE_MUTANT: Final = "as_of_of_the_last_stage"
 
 
 def no_lease() -> None:
-    """L1 serves what it has for as long as nobody tells it better."""
+    """L1 serves its entries until it hears of an invalidation."""
     _after_init(lambda cache: setattr(cache._coherence, "bound_s", math.inf))
 
 
 def no_validation() -> None:
-    """What a tier holds is served without being judged."""
+    """A tier's entries are served without being judged."""
     _replace(InvalidationView, "valid", lambda *_: True)
 
 
@@ -47,7 +47,7 @@ def as_of_after_the_computation() -> None:
 
 
 def joined_unjudged() -> None:
-    """Whoever computes the key is joined, whatever was invalidated since he began."""
+    """The flight of a key is joined, whatever was invalidated since it began."""
     init: Callable[..., None] = SingleFlight.__init__
 
     class Blind:
@@ -71,7 +71,7 @@ def joined_unjudged() -> None:
 
 
 def joined_unasked() -> None:
-    """Whoever computes the key is joined, if nothing that this process knows is against it; who asks has not read the log."""
+    """The flight of a key is joined, if nothing that this process knows is against it; the caller has not read the log."""
 
     def unasked(flights: SingleFlight, flight: Any, deps: tuple[str, ...], _: float) -> bool:
         return flights._coherence.view.valid(flight.as_of, flight.key, flight.deps + deps)
@@ -127,7 +127,7 @@ def epoch_ignored() -> None:
 
 
 def floor_ignored() -> None:
-    """What is older than the log remembers is judged by what the log remembers."""
+    """An entry that is older than the log remembers is judged by the records that remain."""
     valid = InvalidationView.valid
 
     def blind(view: InvalidationView, as_of: AsOf, key: str, deps: tuple[str, ...]) -> bool:
@@ -144,7 +144,7 @@ def pending_ignored() -> None:
 
 
 def log_begun_in_two_steps() -> None:
-    """Who finds no log asks to begin one, and takes what has begun by then for one without records."""
+    """A reader that finds no log asks to begin one, and takes a log that has begun by then for one without records."""
     read_since = RedisInvalidationLog.read_since
 
     def two_steps(log: RedisInvalidationLog, known: Tail | None) -> Page:
@@ -156,7 +156,7 @@ def log_begun_in_two_steps() -> None:
 
 
 def confirmed_before_it_is_known() -> None:
-    """The lease is granted first, and then what it vouches for is taken in."""
+    """The lease is granted first, and then the records that it vouches for are taken in."""
     apply = InvalidationView.apply
 
     def early(view: InvalidationView, page: Page, asked_at_s: float) -> bool:
@@ -177,7 +177,7 @@ def replica_believed() -> None:
 
 
 def judged_in_two_steps() -> None:
-    """What is known from the log is looked at first, and then what is pending; who appends it changes the one, then the other.
+    """Records known from the log are looked at first, and then the pending ones; an append changes the log's, then the pending.
 
     Between two such steps a thread stands still for microseconds, and a run would take minutes to meet one there: here it
     stands still for longer, as it may on a machine that has other things to do.

@@ -102,7 +102,7 @@ class _Direction:
         self._loop.call_at(self._free_s, self._deliver)
 
     def _deliver(self) -> None:
-        # Timers that are due at the same moment come in any order: each delivers what is next.
+        # Timers that are due at the same moment come in any order: each delivers the next message.
         piece = self._under_way.popleft()
         if self.out is not None and not self.out.is_closing():
             self.out.write(piece)

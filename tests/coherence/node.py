@@ -45,7 +45,7 @@ class Announcement(msgspec.Struct, frozen=True):
 
 
 class Announcer:
-    """Tells every node's main process; at most once, and nobody waits for one that does not read."""
+    """Tells every node's main process; at most once, and waits for none that does not read."""
 
     def __init__(self, nodes: dict[str, Path]) -> None:
         self._nodes = [str(path) for path in nodes.values()]

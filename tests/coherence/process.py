@@ -55,7 +55,7 @@ def _fork(act: Callable[[], None]) -> int:
             status = 0
         except SystemExit as end:
             sys.stderr.write(f"{end}\n")
-        except BaseException:  # noqa: BLE001 - what is forked never returns into its parent's code
+        except BaseException:  # noqa: BLE001 - the forked child never returns into its parent's code
             sys.excepthook(*sys.exc_info())
         finally:
             sys.stderr.flush()
@@ -88,7 +88,7 @@ def wait_for_go(settings: ProcessSettings) -> None:
 
 
 def run_lone(settings: ProcessSettings, source: Source) -> None:
-    """A program that is no worker: an L1 of its own, and nobody who tells it anything."""
+    """A program that is not a worker: an L1 of its own, and no notices."""
     desk = Desk(settings, source, None)
     report_ready(settings, os.getpid())
     wait_for_go(settings)

@@ -1,4 +1,4 @@
-"""What a run may look like: each profile widens the windows of another kind of hole, beyond what loopback shows."""
+"""The kinds of runs: each profile widens the windows of another kind of hole, beyond those of loopback."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Puppet:
         return found
 
     def compute_reading(self, key: str, value: object, *deps: str) -> tuple[str, Any]:
-        """The same, and the computation's last step is to read something else through the cache: it learns what is new."""
+        """The same, and the computation's last step is to read something else through the cache: it learns of new records."""
         found: tuple[str, Any] = self._call("compute_reading", key, value, *deps)
         return found
 

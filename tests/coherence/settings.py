@@ -1,4 +1,4 @@
-"""What a workload and each of its processes is told."""
+"""The settings of a workload and of each of its processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     `loose`: L1 serves unconfirmed while the server is away. `switch_s`: after how long a thread has to let another one go on.
     `flood`: how many patterns a single invalidation may have. `break_off_s`: how long a worker goes on, on average, until an
-    exception breaks off what it has the cache do; 0 is for ever. `chains`: it reads what depends on something through another.
+    exception breaks off its call of the cache; 0 is for ever. `chains`: it reads values that depend on a key through another.
     `retry_s`: how soon it asks again a server that was out of reach. `pauses_s`: between two steps, at most, of each worker in
     turn.
     """

@@ -74,7 +74,7 @@ class Worker:
         self._broken_off = 0
 
     def run(self, steps: int, seconds: float) -> None:
-        """Take so many steps, and go on until so much time has passed."""
+        """Take `steps` steps, and go on until `seconds` have passed."""
         settings = self._desk.settings
         began_s = time.monotonic()
         weights: Mapping[str, int] = (
@@ -146,12 +146,12 @@ class Worker:
         self._found(key, MISS if value is MISS else Found(value, "l1"), began_ns, trouble)
 
     def _leaves(self) -> None:
-        """Many in one go; and what is missing is computed by whoever misses it, for nothing."""
+        """Many in one go; and the readers that miss compute the missing ones, for nothing."""
         for key in self._scan(self._cache.lookup, self._rng.choice((5, 30))):
             self._fill(key)
 
     def _forget_leaves(self) -> None:
-        """All that there are, made a miss at once; and then a look at what is left here."""
+        """All of them, made misses at once; and then a look at the entries that are left here."""
         for key in self._scan(self._cache.peek, len(LEAVES)):
             self._fill(key)
         self._invalidate_these(["leaf:*"], ["leaf:*"])
@@ -180,7 +180,7 @@ class Worker:
         self._seen[key] = self._fetch(key, accept=lambda value: value["made"] != seen)["made"]
 
     def _chain(self) -> None:
-        """What is computed from what is computed from what is invalidated; each of them names its own input alone."""
+        """A value computed from one that was computed from an invalidated key; each names its own input alone."""
         c = self._rng.choice([key for key in CHAINS if key.endswith("c")])
         b, a = c[:-1] + "b", c[:-1] + "a"
         operation_ns = now_ns()

@@ -14,7 +14,7 @@ from servers import ValkeyServer, free_port
 from workers.stack.servers.valkey_server import HOST
 
 NOBODY: Final = 1
-"""A port on which nobody listens."""
+"""A port without a listener."""
 LAG_NS: Final = 100_000_000
 """By how much a replica may be late of its own accord."""
 
@@ -46,8 +46,8 @@ class _Server(ValkeyServer):
 
 @dataclass(frozen=True)
 class Loss:
-    """What the old server acknowledged from `from_ns` on may be lost. From `at_ns` on it acknowledges nothing more, and before
-    that the new one has acknowledged nothing."""
+    """Anything that the old server acknowledged from `from_ns` on may be lost. From `at_ns` on it acknowledges nothing more, and
+    before that the new one has acknowledged nothing."""
 
     from_ns: int
     at_ns: int
@@ -94,14 +94,14 @@ class Succession:
         self._standby.order("REPLICAOF", "NO", "ONE")
 
     def elevate(self, *, demote: bool) -> tuple[Loss, str]:
-        """End the server, or make it a replica that lives on with its connections; the replica is to take its place. Returns
-        what was lost, and where the new one can be reached before it has the address."""
+        """End the server, or make it a replica that lives on with its connections; the replica is to take its place. Returns the
+        lost part of the history, and the new server's address from before it takes over the old one."""
         assert self._standby is not None
         if self._fell_behind_ns == 0:
             self.fall_behind()
         self._address, old = self.server.port, self.server
         if demote:
-            # First of all it takes no more writes, as whoever fails over in order sees to. It finds nobody to follow.
+            # First of all it takes no more writes, as an orderly failover sees to. It has no master to follow.
             old.order("REPLICAOF", HOST, NOBODY)
             at_ns = now_ns()
             old.move(free_port())

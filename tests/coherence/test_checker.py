@@ -70,15 +70,15 @@ def test_what_l1_served_may_be_older_by_the_bound_and_no_more() -> None:
 
 
 def test_a_stale_input_of_a_value_is_a_stale_value() -> None:
-    """Whoever acknowledges a dependency acknowledges all that was computed from it."""
+    """An acknowledgement of a dependency covers every value that was computed from it."""
     response = Made("r", "r", {"r": 7, "k": 1}, 0)
     served = read(7, 1.1, "l2", key="r", made="r", versions={"r": 7, "k": 1})
     assert broken_rules(response, acknowledged(2, 1.0), served) == {"l2"}
 
 
 def test_a_computed_value_is_judged_by_its_inputs_as_they_came() -> None:
-    """What it took from the source itself must be fresh; what came through the cache may be as stale as an L1 may be, when the
-    whole operation began."""
+    """A version taken from the source itself must be fresh; one that came through the cache may be as stale as an L1 may be, when
+    the whole operation began."""
     response = Made("r", "r", {"r": 7, "k": 1}, 0)
 
     def computed(began_s: float, operation_s: float, direct: tuple[str, ...]) -> Read:
@@ -162,6 +162,6 @@ def test_staleness_within_the_bound_is_counted() -> None:
 
 
 def test_the_order_of_the_history_is_of_no_account() -> None:
-    """Each process writes its own; nobody sorts them."""
+    """Each process writes its own, and they are not sorted."""
     history: list[Record] = [made(1), acknowledged(2, 1.0), read(1, 1.1, "l2"), acknowledged(3, 0.5)]
     assert dataclasses.asdict(check(history, BOUND_S)) == dataclasses.asdict(check(history[::-1], BOUND_S))

@@ -55,8 +55,8 @@ def there(make_puppet: MakePuppet) -> Puppet:
 @pytest.mark.parametrize("what", ["compute", "compute_reading"])
 @pytest.mark.parametrize("pattern", ["a:k:1", "a:*", "a:?:[1-3]", "*", "dep:1", "dep:*", "d*1"])
 def test_an_invalidation_during_a_computation(here: Puppet, there: Puppet, pattern: str, what: str) -> None:
-    """Of the key or of a dependency, in whatever words, and whether or not the process has heard of it when it stores the
-    result: that goes to who asked, and is never served again."""
+    """Of the key or of a dependency, by any kind of pattern, and whether or not the process has heard of it when it stores the
+    result: that goes to the caller, and is never served again."""
     here.begin("computing", what, "a:k:1", "old", "dep:1")
     assert there.invalidate(pattern)[2]
     assert here.finish() == ("no", "old")
@@ -65,7 +65,7 @@ def test_an_invalidation_during_a_computation(here: Puppet, there: Puppet, patte
 
 
 def test_an_invalidation_of_something_else_during_a_computation(here: Puppet, there: Puppet) -> None:
-    """The counterpart: what is not meant stays, in both tiers and for both processes."""
+    """The counterpart: entries that do not match stay, in both tiers and for both processes."""
     here.begin("computing", "compute", "a:k:1", "value", "dep:1")
     assert there.invalidate("a:k:11", "a:k:1:*", "dep:?1", "A:k:1")[2]
     assert here.finish() == ("no", "value")
@@ -106,8 +106,8 @@ def test_an_invalidation_between_reading_the_routing_and_computing_the_response(
 
 
 def test_a_response_from_a_routing_that_l1_still_held(make_puppet: MakePuppet, there: Puppet) -> None:
-    """Within the bound a process may take an old routing from L1; what it computes from that must not pass as fresh in L2,
-    nor outlive the routing in its own L1."""
+    """Within the bound a process may take an old routing from L1; a value computed from that must not pass as fresh in L2, nor
+    outlive the routing in its own L1."""
     here = make_puppet(bound_s=3600.0)
     here.respond("old")
     there.invalidate("routing:r")
@@ -122,7 +122,7 @@ def test_a_response_from_a_routing_that_l1_still_held(make_puppet: MakePuppet, t
 
 
 def test_an_invalidation_of_a_dependency_that_is_never_cached(here: Puppet, there: Puppet) -> None:
-    """A user is no entry, and yet what was computed for one can be made a miss; before, during and after."""
+    """A user is no entry, and yet a user's answers can be made misses; before, during and after."""
     there.compute("k", "old", "user:1")
     here.read("k")
     there.invalidate("user:1")
@@ -163,7 +163,7 @@ def test_an_invalidation_before_a_set_has_its_place_in_the_log(here: Puppet, the
 
 
 def test_a_set_while_another_is_written(here: Puppet, there: Puppet) -> None:
-    """The later one in the log wins, or nobody: the earlier one's bytes may cover it, and are not served."""
+    """The later one in the log wins, or neither: the earlier one's bytes may cover it, and are not served."""
     here.begin("writing", "set", "k", "earlier")
     there.set("k", "later")
     here.finish()
@@ -181,7 +181,7 @@ def test_a_set_while_the_old_value_is_computed(here: Puppet, there: Puppet) -> N
 
 
 def test_an_invalidation_twice_during_one_computation(here: Puppet, there: Puppet, make_puppet: MakePuppet) -> None:
-    """An equal pattern replaces its record: what was computed before, between and after is told apart all the same."""
+    """An equal pattern replaces its record: values computed before, between and after are told apart all the same."""
     third = make_puppet()
     here.begin("computing", "compute", "k", "before")
     there.invalidate("k")
@@ -197,7 +197,7 @@ def test_an_invalidation_twice_during_one_computation(here: Puppet, there: Puppe
 
 
 def test_an_invalidation_by_two_processes_at_once(here: Puppet, there: Puppet, make_puppet: MakePuppet) -> None:
-    """Each takes a seq of its own; what was computed between the two is older than the second."""
+    """Each takes a seq of its own; a value computed between the two is older than the second."""
     third = make_puppet()
     third.compute("k", "old")
     here.begin("appending", "invalidate", "k", "other")
@@ -211,7 +211,7 @@ def test_an_invalidation_by_two_processes_at_once(here: Puppet, there: Puppet, m
 
 
 def test_an_invalidation_that_has_not_returned_holds_once_it_is_in_the_log(here: Puppet, there: Puppet) -> None:
-    """The caller is held after the append: others see it already, and nobody sees it undone."""
+    """The caller is held after the append: others see it already, and none sees it undone."""
     there.compute("k", "old")
     here.begin("appended", "invalidate", "k")
     assert there.read("k") == MISSED
@@ -290,7 +290,7 @@ class Node:
 
 @pytest.fixture
 def server() -> Iterator[ValkeyServer]:
-    """A server of the test's own, which remembers what it held when it is stopped."""
+    """A server of the test's own, which remembers its data when it is stopped."""
     with ValkeyServer(keep_on_disk=True) as server:
         yield server
 
@@ -351,7 +351,7 @@ def test_a_bus_that_begins_anew_while_a_child_reads_it(
 def test_a_child_whose_main_process_is_frozen_in_the_middle_of_a_write(
     node: Node, outsider: TwoTierCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The child goes by its lease, and when that has run out the bus cannot be read: it asks Redis, and waits for nobody."""
+    """The child goes by its lease, and when that has run out the bus cannot be read: it asks Redis, and waits for no process."""
     node.child.get_or_compute("k", lambda: "old")
     node.child.get_or_compute("kept", lambda: "value")
     done = outsider.invalidate("k")
@@ -371,7 +371,7 @@ def test_a_child_whose_main_process_is_frozen_in_the_middle_of_a_write(
 
 
 def test_a_child_that_fell_behind_the_ring(node: Node, outsider: TwoTierCache) -> None:
-    """What it lacks was overwritten: it asks Redis, and goes on by the bus from there."""
+    """The records that it lacks were overwritten: it asks Redis, and goes on by the bus from there."""
     node.child.get_or_compute("k", lambda: "old")
     node.child.get_or_compute("kept", lambda: "value")
     node.hear(outsider.invalidate("k"))
@@ -416,8 +416,8 @@ def test_a_lost_notice_and_a_main_process_that_does_not_beat(node: Node, outside
 def test_a_notice_while_redis_is_away_reaches_every_child_and_the_log_when_redis_is_back(
     server: ValkeyServer, namespace: str
 ) -> None:
-    """At once in the node, also in a child that was forked meanwhile; before anything is read from L2 again; and for everybody
-    else from the moment at which one of those who know is back in touch. The process that made it may be gone by then."""
+    """At once in the node, also in a child that was forked meanwhile; before anything is read from L2 again; and for all other
+    processes from the moment at which one that heard of it is back in touch. The process that made it may be gone by then."""
     node = Node(server.url, namespace)
     origin = TwoTierCache(LocalCache(), RedisCache(url=server.url, namespace=namespace), strict=True, max_ttl_s=3600.0)
     node.child.get_or_compute("k", lambda: "old", deps=("dep",))
@@ -443,7 +443,7 @@ def test_a_notice_while_redis_is_away_reaches_every_child_and_the_log_when_redis
 
 
 def test_a_notice_while_redis_is_away_is_appended_by_the_main_process_alone(server: ValkeyServer, namespace: str) -> None:
-    """Nobody of the node reads in the meantime: the beat alone carries it to the log."""
+    """No process of the node reads in the meantime: the beat alone carries it to the log."""
     node = Node(server.url, namespace)
     node.child.get_or_compute("k", lambda: "old")
     server.stop()

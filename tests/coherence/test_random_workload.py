@@ -36,8 +36,8 @@ def test_no_promise_is_broken_whatever_goes_wrong() -> None:
 
 @pytest.mark.parametrize("profile", sorted(set(PROFILES) - {"loopback"}))
 def test_no_promise_is_broken_where_the_windows_are_wide(profile: str) -> None:
-    """A network, failovers to servers that lack what was acknowledged, long pages, threads that change places all the time, calls
-    that are broken off: in each profile what its kind of hole would need. A failover excuses nothing."""
+    """A network, failovers to servers that lack acknowledged writes, long pages, threads that change places all the time, calls
+    that are broken off: in each profile the conditions of its kind of hole. A failover excuses nothing."""
     report = Workload(seed=7, seconds=3.0, **PROFILES[profile]).run()
     told = [f"{violation.rule}: {violation.what}\n{violation.read}" for violation in report.violations[:5]]
     assert not told, "\n".join([json.dumps(report.figures(), indent=1), *told])

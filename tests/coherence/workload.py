@@ -29,7 +29,7 @@ _TESTS: Final = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Shape:
-    """A program: what it is, how many work in it, how many records the log keeps when it appends, how many entries its L1."""
+    """A program: its kind, how many workers it has, how many records the log keeps when it appends, how many entries its L1."""
 
     kind: str
     workers: int
@@ -55,7 +55,7 @@ SHAPES: Final = {
 class Workload:
     """`steps`: of all workers together, at least; it goes on for `seconds` at least. `pause_s`: between faults, on average; 0 for
     none. `faults`: how often each happens. `latency_s`: one way, at most, of those programs that are far from the server.
-    `long_log`: nobody trims it. For the rest see ProcessSettings."""
+    `long_log`: it is not trimmed. For the rest see ProcessSettings."""
 
     seed: int
     steps: int = 0
@@ -77,8 +77,8 @@ class Workload:
     mutant: str = ""
 
     def run(self, keep: Path | None = None, *, until: frozenset[str] = frozenset()) -> Report:
-        """What its history shows. `keep`: where the history is to stay, for who wants to look into it. `until`: it ends as soon
-        as one of these rules is broken."""
+        """Run a workload. Returns the counts of its history. `keep`: a place to keep the history for a look into it. `until`: the
+        run ends as soon as one of these rules is broken."""
         directory = Path(tempfile.mkdtemp(prefix="coherence-"))  # short: a socket's path has 107 bytes
         try:
             with Succession() as servers, Network(servers.port, self.seed) as network:
@@ -86,7 +86,7 @@ class Workload:
             if keep is not None:
                 shutil.copytree(directory, keep, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.socket"))
             report = self._report(directory)
-            if not whole:  # what was made by then is not all written down
+            if not whole:  # the records made by then are not all written down
                 report.violations = [violation for violation in report.violations if violation.rule != "value"]
             return report
         finally:

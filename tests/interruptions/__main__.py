@@ -1,5 +1,5 @@
-"""The long run: `python -m interruptions --exchanges 10000`. Prints what was broken off and what was seen after it; fails if an
-ordinary call then got another key's value or an error, or if a process crashed."""
+"""The long run: `python -m interruptions --exchanges 10000`. Prints the broken exchanges and the observations after them; fails
+if an ordinary call then got another key's value or an error, or if a process crashed."""
 
 from __future__ import annotations
 

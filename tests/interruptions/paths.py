@@ -29,7 +29,8 @@ def value_of(key: str) -> str:
 
 
 class Paths:
-    """`disturbed`: by name, what may be broken off. `wrong_reads`: what ordinary calls then get wrong, each with what it was."""
+    """`disturbed`: by name, the calls that may be broken off. `wrong_reads`: wrong results of later ordinary calls, each with its
+    value."""
 
     def __init__(self, url: str, namespace: str, rng: random.Random) -> None:
         self._rng = rng

@@ -1,4 +1,4 @@
-"""Breaks exchanges off in processes of their own, through a network of several latencies, and adds up what they saw."""
+"""Breaks exchanges off in processes of their own, through a network of several latencies, and adds up their observations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONGEST_S = 1800.0
 
 
 class Outcome(NamedTuple):
-    """Of one process: how it was disturbed, at which latency, what it saw, and how it ended if not by itself."""
+    """One process: how it was disturbed, at which latency, its observations, and its end if it did not end by itself."""
 
     way: str
     latency_s: float
@@ -46,7 +46,7 @@ def network(port: int, latency_s: float) -> Iterator[int]:
 def break_off(
     exchanges: int, *, seed: int, ways: Sequence[str] = tuple(WAYS), latencies_s: Sequence[float] = LATENCIES_S
 ) -> Iterator[Outcome]:
-    """At least so many in all, of each way and latency as many."""
+    """At least `exchanges` in all, spread evenly over the ways and latencies."""
     each = -(-exchanges // (len(ways) * len(latencies_s)))
     with ValkeyServer() as server:
         for latency_s in latencies_s:

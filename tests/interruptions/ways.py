@@ -19,7 +19,7 @@ Call = Callable[[], object]
 
 
 class StopError(Exception):
-    """What a signal handler raises."""
+    """The exception that a signal handler raises."""
 
 
 class Signal:

@@ -167,7 +167,7 @@ def test_the_modules_of_a_package_have_no_cycle(package: str) -> None:
 
 @pytest.mark.parametrize(("number", "room"), [(number, room) for number, floor in enumerate(ROOMS) for room in floor])
 def test_a_room_uses_only_those_before_it(number: int, room: str) -> None:
-    """`workers.node` and `workers.dashboard` are used by nobody: Celery and Flower load them."""
+    """No module imports `workers.node` or `workers.dashboard`: Celery and Flower load them."""
     floor = ROOMS[number]
     behind = floor[floor.index(room) + 1 :]
     for module in [module for module in SHIPPED if within(module, room)]:
@@ -206,7 +206,8 @@ def texts(tree: ast.Module) -> Iterator[str]:
 
 @pytest.mark.parametrize("module", [module for module in CACHE if module != "pipeline.cache.keys"])
 def test_only_the_module_of_keys_builds_names_in_redis(module: str) -> None:
-    """Cheaply: nobody else writes a part of such a name, asks for the namespace, or gives a command a text made on the spot."""
+    """Cheaply: no other module writes a part of such a name, asks for the namespace, or gives a command a text made on the
+    spot."""
     tree = source_of(module)
     parts = {text for text in texts(source_of("pipeline.cache.keys")) if ":" in text and not text.startswith(("key", ": "))}
     parts = {text for text in parts if " " not in text and len(text) > 2}

@@ -36,14 +36,14 @@ def register(program: typer.Typer) -> None:
 
 def ask(
     context: typer.Context,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say; - reads standard input.", show_default=False)],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text; - reads standard input.", show_default=False)],
     key: Annotated[str, typer.Option("--key", metavar="KEY", help="How it sounds: tone-pace-intent.", show_default=False)],
     user: Annotated[
         str | None, typer.Option("--user", metavar="ID", help="The user; the answer is cached for this user alone.")
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="How the user is called.")] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The user's name.")] = None,
     language: Annotated[
-        str | None, typer.Option("--language", metavar="en|ko", help="Answer in it, instead of in the text's own.")
+        str | None, typer.Option("--language", metavar="en|ko", help="The answer's language, if not the text's.")
     ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute the answer; read and keep nothing.")] = False,
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait.")] = 60.0,

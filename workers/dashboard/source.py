@@ -24,7 +24,8 @@ AWAY: Final = FleetFigures(available=False)
 class Shared(Generic[T]):
     """What `read` gives, at most `fresh_s` old, within `bound_s`. Of one event loop.
 
-    However many ask, one reads at a time. Who comes while it is read gets that answer, and who goes away does not end it.
+    However many callers ask, one reading runs at a time. A caller that comes meanwhile gets its answer; one that leaves does not
+    end it.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Shared(Generic[T]):
         self._ended_s = 0.0
 
     async def latest(self) -> T:
-        """Raises TimeoutError, or as `read` does: then the next one who asks tries again."""
+        """Raises TimeoutError, or as `read` does: then the next caller tries again."""
         reading = self._reading
         if reading is None or (reading.done() and self._is_over(reading)):
             reading = self._reading = asyncio.ensure_future(self._read_now())

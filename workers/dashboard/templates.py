@@ -24,6 +24,6 @@ def stock_and_ours(stock: str) -> DictLoader:
     link = ours.pop("link.html")
     before, end, after = templates[NAVIGATION].partition(END_OF_LINKS)
     if not end:
-        logger.warning("dashboard.no_link: Flower's navigation is not as it was; the page is at /fleet")
+        logger.warning("dashboard.no_link: Flower's navigation has changed; the page is at /fleet")
     templates[NAVIGATION] = before + (link + end if end else "") + after
     return DictLoader({**templates, **ours})

@@ -65,7 +65,7 @@ class Announcer:
         sent = self._outbox.post(
             partial(self._publish, announced, invalidation_id),
             wait_s=WAIT_S,
-            # After a bound every node has read the log. A notice of what is in no log is the only source.
+            # After a bound every node has read the log. For a volatile invalidation the notice is the only source.
             useful_s=self._bound_s if invalidation.durable else EXPIRES_S,
         )
         if self._note is not None:

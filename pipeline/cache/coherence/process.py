@@ -119,8 +119,8 @@ class Coherence:
         return state.version
 
     def as_of(self) -> AsOf:
-        """What is known now, after a look at the log if the lease has run out: else an invalidation that another process has made
-        since would void the result of the computation when it is there."""
+        """The log's known position, after a look at the log if the lease has run out: else an invalidation that another process
+        has made since would void the result of the computation when it is there."""
         if not self.leased(self._clock()):
             self.refresh()
         return self.view.as_of()

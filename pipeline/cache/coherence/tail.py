@@ -53,7 +53,7 @@ def page_of(tail: Tail, records: list[tuple[str, int]], *, after: int, restart: 
     """The page of these records, in the order of their seqs: all that the log at `tail` has after `after`. The only place where
     a tail becomes a page.
 
-    Of a restart they are the whole log, so that `after` is a floor: older entries cannot be judged. The latest pattern always
+    For a restart they are the whole log, so that `after` is a floor: older entries cannot be judged. The latest pattern always
     holds the tail's own seq. If none does, records were lost, and only an entry as new as the tail can be judged.
     """
     floor = max(tail.floor, after) if restart else tail.floor

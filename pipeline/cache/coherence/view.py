@@ -59,7 +59,7 @@ class InvalidationView:
         return not known.records.mean_any(key, deps, as_of.seq)
 
     def as_of(self) -> AsOf:
-        """What is known now: to be taken before the first input of a computation is read."""
+        """The known position: to be taken before the first input of a computation is read."""
         known = self._state
         return AsOf(known.tail.epoch, known.tail.seq, known.generation)
 

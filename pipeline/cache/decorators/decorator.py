@@ -155,7 +155,7 @@ def invalidate_cache(pattern: str, *, cache: TwoTierCache | None = None) -> Call
             if not deferred.can_be_followed(result):
                 deferred.give_up(result)
                 raise UncacheableFunctionError(
-                    f"{name}: returned {_kind(result)}, whose work is not done; invalidate where it is, or return its outcome"
+                    f"{name}: returned {_kind(result)}, whose work is not done; invalidate where it ends, or return its outcome"
                 )
             outcome: T = deferred.once_done(result, invalidate)
             return outcome
@@ -183,20 +183,20 @@ def _own_prefix(function: object, name: str) -> str:
     """The prefix made of the function's own name, if that identifies the function, in every process and at any time."""
     if not isinstance(function, types.FunctionType):
         raise UncacheableFunctionError(
-            f"{name}: what it is bound to or made of would not be in the key; say what is meant by key_prefix="
+            f"{name}: its key would not tell which object it is bound to or made of; name it with key_prefix="
         )
     if function.__name__ == "<lambda>":
         raise UncacheableFunctionError(f"{name}: a lambda has no name that tells it from another; write key_prefix=")
     if free := function.__code__.co_freevars:
         raise UncacheableFunctionError(
-            f"{name}: closes over {', '.join(free)}, which would not be in the key; make that an argument, or say what is meant "
-            "by key_prefix= (of several decorators, let `cached` be the innermost)"
+            f"{name}: closes over {', '.join(free)}, which would not be in the key; make that an argument, or name the function "
+            "with key_prefix= (of several decorators, let `cached` be the innermost)"
         )
     module = function.__module__
     if not isinstance(module, str) or module in _PROGRAMS:
         raise UncacheableFunctionError(
-            f"{name}: is of {module}, as which every program runs; write key_prefix={function.__name__!r}, or a name that no "
-            "other program of yours uses"
+            f"{name}: belongs to {module}, as which every program runs; write key_prefix={function.__name__!r}, or a name that "
+            "no other program of yours uses"
         )
     prefix = f"{module}.{function.__qualname__}"
     _check_key_prefix(prefix)
@@ -205,7 +205,7 @@ def _own_prefix(function: object, name: str) -> str:
 
 def _refuse_uncallable(function: object, name: str) -> None:
     if not callable(function):
-        raise UncacheableFunctionError(f"{name}: is no function; decorate the function within it")
+        raise UncacheableFunctionError(f"{name}: is not a function; decorate the function within it")
 
 
 def _refuse_unfinished(function: Any, name: str, decorator: str) -> None:
@@ -243,14 +243,14 @@ def _signature_of(function: Callable[..., object], name: str) -> inspect.Signatu
         return inspect.signature(function)
     except (TypeError, ValueError):
         raise UncacheableFunctionError(
-            f"{name}: Python does not tell its parameters; write key=, or wrap it into a function of your own"
+            f"{name}: Python cannot tell its parameters; write key=, or wrap it into a function of your own"
         ) from None
 
 
 def _finished(result: T, name: str) -> T:
     if deferred.is_deferred(result):
         deferred.give_up(result)
-        raise UncacheableFunctionError(f"{name}: returned {_kind(result)}, whose work is not done; cache what comes of it")
+        raise UncacheableFunctionError(f"{name}: returned {_kind(result)}, whose work is not done; cache its outcome")
     return result
 
 

@@ -151,7 +151,7 @@ def _difference_of_fields(names: tuple[str, ...], value: object, carried: object
             return Difference(f".{name}{found.place}", found.what)
     mine, theirs = getattr(value, "__dict__", None), getattr(carried, "__dict__", {})
     lost = next((name for name in mine if name not in theirs), None) if mine else None
-    return None if lost is None else Difference(f".{lost}", "is no field, and does not come back")
+    return None if lost is None else Difference(f".{lost}", "is not a field, and does not come back")
 
 
 def _difference_of_items(value: Any, carried: Any) -> Difference | None:

@@ -38,7 +38,7 @@ class Taken(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """The right to compute a key. `process`: its owner's id; a forked child inherits its parent's leases, not its own."""
+    """The right to compute a key. `process`: its owner's id; a lease that a forked child inherits is still its parent's."""
 
     name: bytes
     owner: str

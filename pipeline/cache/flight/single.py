@@ -213,7 +213,7 @@ class SingleFlight:
                 self._counters.add("waited_out")
                 return compute(), False
             if interrupted():
-                return compute(), False  # as for a flight of this process: the lease's owner may be one
+                return compute(), False  # as above: the lease's owner may be a thread of this process
             waited = True
             # Not all at the same moment: callers that began to wait together would ask together.
             self._sleep(min(remaining_s, pause_s * random.uniform(0.5, 1.0)))  # noqa: S311 - guards nothing

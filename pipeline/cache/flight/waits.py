@@ -23,7 +23,7 @@ class Flight:
     """
 
     def __init__(self, key: str, deps: tuple[str, ...], as_of: AsOf | None) -> None:
-        """`as_of`: what was known before the computation's first input was read; None: it has read none."""
+        """`as_of`: the log's known position before the computation's first input was read; None: it has read none."""
         self.key = key
         self.deps = deps
         self.as_of = _NOTHING if as_of is None else as_of

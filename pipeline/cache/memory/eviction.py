@@ -128,7 +128,7 @@ class Eviction:
             queue = probation if probation.size >= self._probation_room or not main.size else main
             resident = queue.first
             if resident is None:
-                raise LookupError("there is nobody to evict")
+                raise LookupError("there is no entry to evict")
             queue.remove(resident)
             if resident.used and resident.expires_at > now_s:
                 resident.used = False

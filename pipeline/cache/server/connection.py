@@ -70,7 +70,7 @@ class RedisConnection:
     @property
     def superseded(self) -> bool:
         """Whether the server has said that it is a replica: then there is a master elsewhere, which takes invalidations that
-        do not come here. That is worse than a server out of reach."""
+        do not come here. That is more than being out of reach."""
         return self.health.code in _REPLICA
 
     def _opened(self) -> _Open:

@@ -221,7 +221,7 @@ class RedisCache:
         """The entry is another key's: another program renamed it, or something between here and the server mixes replies up."""
         self.connection.renounce()
         if not self.foreign_count:
-            logger.warning("cache.foreign_entry: an entry was read that is another key's; further ones are counted only")
+            logger.warning("cache.foreign_entry: an entry names another key than it was read under; more are only counted")
         self.foreign_count += 1
 
     def _scan(self, match: bytes) -> Iterator[list[bytes]]:

@@ -20,7 +20,7 @@
         document.getElementById(id).textContent = text;
     }
 
-    // The number itself stands beside its words: for tests, and for whoever reads the page by a program.
+    // The number itself stands beside its words: for tests, and for programs that read the page.
     function figure(name, text, number) {
         const element = page.querySelector("[data-figure='" + name + "']");
         element.textContent = text;
@@ -59,7 +59,7 @@
         return total(requests) - requests.no - requests.failed;
     }
 
-    // Each counts where it was made: of one request a program that asks has one, and the worker that gets its task another.
+    // Each counts where it was made: one request may count one in the producer, and one in the worker that gets its task.
     function lookUps(process) {
         return total(process.requests) - process.requests.failed + process.missed;
     }
@@ -208,7 +208,7 @@
         say("live", answer.refused);
     }
 
-    // What is wrong, if anything; what is shown beneath it is then of the past, unless the server is read and only not written to.
+    // The fault, if there is one. The figures below it are then old, unless the server can be read and only refuses writes.
     function say(state, refused) {
         const notice = document.getElementById("fleet-notice");
         const live = state === "live";

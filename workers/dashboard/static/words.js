@@ -39,7 +39,7 @@ const Fleet = {};
         return new Date(seconds * 1000).toLocaleTimeString();
     };
 
-    // Names come from hosts, programs and keys that others chose: only textContent takes them, which makes no element of them.
+    // Names come from foreign hosts, programs and keys: only textContent takes them, which makes no element of them.
     Fleet.element = function (tag, className, text) {
         const element = document.createElement(tag);
         if (className) {
