@@ -171,6 +171,7 @@ FORKING = """
 """
 
 
+@pytest.mark.slow
 def test_a_forked_child_inherits_no_lock_that_is_held() -> None:
     """Its holder does not exist there."""
     done = subprocess.run(
