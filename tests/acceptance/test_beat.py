@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -18,6 +17,7 @@ from typing import Self
 import pytest
 from fleet import ROOT, Fleet, until
 
+from benchmarks.kit.nodes import own_environment
 from pipeline.settings import load_settings
 from workers.queue.celery_settings import celery_settings
 from workers.stack.processes import ChildProcess
@@ -38,7 +38,7 @@ class Beat:
 
     def __init__(self, fleet: Fleet, *arguments: str) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="beat-"))
-        environ = {name: value for name, value in os.environ.items() if not name.startswith(("PERSONA_", "CELERY_"))}
+        environ = own_environment()
         self.process = ChildProcess(
             [sys.executable, "-m", "celery", "-A", "workers", "beat", "--pidfile=", "--loglevel=INFO", *arguments],
             log=self.directory / "log",

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from endpoints import Fault
 from fleet import Fleet, until
 
+from benchmarks.kit.endpoint import Fault
 from pipeline.models import PersonaRequest
 from workers.cli import main
 from workers.cli.demo.samples import EXAMPLES

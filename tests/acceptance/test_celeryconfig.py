@@ -15,11 +15,11 @@ import pytest
 from celery.app.defaults import NAMESPACES, flatten
 from celery.backends.redis import RedisBackend
 from celery.exceptions import QueueNotFound
-from endpoints import Fault
 from fleet import ROOT, Fleet, until
 from kombu.transport.redis import Channel
 from redbeat.schedulers import RedBeatConfig
 
+from benchmarks.kit.endpoint import Fault
 from pipeline.settings import load_settings
 from workers.queue.celery_settings import celery_settings
 from workers.queue.factory import make_app

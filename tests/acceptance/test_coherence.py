@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from endpoints import Fault
 from fleet import Fleet, Pool, captured_events, until
 from kombu import Connection, Producer
 from supervised import eventually
 
+from benchmarks.kit.endpoint import Fault
 from pipeline.cache.keys import KeySpace
 from pipeline.models import PersonaRequest
 from pipeline.settings import DEFAULT_NAMESPACE

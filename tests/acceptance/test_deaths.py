@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from endpoints import Fault
 from fleet import Fleet, until
 from supervised import alive
 
+from benchmarks.kit.endpoint import Fault
 from pipeline.models import PersonaRequest
 from workers.client import PersonaClient
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoints import ScriptedEndpoint
 
+from benchmarks.kit.endpoint import ScriptedEndpoint
 from workers.stack.servers.model import find_weights
 
 COMMAND = [sys.executable, "-m", "workers.cli"]

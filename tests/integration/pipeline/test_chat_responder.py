@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import random
@@ -13,16 +12,14 @@ import sys
 import threading
 import time
 import traceback
-import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoints import Fault, ScriptedEndpoint, answer_to
 
+from benchmarks.kit.endpoint import Fault, ScriptedEndpoint, echo
 from pipeline.errors import ModelError, PermanentModelError, TransientModelError
 from pipeline.models import Message
 from pipeline.prompts import Prompt
@@ -39,7 +36,7 @@ def prompt_of(text: str = CANARY) -> Prompt:
 
 
 def expected_answer(text: str = CANARY) -> str:
-    return answer_to(
+    return echo(
         [
             {"role": "system", "content": "Be kind."},
             {"role": "assistant", "content": "Hi."},
@@ -56,7 +53,7 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 def tasks_of(responder: ChatResponder) -> set[asyncio.Task[Any]]:
-    """What this process's connection has under way."""
+    """The calls under way on this process's connection."""
     connection = responder._own[os.getpid()].connection
     assert connection is not None
     return asyncio.all_tasks(connection._loop)
@@ -335,7 +332,7 @@ def test_threads_share_one_responder_and_get_their_own_answers(
 
 
 def in_a_fork(work: Callable[[], str]) -> str:
-    """What `work` returns, or how it failed, in a forked child."""
+    """The result of `work`, or its failure, in a forked child."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         # From Python 3.12 on a fork beside threads warns; the test is that such a child works.
@@ -434,36 +431,3 @@ def test_a_process_that_asks_no_model_does_not_load_the_client() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert run.stdout == "[] 1\n"
-
-
-def test_the_endpoint_serves_other_processes_and_takes_its_script_from_them() -> None:
-    """The tests of real workers rely on it: `python tests/endpoints.py`."""
-    program = Path(__file__).parents[2] / "endpoints.py"
-    process = subprocess.Popen([sys.executable, program, "--delay-ms", "5"], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        url = json.loads(process.stdout.readline())["url"]
-        root = url.removesuffix("/v1")
-        responder = ChatResponder(base_url=url, model="some-model", attempts=1)
-        assert responder.respond(prompt_of()) == expected_answer()
-        post(f"{root}/script", {"fault": "status", "status": 500, "times": 1})
-        assert isinstance(error_of(responder), TransientModelError)
-        assert responder.respond(prompt_of()) == expected_answer()
-        responder.close()
-        assert get(f"{root}/calls") == {"calls": 3}
-        assert get(f"{url}/models")["data"]
-    finally:
-        process.terminate()
-        with process.stdout:
-            assert process.wait(BOUND_S) == 0
-
-
-def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=BOUND_S) as response:
-        return json.load(response)
-
-
-def post(url: str, body: object) -> None:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=BOUND_S) as response:
-        response.read()

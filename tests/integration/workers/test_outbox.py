@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import redis
 from kombu import Producer
 from servers import ValkeyServer, free_port
 
+from benchmarks.kit.nodes import own_environment
 from pipeline.cache import Invalidation
 from pipeline.cache.keys import KeySpace
 from pipeline.models import PersonaRequest
@@ -247,8 +247,7 @@ def test_a_renewal_comes_into_its_queue(broker: ValkeyServer) -> None:
 
 
 def run(program: str, broker: ValkeyServer, cache: ValkeyServer, **more: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERSONA_", "CELERY_"))}
-    environ = kept | {"PERSONA_BROKER_URL": broker.url, "PERSONA_CACHE_URL": cache.url} | more
+    environ = own_environment() | {"PERSONA_BROKER_URL": broker.url, "PERSONA_CACHE_URL": cache.url} | more
     return subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program)],
         env=environ,
