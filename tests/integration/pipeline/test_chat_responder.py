@@ -95,6 +95,11 @@ def _client_imported() -> None:
         responder.close()
 
 
+def connect(responder: ChatResponder) -> None:
+    """Make its connection now: on a busy machine that takes much of a short deadline."""
+    responder._connection()
+
+
 def error_of(responder: ChatResponder, prompt: Prompt | None = None) -> ModelError:
     with pytest.raises(ModelError) as caught:
         responder.respond(prompt or prompt_of())
@@ -226,14 +231,16 @@ def test_the_deadline_bounds_an_endpoint_that_never_comes_to_an_end(
     endpoint: ScriptedEndpoint, make: Callable[..., ChatResponder], fault: Any
 ) -> None:
     """A byte every 50 ms would take over 10 s here, and no single read would time out."""
-    endpoint.script(Fault(fault, interval_ms=50.0))
     responder = make(deadline_s=0.5)
+    connect(responder)
+    endpoint.script(Fault(fault, interval_ms=50.0))
+    before = endpoint.calls
     started = time.monotonic()
     error = error_of(responder)
     assert time.monotonic() - started < BOUND_S
     assert isinstance(error, TransientModelError)
     assert "PERSONA_LLM_TIMEOUT_S" in str(error)
-    assert endpoint.calls == 1
+    assert endpoint.calls == before + 1
     eventually(lambda: not tasks_of(responder))  # nothing goes on behind the caller
     endpoint.script(Fault())
     assert responder.respond(prompt_of()) == expected_answer()
@@ -411,12 +418,18 @@ def test_a_signal_that_ends_the_wait_ends_the_call(endpoint: ScriptedEndpoint, m
     responder = make()
     endpoint.script(Fault("hang"))
     previous = signal.signal(signal.SIGALRM, limit)
+
+    def strike() -> None:
+        eventually(lambda: endpoint.calls == 1)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+
+    striker = threading.Thread(target=strike)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        striker.start()
         with pytest.raises(TimeLimitError):
             responder.respond(prompt_of())
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        striker.join()
         signal.signal(signal.SIGALRM, previous)
     eventually(lambda: not tasks_of(responder))
 
