@@ -26,7 +26,7 @@ BOUND_S: Final = 20.0
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """The response."""
 
     status: int
     headers: http.client.HTTPMessage

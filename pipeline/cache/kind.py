@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import msgspec
 
@@ -34,6 +34,14 @@ class Kind(msgspec.Struct, frozen=True):
         if not 0 <= grace_s <= max_ttl_s - ttl_s:
             raise ValueError(f"grace: {grace_s} s; expected 0 or more, and with the ttl up to {max_ttl_s:g} s (max_ttl_s)")
         return ttl_s, negative_s, grace_s
+
+
+class KindOptions(TypedDict, total=False):
+    """The fields of a Kind, as keywords of a call."""
+
+    type: Any
+    ttl: Duration
+    negative_ttl: Duration | None
 
 
 PLAIN: Final = Kind()

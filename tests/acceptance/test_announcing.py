@@ -102,7 +102,7 @@ def test_fleets_of_two_namespaces_on_one_broker_do_not_hear_each_other(two_fleet
 
 
 def test_an_invalidation_that_redis_does_not_keep_stays_in_its_fleet(two_fleets: Fleet) -> None:
-    """It is in no log that could tell whose it is: what the other fleet has stays."""
+    """It is in no log that could tell whose it is: the other fleet's entries stay."""
     ours, theirs = two_fleets.nodes
     with captured_events(two_fleets.app) as events:
         two_fleets.cache.freeze()

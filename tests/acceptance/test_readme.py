@@ -39,7 +39,7 @@ PYTHON = [(page, block) for page, language, block in BLOCKS if language == "pyth
 BOUND_S = 100
 
 FRAMEWORKS = ("fastapi", "django", "sentry_sdk")
-"""Of other projects. Their programs are run where they are installed."""
+"""Of other projects, which this one does not need: the extra `dev` has them. Their programs are skipped where they are absent."""
 VISITORS = {
     "fastapi": """
 from fastapi.testclient import TestClient
@@ -61,7 +61,7 @@ profile_changed("u-1")
 client().close()
 """,
 }
-"""What a browser would do, for a program that only serves."""
+"""A browser's part, for a program that only serves."""
 VISITED = {"fastapi": ["Elro", "422", "{'durable': True}"], "django": ["Elro", "422"], "sentry_sdk": ["persona True"]}
 
 
@@ -89,7 +89,7 @@ def _of(word: str) -> str:
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A place that looks like the repository to a snippet, and is not: what a snippet makes goes with the test."""
+    """A place that looks like the repository to a snippet, and is not: a snippet's files go with the test."""
     path = tmp_path_factory.mktemp("reader")
     (path / ".venv").symlink_to(sys.prefix)
     return path
@@ -151,7 +151,7 @@ def test_a_program_prints_what_it_says(number: int, stack: Path) -> None:
     absent = [name for name in needed if find_spec(name) is None]
     if absent:
         pytest.skip(f"{page}: {', '.join(absent)} is not installed")
-    # Words that nobody has asked with, and a function that nobody has called: a first run, whatever ran before.
+    # Words and a function that were never used before: a first run, whatever ran before.
     fresh = re.sub(r"(stuck\.|blue\?)", rf"\1 {uuid.uuid4().hex}", program)
     lines = _run(fresh + "".join(VISITORS.get(name, "") for name in needed), stack)
     for name in needed:

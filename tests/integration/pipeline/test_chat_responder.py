@@ -53,7 +53,7 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 def tasks_of(responder: ChatResponder) -> set[asyncio.Task[Any]]:
-    """What this process's connection has under way."""
+    """The calls under way on this process's connection."""
     connection = responder._own[os.getpid()].connection
     assert connection is not None
     return asyncio.all_tasks(connection._loop)
@@ -338,7 +338,7 @@ def test_threads_share_one_responder_and_get_their_own_answers(
 
 
 def in_a_fork(work: Callable[[], str]) -> str:
-    """What `work` returns, or how it failed, in a forked child."""
+    """The result of `work`, or its failure, in a forked child."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         # From Python 3.12 on a fork beside threads warns; the test is that such a child works.

@@ -134,7 +134,7 @@ def stack_of(project: Path) -> StackInfo:
 
 
 def test_a_program_of_the_pipeline_finds_the_stack_as_a_client_does(project: Path) -> None:
-    """Its decorated functions are in the fleet's cache: what `persona invalidate` forgets beside it, it forgets."""
+    """Its decorated functions are in the fleet's cache: `persona invalidate` beside it reaches them."""
     done = beside(project)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [[1, 1, 2], "mine"]

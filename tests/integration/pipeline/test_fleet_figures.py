@@ -271,7 +271,7 @@ def test_a_process_is_shown_while_it_reports_and_not_after_its_end(
 def test_the_row_of_a_process_that_died_goes_by_itself(
     make: MakeReporter, reader: RedisConnection, client: redis.Redis, keys: FigureKeys
 ) -> None:
-    """Nobody took it away: it has been silent for longer than a row lives."""
+    """Without a removal: the process has been silent for longer than a row lives."""
     make().courier.deliver()
     (name,) = client.zrange(keys.processes, 0, -1)
     row = keys.row(name.decode())

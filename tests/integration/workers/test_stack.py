@@ -186,7 +186,7 @@ def test_no_process_outlives_a_killed_supervisor_and_the_next_start_cleans_up(op
 
 
 def test_a_service_that_does_not_start_is_named_with_its_exit_code_and_its_log(directory: Path) -> None:
-    """The user reads why; what had come up is stopped again, and the folder is gone."""
+    """The user reads why; the services that had come up are stopped again, and the folder is gone."""
     options = StackOptions(services=SERVERS, directory=directory, cache_memory="plenty", environ={})
     before = set(_children(os.getpid()))  # the run's other servers
     pids: set[int] = set()

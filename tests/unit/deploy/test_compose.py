@@ -136,7 +136,7 @@ def test_a_missing_password_is_refused_by_name(name: str) -> None:
 
 
 def test_the_example_says_every_variable_and_no_password() -> None:
-    """What can be set is found in one place; what must be set is blank there."""
+    """Every setting is found in one place; those that must be set are blank there."""
     lines = dict(re.findall(r"^#?(\w+)=(.*)$", ENV_EXAMPLE, re.MULTILINE))
     assert set(lines) >= VARIABLES, VARIABLES - set(lines)
     assert set(re.findall(r"^(\w+)=$", ENV_EXAMPLE, re.MULTILINE)) == set(SECRETS)
@@ -253,7 +253,7 @@ def test_the_local_model_is_reached_as_the_example_says() -> None:
 
 
 def test_the_image_is_of_the_locked_packages_and_runs_as_nobody_special() -> None:
-    """Every file that is fetched is held by a hash; what runs is not root, by number."""
+    """Every file that is fetched is held by a hash; the image's user is not root, and named by number."""
     assert re.search(r"pip install .*--require-hashes .*-r runtime\.lock", DOCKERFILE)
     last = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
     (user,) = re.findall(r"^USER (\S+)$", last, re.MULTILINE)

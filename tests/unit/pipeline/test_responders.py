@@ -243,7 +243,7 @@ def test_a_failure_never_quotes_the_endpoint(status: int) -> None:
     ],
 )
 def test_the_pause_that_an_endpoint_asks_for_is_read(headers: dict[str, str], expected_s: float) -> None:
-    """In seconds or as a date; what cannot be understood is as if it were not there."""
+    """In seconds or as a date; a value that cannot be understood counts as missing."""
     assert retry_after_s(headers, NOW) == expected_s
 
 

@@ -34,7 +34,7 @@ def wire(text: str) -> str:
 
 
 class Killed(BaseException):
-    """What ends a run from outside."""
+    """The exceptions that end a run from outside."""
 
 
 class Workers:

@@ -78,7 +78,7 @@ def test_the_help_of_ask_names_every_word_of_a_key(environ: dict[str, str]) -> N
 
 
 def test_help_names_all_commands_and_loads_nothing_heavy(environ: dict[str, str]) -> None:
-    """It must appear at once: what a command needs is imported by that command."""
+    """It must appear at once: each command imports its own needs."""
     program = (
         "import sys; from workers.cli import main; main(['--help']); "
         "print(*{'celery', 'kombu', 'redis', 'openai', 'pydantic_settings', 'pipeline'} & set(sys.modules), file=sys.stderr)"
