@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from broken_off import interrupted_at
-from slow import BOUND_S, Slow, until
+from polling import until
+from slow import BOUND_S, Slow
 
 import pipeline
 from pipeline.cache import MISS, ReentrantUseError, TwoTierCache

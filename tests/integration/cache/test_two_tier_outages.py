@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from faults import Clock, SteppedRedisCache, lost, step_into_log
+from polling import until
 from servers import ValkeyServer
 
 from pipeline.cache import MISS, Found, LocalCache, RedisCache, TwoTierCache
@@ -53,13 +54,6 @@ def make(server: ValkeyServer, clock: Clock) -> Iterator[MakeCache]:
     server.start()
     for cache in made:
         cache.close()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.002)
 
 
 def breaker_tries_again(clock: Clock) -> None:

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from polling import until
 
 from benchmarks.kit.endpoint import Fault, ScriptedEndpoint, echo
 from pipeline.errors import ModelError, PermanentModelError, TransientModelError
@@ -43,13 +44,6 @@ def expected_answer(text: str = CANARY) -> str:
             {"role": "user", "content": text},
         ]
     )
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + BOUND_S
-    while not condition():
-        assert time.monotonic() < deadline, "did not come about"
-        time.sleep(0.005)
 
 
 def tasks_of(responder: ChatResponder) -> set[asyncio.Task[Any]]:
@@ -240,7 +234,7 @@ def test_the_deadline_bounds_an_endpoint_that_never_comes_to_an_end(
     assert isinstance(error, TransientModelError)
     assert "PERSONA_LLM_TIMEOUT_S" in str(error)
     assert endpoint.calls == 1
-    eventually(lambda: not tasks_of(responder))  # nothing goes on behind the caller
+    until(lambda: not tasks_of(responder))  # nothing goes on behind the caller
     endpoint.script(Fault())
     assert responder.respond(prompt_of()) == expected_answer()
 
@@ -331,7 +325,7 @@ def test_threads_share_one_responder_and_get_their_own_answers(
     texts = [f"text {number}" for number in range(16)]
     with ThreadPoolExecutor(len(texts)) as threads:
         answers = threads.map(lambda text: responder.respond(prompt_of(text)), texts)
-        eventually(lambda: endpoint.calls == len(texts))
+        until(lambda: endpoint.calls == len(texts))
         endpoint.release()
         assert list(answers) == [expected_answer(text) for text in texts]
     assert [thread.name for thread in threading.enumerate()].count("model-endpoint") == 1
@@ -391,7 +385,7 @@ def test_closing_ends_the_thread_and_the_calls_under_way(endpoint: ScriptedEndpo
     endpoint.script(Fault("hang"))
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(responder.respond, prompt_of())
-        eventually(lambda: endpoint.calls == 1)
+        until(lambda: endpoint.calls == 1)
         connection = responder._own[os.getpid()].connection
         assert connection is not None
         responder.close()
@@ -419,7 +413,7 @@ def test_a_signal_that_ends_the_wait_ends_the_call(endpoint: ScriptedEndpoint, m
     previous = signal.signal(signal.SIGALRM, limit)
 
     def strike() -> None:
-        eventually(lambda: endpoint.calls == 1)
+        until(lambda: endpoint.calls == 1)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
 
     striker = threading.Thread(target=strike)
@@ -430,7 +424,7 @@ def test_a_signal_that_ends_the_wait_ends_the_call(endpoint: ScriptedEndpoint, m
     finally:
         striker.join()
         signal.signal(signal.SIGALRM, previous)
-    eventually(lambda: not tasks_of(responder))
+    until(lambda: not tasks_of(responder))
 
 
 def test_a_process_that_asks_no_model_does_not_load_the_client() -> None:

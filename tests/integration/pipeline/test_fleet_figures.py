@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import redis
 from faults import Clock
+from polling import until
 from servers import ValkeyServer
-from supervised import eventually
 
 from pipeline.assembly import build_optimized_pipeline
 from pipeline.cache import LocalCache, RedisCache, TwoTierCache
@@ -191,7 +191,7 @@ def test_what_was_counted_while_redis_was_away_comes_later(make: MakeReporter, k
         record(reporter, no=1)
         assert not reporter.courier.deliver()
         server.thaw()
-        eventually(reporter.courier.deliver, "the report has arrived")
+        until(reporter.courier.deliver, "the report has arrived")
         assert read_figures(reader, keys).requests == Requests(l1=10, l2=5, no=1)
 
 
@@ -448,7 +448,7 @@ def test_the_first_record_starts_the_reporting_and_close_ends_it(
     for expected in (1, 2):
         reporter.tally.record("l1", 0.1)
         assert len(reporting_threads()) == 1
-        eventually(lambda expected=expected: read_figures(reader, keys).requests.l1 == expected, "it was reported")  # type: ignore[misc]
+        until(lambda expected=expected: read_figures(reader, keys).requests.l1 == expected, "it was reported")  # type: ignore[misc]
         assert len(read_figures(reader, keys).nodes) == 1
         reporter.courier.close()
         assert reporting_threads() == []

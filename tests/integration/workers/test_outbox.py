@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import redis
 from kombu import Producer
+from polling import until
 from servers import ValkeyServer, free_port
 
 from benchmarks.kit.nodes import own_environment
@@ -40,13 +41,6 @@ CHANNEL = f"/0.{exchange_of(DEFAULT_NAMESPACE).name}/{ROUTING_KEY}"
 
 def settings_of(broker_url: str, cache_url: str = "") -> Settings:
     return load_settings({"PERSONA_BROKER_URL": broker_url, "PERSONA_CACHE_URL": cache_url})
-
-
-def until(condition: Any, what: str) -> None:
-    deadline_s = time.monotonic() + BOUND_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"not within {BOUND_S:g} s: {what}"
-        time.sleep(0.01)
 
 
 @contextmanager
