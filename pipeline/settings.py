@@ -13,8 +13,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from pipeline.discovery import stack_environment
 from pipeline.errors import ConfigurationError
@@ -23,10 +22,10 @@ PREFIX: Final = "PERSONA_"
 DEFAULT_NAMESPACE: Final = "persona"
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Frozen; every default is visible here. Build it with `load_settings` (or `get_settings`, once per process)."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
 
     # -- the queue
     broker_url: str = Field("redis://127.0.0.1:6379/0", description="Where tasks are queued: redis, rediss, amqp or amqps.")
@@ -116,24 +115,12 @@ class Settings(BaseSettings):
     def _llm(cls, url: str) -> str:
         return _checked_url(url, ("http", "https")).rstrip("/") if url else url
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only the arguments of `load_settings`: the environment is one of them, so that a test need not patch it."""
-        return (init_settings,)
-
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Hides passwords."""
         for name, value in super().__repr_args__():
             yield name, without_password(value) if name is not None and name.endswith("_url") else value
 
-    __str__ = BaseSettings.__repr__
+    __str__ = BaseModel.__repr__
 
     @property
     def result_backend_url(self) -> str:
