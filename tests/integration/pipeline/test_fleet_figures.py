@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from faults import Clock
 from polling import until
+from programs import run_program
 from servers import ValkeyServer
 
 from pipeline.assembly import build_optimized_pipeline
@@ -38,7 +35,6 @@ from pipeline.prompts import Prompt
 from pipeline.responders import PromptResponder, Responder
 from pipeline.settings import Settings, load_settings
 
-ROOT = Path(__file__).parents[3]
 MakeReporter = Callable[..., Reporter]
 
 
@@ -512,14 +508,7 @@ def test_a_forked_child_begins_from_nothing_and_the_parent_reports_at_exit(
     redis_url: str, keys: FigureKeys, reader: RedisConnection
 ) -> None:
     """Neither counts for the other, whatever locks were held, and no call waits for a thread that is not there."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(FORKING), redis_url, keys.namespace],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        cwd=ROOT,
-    )
+    done = run_program(FORKING, redis_url, keys.namespace)
     assert done.returncode == 0, done.stderr
     figures = read_figures(reader, keys)
     assert figures.requests == Requests(l1=10, l2=1)

@@ -119,7 +119,7 @@ def test_a_broker_that_takes_nothing_holds_up_no_invalidation(kind: Any, scheme:
         began_s = time.monotonic()
         for number in range(THREADS):
             assert not client.invalidate(f"one:{number}").announced
-        assert time.monotonic() - began_s < THREADS * 0.25, "while it is known to be stuck, nobody waits his whole time"
+        assert time.monotonic() - began_s < THREADS * 0.25, "while it is known to be stuck, no poster waits for all of its time"
         with cache.client() as client_of_cache:
             assert client_of_cache.zcount(KeySpace(DEFAULT_NAMESPACE).records, 1, "+inf") == 2 * THREADS
 
