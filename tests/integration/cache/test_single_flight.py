@@ -12,7 +12,8 @@ import pytest
 import redis
 from broken_off import broken_off_at
 from faults import Clock
-from slow import BOUND_S, Slow, until
+from polling import until
+from slow import BOUND_S, Slow
 
 from pipeline.cache import MISS, AsOf, CyclicComputationError, Found, Kind, LocalCache, RedisCache, TwoTierCache
 from pipeline.cache.keys import KeySpace
