@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from fleet import ROOT, until
+from fleet import ROOT
+from polling import until
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from servers import ValkeyServer
