@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import pytest
 from fleet import ROOT
-from polling import until
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from polling import until
 from servers import ValkeyServer
 
 from workers.cli.demo.samples import EXAMPLES
