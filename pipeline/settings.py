@@ -64,6 +64,8 @@ class Settings(BaseModel):
         le=60,
         description="How long a key waits for the process that computed it and died. Renewed while that lives.",
     )
+    # -- the personas
+    personas_dir: str = Field("", description="A folder of persona files, in the place of the package's own. Empty: those.")
     # -- the model
     llm_url: str = Field("", description="An OpenAI-compatible endpoint, with its /v1. Empty: answers are the composed prompts.")
     llm_model: str = Field("", description="The model's name at that endpoint.")
@@ -76,6 +78,10 @@ class Settings(BaseModel):
     )
     llm_max_tokens: int = Field(256, ge=1, le=32_768, description="How long an answer may be.")
     llm_temperature: float = Field(0.7, ge=0, le=2, description="0 is the most repeatable.")
+    responder: str = Field(
+        "",
+        description="What answers in the model's place: `package.module:object`, a responder or what makes one of the settings.",
+    )
     # -- work done ahead
     preload_interval_s: float = Field(
         300.0, ge=1, le=86_400, description="How often the caches are warmed and the answers asked for most renewed."
@@ -114,6 +120,13 @@ class Settings(BaseModel):
     @classmethod
     def _llm(cls, url: str) -> str:
         return _checked_url(url, ("http", "https")).rstrip("/") if url else url
+
+    @field_validator("responder")
+    @classmethod
+    def _responder(cls, name: str) -> str:
+        if name and not re.fullmatch(r"[\w.]+:[\w.]+", name):
+            raise ValueError(f"{name!r}; expected package.module:object")
+        return name
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Hides passwords."""

@@ -176,14 +176,14 @@ def test_what_is_installed_leaves_other_celery_programs_alone(tmp_path: Path) ->
     unconfigured program beside it has Celery's own defaults, with any PERSONA_ variable of its own."""
     sources, installed = tmp_path / "sources", tmp_path / "installed"
     sources.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE", "celeryconfig.py"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "celeryconfig.py", "persona_worker.py"):
         shutil.copy(ROOT / name, sources)
     for name in ("pipeline", "workers"):
         shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-compile"]
     subprocess.run([*command, "--target", str(installed), str(sources)], check=True, timeout=100, env=without_ours())
     brought = {path.stem for path in installed.iterdir() if path.suffix != ".dist-info"}
-    assert brought == {"pipeline", "workers", "bin"}
+    assert brought == {"persona_worker", "pipeline", "workers", "bin"}
     environ = without_ours(PYTHONPATH=str(installed), PERSONA_ID="7")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

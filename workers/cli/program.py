@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Final
 
 import typer
 
-from workers.cli import ask, bulk, env, invalidate, preload, stats, up
-from workers.cli.demo import demo
-
 # A further command: a module of its own with `register`, and its name here. Help shows them in this order.
-COMMANDS = (up, env, demo, ask, bulk, invalidate, preload, stats)
+COMMANDS: Final = {
+    "up": "workers.cli.up",
+    "env": "workers.cli.env",
+    "demo": "workers.cli.demo.demo",
+    "ask": "workers.cli.ask",
+    "bulk": "workers.cli.bulk",
+    "invalidate": "workers.cli.invalidate",
+    "preload": "workers.cli.preload",
+    "stats": "workers.cli.stats",
+}
 
-program = typer.Typer(
-    name="persona",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+
+def program_for(command: str | None) -> typer.Typer:
+    """The program with that command alone: the modules of the others are not imported. With all of them if it is none."""
+    program = typer.Typer(
+        name="persona",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    program.callback(
+        invoke_without_command=True,
+        epilog="Example: persona up (in one terminal), then persona ask 'What is a generator?' --key curious-medium-learning",
+    )(_persona)
+    for module in COMMANDS.values() if command not in COMMANDS else [COMMANDS[command]]:
+        import_module(module).register(program)
+    return program
 
 
 def _show_version(wanted: bool) -> None:
@@ -29,10 +46,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@program.callback(
-    invoke_without_command=True,
-    epilog="Example: persona up (in one terminal), then persona ask 'What is a generator?' --key curious-medium-learning",
-)
 def _persona(
     context: typer.Context,
     version: Annotated[  # noqa: ARG001 - its callback does it
@@ -47,7 +60,3 @@ def _persona(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(2)
-
-
-for module in COMMANDS:
-    module.register(program)

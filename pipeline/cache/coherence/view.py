@@ -115,9 +115,7 @@ class InvalidationView:
                 return False  # it continues another log, or begins where this view has not come to or has left meanwhile
             else:
                 tail = Tail(tail.epoch, max(tail.seq, page.tail.seq), max(tail.floor, page.tail.floor))
-            for text, seq in page.records:
-                if not records.note(text, seq):
-                    self.malformed_count += 1
+            self.malformed_count += sum(not records.note(text, seq) for text, seq in page.records)
             floor = max(tail.floor, records.globs.excess())
             if floor > (page.tail.floor if page.restart else self._state.tail.floor):
                 # Records at or below the floor judge nothing: entries that old fail by the floor itself. A copy, because readers
@@ -164,9 +162,8 @@ class InvalidationView:
         """Forget pending patterns that have been appended, unless they were invalidated once more since."""
         with self._lock:
             self._finish()
-            for text, at in appended.items():
-                if self._own.get(text) == at:
-                    del self._own[text]
+            for text in tuple(text for text, at in appended.items() if self._own.get(text) == at):
+                del self._own[text]
             self._settle()
 
     def settle_heard(self) -> None:

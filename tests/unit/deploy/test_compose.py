@@ -54,6 +54,7 @@ def in_bytes(size: str) -> int:
 # -- the file
 
 
+@pytest.mark.slow
 def test_the_compose_file_is_of_the_specification(tmp_path: Path) -> None:
     """Every name and type is one that the compose specification has; a typing error is not."""
     done = check_schema(COMPOSE)
@@ -275,7 +276,7 @@ def test_what_is_copied_exists_and_reaches_the_builder() -> None:
         return kept
 
     sources = re.findall(r"^COPY (?!--)(\S+) ", DOCKERFILE, re.MULTILINE)
-    assert {"requirements/runtime.lock", "pipeline", "workers"} == set(sources)
+    assert {"requirements/runtime.lock", "persona_worker.py", "pipeline", "workers"} == set(sources)
     for source in sources:
         assert (ROOT / source).exists()
         assert sent(source), source
@@ -318,6 +319,7 @@ for name in workers.app.app.conf.imports:
 """
 
 
+@pytest.mark.slow
 def test_a_container_needs_nothing_but_the_runtime_lock() -> None:
     """The development environment has more: what only a test tool brings along would be missed in the image alone."""
     text = (ROOT / "requirements" / "runtime.lock").read_text(encoding="utf-8")

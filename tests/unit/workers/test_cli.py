@@ -27,6 +27,8 @@ COMMANDS = ("up", "env", "demo", "ask", "bulk", "invalidate", "stats", "preload"
 KEY = "calm-flowing-learning"
 BOUND_S = 60.0
 
+pytestmark = pytest.mark.slow  # nearly every test here starts the program
+
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
