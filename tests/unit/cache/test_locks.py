@@ -14,7 +14,7 @@ from pathlib import Path
 from types import CodeType
 
 import pytest
-from programs import run_program
+from programs import ROOT, run_program
 
 from pipeline.cache import ReentrantUseError
 from pipeline.cache.locks import Lock, UninterruptedLock, interrupted
