@@ -19,7 +19,6 @@ from programs import ROOT, run_program
 from pipeline.cache import ReentrantUseError
 from pipeline.cache.locks import Lock, UninterruptedLock, interrupted
 
-ROOT = Path(__file__).parents[3]
 BOUND_S = 20.0
 
 
