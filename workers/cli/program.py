@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import pkgutil
 from importlib import import_module
 from typing import Annotated, Final
 
 import typer
 
-# A further command: a module of its own with `register`, and its name here. Help shows them in this order.
-COMMANDS: Final = {
-    "up": "workers.cli.up",
-    "env": "workers.cli.env",
-    "demo": "workers.cli.demo.demo",
-    "ask": "workers.cli.ask",
-    "bulk": "workers.cli.bulk",
-    "invalidate": "workers.cli.invalidate",
-    "preload": "workers.cli.preload",
-    "stats": "workers.cli.stats",
-}
+from workers import cli
+
+_OTHERS: Final = ("program", "terminal")
+"""The rest of this folder: every other module is a command of its name, which its `register` adds."""
+
+
+def _commands() -> list[str]:
+    return sorted(each.name for each in pkgutil.iter_modules(cli.__path__) if each.name not in _OTHERS and each.name[0] != "_")
 
 
 def program_for(command: str | None) -> typer.Typer:
@@ -33,8 +31,9 @@ def program_for(command: str | None) -> typer.Typer:
         invoke_without_command=True,
         epilog="Example: persona up (in one terminal), then persona ask 'What is a generator?' --key curious-medium-learning",
     )(_persona)
-    for module in COMMANDS.values() if command not in COMMANDS else [COMMANDS[command]]:
-        import_module(module).register(program)
+    commands = _commands()
+    for name in [command] if command in commands else commands:
+        import_module(f"{cli.__name__}.{name}").register(program)
     return program
 
 
