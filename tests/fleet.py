@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ import redis
 from celery import Celery
 from celery.exceptions import OperationalError
 from celery.result import AsyncResult
+from polling import until
 from servers import NO_STACK, ValkeyServer
 
 from benchmarks.kit.endpoint import ScriptedEndpoint
@@ -43,14 +44,6 @@ STOP_TIMEOUT_S: Final = 30.0
 BOUND_S: Final = 20.0
 ANSWER_S: Final = 60.0
 API_KEY: Final = "sk-canary-of-the-key"
-
-
-def until(condition: Callable[[], bool], what: str, *, bound_s: float = BOUND_S) -> None:
-    """Poll until it holds; fail after the bound, saying `what` did not come about."""
-    deadline = time.monotonic() + bound_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {bound_s:g} s: {what}"
-        time.sleep(0.01)
 
 
 def bare_app(broker_url: str, result_url: str = "") -> Celery:

@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
-from fleet import ROOT, persona_environ, until
+from fleet import ROOT, persona_environ
+from polling import until
 from servers import free_port
 
 from benchmarks.kit.nodes import own_environment

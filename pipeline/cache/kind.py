@@ -1,4 +1,4 @@
-"""How entries of one kind are kept: of which type, and for how long."""
+"""How entries of one kind are computed and kept: of which type, for how long, and by how many callers at once."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from pipeline.cache.seconds import Duration, seconds
 
 class Kind(msgspec.Struct, frozen=True):
     """`type`: Any for JSON, or a frozen struct that comes back as such. `ttl`: how long a value is kept, in seconds or as a
-    timedelta. `negative_ttl`: how long None is kept, which stands for "there is nothing"; 0 is not at all, None as any value."""
+    timedelta. `negative_ttl`: how long None is kept, which stands for "there is nothing"; 0 is not at all, None as any value.
+    Without `single_flight` two callers that miss both compute: for values that cost less than to ask Redis which process does."""
 
     type: Any = Any
     ttl: Duration = 300
     negative_ttl: Duration | None = None
+    single_flight: bool = True
 
     def lifetimes_s(self, max_ttl_s: float, grace: Grace | None = None) -> tuple[float, float | None, float]:
         """The time to live, that of None, and the grace, in seconds. Raises ValueError naming the field, for one that is no time
@@ -42,6 +44,7 @@ class KindOptions(TypedDict, total=False):
     type: Any
     ttl: Duration
     negative_ttl: Duration | None
+    single_flight: bool
 
 
 PLAIN: Final = Kind()

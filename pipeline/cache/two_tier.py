@@ -176,7 +176,7 @@ class TwoTierCache:
         **kept: Unpack[KindOptions],
     ) -> T:
         """The cached value, or what `compute` returns, kept for `ttl` (300 s unless given). An exception of `compute` is not
-        cached. `kept`: `type`, `ttl` and `negative_ttl`, see `Kind`. See `fetch` for the others."""
+        cached. `kept`: the fields of a `Kind`. See `fetch` for the others."""
         kind = Kind(**kept) if kept else PLAIN
         value: T = self.fetch(key, compute, kind, deps=deps, as_of=as_of, accept=accept, grace=grace).value
         return value
@@ -241,7 +241,10 @@ class TwoTierCache:
             return Outcome(found, codec.encode(found.value)[0], codec, own_deps if slot is None else slot.deps)
 
         try:
-            outcome, joined = self._flight.run(key, own_deps, as_of, probe, computed, asked_at_s=asked_at_s)
+            if kind.single_flight:
+                outcome, joined = self._flight.run(key, own_deps, as_of, probe, computed, asked_at_s=asked_at_s)
+            else:
+                outcome, joined = computed(self.as_of() if as_of is None else as_of), False
             brought: Found | MissType = self._joined(key, outcome, codec, accept) if joined else outcome.found
             return computed(self.as_of() if as_of is None else as_of).found if brought is MISS else brought
         except Exception as error:

@@ -38,7 +38,7 @@ def named_responder(settings: Settings) -> Responder:
         try:
             found = found(settings)
         except ConfigurationError:
-            raise  # its own words, made for whoever configures it
+            raise  # its own words, for the reader of its configuration
         except Exception as error:  # noqa: BLE001 - as above
             refuse(f"failed with {type(error).__name__}: {error}", error)
     if lacking := _lacks(found):

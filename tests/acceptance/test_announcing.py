@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import Fleet, captured_events, until
+from fleet import Fleet, captured_events
+from polling import until
 from servers import NO_STACK
 
 from benchmarks.kit.nodes import own_environment

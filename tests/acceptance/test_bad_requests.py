@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import redis
 from celery.result import AsyncResult
-from fleet import Fleet, captured_events, persona_environ, until
+from fleet import Fleet, captured_events, persona_environ
+from polling import until
 from servers import ValkeyServer
 
 from pipeline.errors import InvalidRequestError

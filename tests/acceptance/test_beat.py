@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import Self
 
 import pytest
-from fleet import ROOT, Fleet, until
+from fleet import ROOT, Fleet
+from polling import until
 
 from benchmarks.kit.nodes import own_environment
 from pipeline.settings import load_settings

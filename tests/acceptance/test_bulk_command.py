@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from fleet import Fleet, until
+from fleet import Fleet
+from polling import until
 
 from benchmarks.kit.endpoint import Fault
 from pipeline.models import PersonaRequest

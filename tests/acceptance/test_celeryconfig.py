@@ -15,8 +15,9 @@ import pytest
 from celery.app.defaults import NAMESPACES, flatten
 from celery.backends.redis import RedisBackend
 from celery.exceptions import QueueNotFound
-from fleet import ROOT, Fleet, until
+from fleet import ROOT, Fleet
 from kombu.transport.redis import Channel
+from polling import until
 from redbeat.schedulers import RedBeatConfig
 
 from benchmarks.kit.endpoint import Fault

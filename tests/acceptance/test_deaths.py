@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fleet import Fleet, until
+from fleet import Fleet
+from polling import until
 from supervised import alive
 
 from benchmarks.kit.endpoint import Fault

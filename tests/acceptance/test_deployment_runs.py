@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 from deployment import FILLED, ROOT, compose, environment
-from fleet import until
+from polling import until
 from servers import free_port
 
 from benchmarks.kit.nodes import own_environment

@@ -10,7 +10,8 @@ from contextlib import suppress
 
 import msgspec
 import pytest
-from fleet import Fleet, bare_app, send_plain, until
+from fleet import Fleet, bare_app, send_plain
+from polling import until
 
 from benchmarks.kit.endpoint import Fault
 from pipeline.errors import PermanentModelError, TransientModelError

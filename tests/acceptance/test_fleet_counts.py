@@ -12,7 +12,8 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from fleet import Fleet, until
+from fleet import Fleet
+from polling import until
 
 from benchmarks.command import main as measure
 from benchmarks.kit.endpoint import Fault

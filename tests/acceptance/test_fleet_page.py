@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-from fleet import Fleet, until
+from fleet import Fleet
 from monitor import FlowerServer
+from polling import until
 from servers import ValkeyServer
 
 from benchmarks.kit.browser import HOW_TO_INSTALL, Browser, find_chromium

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import redis
 from catalogue import FOLDER, NAMES
-from fleet import ROOT, Fleet, until
+from fleet import ROOT, Fleet
+from polling import until
 from servers import ValkeyServer
 
 from pipeline.models import PersonaResponse, ResonanceKey

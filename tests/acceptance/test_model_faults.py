@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from fleet import API_KEY, Fleet, captured_events, until
+from fleet import API_KEY, Fleet, captured_events
+from polling import until
 
 from benchmarks.kit.endpoint import Fault
 from pipeline.errors import PermanentModelError, TransientModelError

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from celery.exceptions import TimeoutError as AnswerTimeout
 from celery.result import AsyncResult
-from fleet import ROOT, Fleet, until
+from fleet import ROOT, Fleet
+from polling import until
 
 from benchmarks.kit.endpoint import Fault
 from benchmarks.kit.nodes import own_environment

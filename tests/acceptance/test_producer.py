@@ -9,7 +9,8 @@ from itertools import count
 
 import pytest
 import redis
-from fleet import Fleet, captured_events, persona_environ, until
+from fleet import Fleet, captured_events, persona_environ
+from polling import until
 from servers import ValkeyServer, free_port
 
 from benchmarks.kit.endpoint import Fault

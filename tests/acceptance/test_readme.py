@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from fleet import bare_app
+from polling import until
 from pydantic import SecretStr
 from servers import ValkeyServer
-from supervised import eventually, found
+from supervised import found
 
 from benchmarks.kit.endpoint import ScriptedEndpoint
 from benchmarks.kit.nodes import own_environment
@@ -108,7 +109,7 @@ def stack(directory: Path) -> Iterator[Path]:
 
 def _while_it_runs(child: ChildProcess, directory: Path) -> Iterator[Path]:
     try:
-        eventually(lambda: found(directory / ".persona") is not None or child.exit_code is not None, "persona up is ready")
+        until(lambda: found(directory / ".persona") is not None or child.exit_code is not None, "persona up is ready")
         assert child.exit_code is None, (directory / "up.log").read_text()
         yield directory
     finally:

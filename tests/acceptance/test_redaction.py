@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fleet import API_KEY, Fleet, bare_app, captured_events, until
+from fleet import API_KEY, Fleet, bare_app, captured_events
+from polling import until
 
 from benchmarks.kit.endpoint import Fault
 from pipeline.errors import PermanentModelError

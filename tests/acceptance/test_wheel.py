@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from fleet import ROOT, until
+from fleet import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from polling import until
 from servers import ValkeyServer
 
 from workers.cli.demo.samples import EXAMPLES

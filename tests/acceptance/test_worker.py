@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from fleet import Fleet, Pool, until
+from fleet import Fleet, Pool
+from polling import until
 
 from benchmarks.kit.endpoint import Fault
 from pipeline.models import PersonaRequest, PersonaResponse

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import ast
 import dis
-import os
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +14,11 @@ from pathlib import Path
 from types import CodeType
 
 import pytest
+from programs import ROOT, run_program
 
-import pipeline
 from pipeline.cache import ReentrantUseError
 from pipeline.cache.locks import Lock, UninterruptedLock, interrupted
 
-ROOT = Path(pipeline.__file__).parents[1]
 BOUND_S = 20.0
 
 
@@ -177,15 +173,7 @@ FORKING = """
 @pytest.mark.slow
 def test_a_forked_child_inherits_no_lock_that_is_held() -> None:
     """Its holder does not exist there."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(FORKING)],
-        capture_output=True,
-        text=True,
-        timeout=BOUND_S,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    done = run_program(FORKING)
     assert done.returncode == 0, done.stderr
 
 
