@@ -36,9 +36,8 @@ def main() -> None:
     for name in ("append", "beat", "read", "claim", "exchange", "sweep", "probe"):
         scripts._script(name)
     # An exception between the two steps of `logging.Handler.handle` that take its lock and watch over it leaves the lock held
-    # (until Python 3.13): every thread that logs after that waits for ever. That is no fault of the cache's: no lock, no wait.
-    if logging.lastResort is not None:
-        logging.lastResort.lock = None
+    # (until Python 3.13), and every thread that logs after that waits for ever. No fault of the cache's: no handler, no wait.
+    logging.lastResort = None
     told = decode_settings(sys.stdin.buffer.read())
     programs = {_fork(lambda settings=settings: _become(settings)): settings.name for settings in told}
     while programs:

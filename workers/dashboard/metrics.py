@@ -69,7 +69,9 @@ def _now(figures: FleetFigures) -> Iterator[Metric]:
 
 def _ever(ever: Ever) -> Iterator[Metric]:
     requests = CounterMetricFamily(
-        "persona_requests", "Requests by the source of the answer, and by the role of the process that answered.", labels=["source", "role"]
+        "persona_requests",
+        "Requests by the source of the answer, and by the role of the process that answered.",
+        labels=["source", "role"],
     )
     all_of_them, by_producers = (msgspec.structs.asdict(each) for each in (ever.requests, ever.by_producers))
     for source in REQUESTS:
@@ -80,7 +82,7 @@ def _ever(ever: Ever) -> Iterator[Metric]:
     yield CounterMetricFamily("persona_model_calls_saved", saved, value=ever.requests.saved)
     yield CounterMetricFamily("persona_invalidations", "Invalidations made.", value=ever.invalidations)
     seconds = HistogramMetricFamily(
-        "persona_request_seconds", "How long an answer took, from the request to the pipeline until its return.", labels=["source"]
+        "persona_request_seconds", "How long an answer took, from the call of the pipeline to its return.", labels=["source"]
     )
     for source in REQUESTS:
         _add_histogram(seconds, [source], ever, source)
