@@ -50,6 +50,7 @@ def test_the_persona_is_one(tmp_path: Path) -> None:
     assert Router(catalog).route(ResonanceKey.parse(key)).persona == "Nova"
 
 
+@pytest.mark.timeout(300)
 def test_the_persona_turns_no_unit_test_red(tmp_path: Path) -> None:
     """Dropped into a copy of the package, it is found there, and every unit test that reads the catalogue passes."""
     for package in ("pipeline", "workers"):
@@ -64,7 +65,7 @@ def test_the_persona_turns_no_unit_test_red(tmp_path: Path) -> None:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=280,
             check=False,
         )
 
