@@ -9,20 +9,24 @@ COPY requirements/runtime.lock .
 RUN /venv/bin/pip install --quiet --require-hashes --no-deps --only-binary :all: -r runtime.lock \
  && /venv/bin/pip uninstall --quiet --yes pip
 # The sources as they are, not as a package: building one would fetch a build backend that no hash holds.
+COPY persona_worker.py /app/
 COPY pipeline /app/pipeline
 COPY workers /app/workers
 COPY --chmod=755 <<'END' /venv/bin/persona
 #!/venv/bin/python
 import sys
 
-from workers.cli import main
+from persona_worker import main
 
 sys.exit(main())
 END
-# What a package would say of itself: how a program without a worker finds the way to the nodes.
+# What a package would say of itself: how a program without a worker finds the way to the nodes, and what Celery's program loads.
 COPY --chmod=644 <<'END' /app/persona_worker.dist-info/entry_points.txt
 [persona.announcers]
 broker = workers.queue.broadcast:announcer_of
+
+[celery.commands]
+persona = persona_worker:celery_command
 END
 COPY --chmod=644 <<'END' /app/persona_worker.dist-info/METADATA
 Metadata-Version: 2.4

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-long test-browser lint check-coherence check-model check-connections bench lock clean help
+.PHONY: demo check test test-pythons test-long test-browser lint check-coherence check-model check-connections bench lock clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -30,11 +30,17 @@ lint: $(VENV)/.installed ## style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+check: lint ## style, types and the quick unit tests: an answer within a minute
+	@$(PYTEST) --quiet --numprocesses=2 -m "not long and not slow" tests/unit
+
 test: lint ## everything that CI runs; the slowest tests are waits, so that two go on at a time
 	@$(PYTEST) --numprocesses=2 --dist=loadfile
 
 test-long: $(VENV)/.installed ## the benchmarks and the demonstration with the real model, as tests; some ten minutes
 	@$(PYTEST) -m long --timeout=600
+
+test-pythons: ## unit and integration tests on each Python from 3.11 to 3.14 that is here, an environment each; some minutes each
+	@$(PYTHON) tests/pythons.py $(VERSIONS)
 
 test-browser: $(VENV)/.installed ## Flower's page in a real Chromium, which must be installed (apt-get install chromium)
 	@$(BIN)/python -c 'from benchmarks.kit.browser import Browser; Browser().close()'
@@ -59,7 +65,7 @@ bench: $(VENV)/.peers ## every benchmark, beside its peers; renews docs/benchmar
 
 COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --upgrade --no-annotate --no-header --no-emit-index-url
 lock: $(VENV)/.installed ## make the lock files anew, at today's versions
-	@$(COMPILE) pyproject.toml -o requirements/runtime.lock
+	@$(COMPILE) --extra worker --extra flower pyproject.toml -o requirements/runtime.lock
 	@$(COMPILE) --extra local-llm --extra dev pyproject.toml -o requirements/dev.lock
 	@$(COMPILE) --extra bench -c requirements/dev.lock pyproject.toml -o requirements/bench.lock
 	@$(COMPILE) --no-deps requirements/model.in -o requirements/model.lock

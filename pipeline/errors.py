@@ -26,6 +26,13 @@ class ConfigurationError(PipelineError):
     """A setting, a persona file or an affinity table is wrong; the message names the variable or the file."""
 
 
+class MissingExtraError(ConfigurationError):
+    """A package that only some programs need is not installed; the message says which command installs it."""
+
+    def __init__(self, packages: str, needed_by: str, extra: str) -> None:
+        super().__init__(f"{needed_by} needs {packages}, not installed here: pip install 'persona-worker[{extra}]'")
+
+
 class ModelError(PipelineError):
     """The model endpoint did not answer as it should."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse, ResonanceKey
-from pipeline.personas import Catalog, PersonaInfo, load_catalog
+from pipeline.personas import Catalog, PersonaInfo, catalog_from
 from pipeline.prompts import PromptTemplate, build_template, compose
 from pipeline.responders import Responder, responder_from
 from pipeline.routing import Router, Routing
@@ -93,6 +93,8 @@ class PersonaPipeline:
 def get_pipeline() -> PersonaPipeline:
     """This process's pipeline, built from its settings at the first call.
 
-    Threads that race for the first call may each build one; every one of them is good, and one of them stays.
+    Threads that race for the first call may each build one; every one of them is good, and one of them stays. Raises
+    ConfigurationError naming the variable.
     """
-    return PersonaPipeline(load_catalog(), responder_from(get_settings()))
+    settings = get_settings()
+    return PersonaPipeline(catalog_from(settings), responder_from(settings))

@@ -13,8 +13,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from pipeline.discovery import stack_environment
 from pipeline.errors import ConfigurationError
@@ -23,10 +22,10 @@ PREFIX: Final = "PERSONA_"
 DEFAULT_NAMESPACE: Final = "persona"
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Frozen; every default is visible here. Build it with `load_settings` (or `get_settings`, once per process)."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
 
     # -- the queue
     broker_url: str = Field("redis://127.0.0.1:6379/0", description="Where tasks are queued: redis, rediss, amqp or amqps.")
@@ -65,6 +64,8 @@ class Settings(BaseSettings):
         le=60,
         description="How long a key waits for the process that computed it and died. Renewed while that lives.",
     )
+    # -- the personas
+    personas_dir: str = Field("", description="A folder of persona files, in the place of the package's own. Empty: those.")
     # -- the model
     llm_url: str = Field("", description="An OpenAI-compatible endpoint, with its /v1. Empty: answers are the composed prompts.")
     llm_model: str = Field("", description="The model's name at that endpoint.")
@@ -77,6 +78,10 @@ class Settings(BaseSettings):
     )
     llm_max_tokens: int = Field(256, ge=1, le=32_768, description="How long an answer may be.")
     llm_temperature: float = Field(0.7, ge=0, le=2, description="0 is the most repeatable.")
+    responder: str = Field(
+        "",
+        description="What answers in the model's place: `package.module:object`, a responder or what makes one of the settings.",
+    )
     # -- work done ahead
     preload_interval_s: float = Field(
         300.0, ge=1, le=86_400, description="How often the caches are warmed and the answers asked for most renewed."
@@ -116,24 +121,19 @@ class Settings(BaseSettings):
     def _llm(cls, url: str) -> str:
         return _checked_url(url, ("http", "https")).rstrip("/") if url else url
 
+    @field_validator("responder")
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only the arguments of `load_settings`: the environment is one of them, so that a test need not patch it."""
-        return (init_settings,)
+    def _responder(cls, name: str) -> str:
+        if name and not re.fullmatch(r"[\w.]+:[\w.]+", name):
+            raise ValueError(f"{name!r}; expected package.module:object")
+        return name
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Hides passwords."""
         for name, value in super().__repr_args__():
             yield name, without_password(value) if name is not None and name.endswith("_url") else value
 
-    __str__ = BaseSettings.__repr__
+    __str__ = BaseModel.__repr__
 
     @property
     def result_backend_url(self) -> str:

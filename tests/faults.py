@@ -15,7 +15,7 @@ from pipeline.cache.errors import SharedTierUnavailableError
 
 
 def nothing() -> None:
-    """What happens between two steps unless a test says otherwise."""
+    """The default between two steps, unless a test says otherwise."""
 
 
 def lost() -> None:

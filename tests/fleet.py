@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -24,9 +24,11 @@ import redis
 from celery import Celery
 from celery.exceptions import OperationalError
 from celery.result import AsyncResult
-from endpoints import ScriptedEndpoint
+from polling import until
 from servers import NO_STACK, ValkeyServer
 
+from benchmarks.kit.endpoint import ScriptedEndpoint
+from benchmarks.kit.nodes import node_command, own_environment
 from pipeline.discovery import STACK_DIR
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
 from pipeline.settings import load_settings
@@ -42,17 +44,6 @@ STOP_TIMEOUT_S: Final = 30.0
 BOUND_S: Final = 20.0
 ANSWER_S: Final = 60.0
 API_KEY: Final = "sk-canary-of-the-key"
-
-# The settings of the person who runs the tests must not reach the nodes: theirs may be a real broker.
-_FOREIGN: Final = ("PERSONA_", "CELERY_", "FLOWER_")
-
-
-def until(condition: Callable[[], bool], what: str, *, bound_s: float = BOUND_S) -> None:
-    """Poll until it holds; fail after the bound, saying `what` did not come about."""
-    deadline = time.monotonic() + bound_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {bound_s:g} s: {what}"
-        time.sleep(0.01)
 
 
 def bare_app(broker_url: str, result_url: str = "") -> Celery:
@@ -99,9 +90,7 @@ class WorkerNode:
         self.directory = Path(tempfile.mkdtemp(prefix="node-"))
         self.environ = persona_environ(broker_url=broker_url, result_url=result_url, cache_url=cache_url, llm_url=llm_url)
         self.environ |= environ or {}
-        self._command = [sys.executable, "-m", "celery", "-A", "workers", "worker"]
-        self._command += [f"--pool={pool}", f"--concurrency={concurrency}", f"--hostname={self.name}"]
-        self._command += ["--without-gossip", "--without-mingle", f"--loglevel={log_level}", *arguments]
+        self._command = [*node_command(self.name, pool=pool, concurrency=concurrency, log_level=log_level), *arguments]
         self._working_directory = working_directory
         self._process: ChildProcess | None = None
 
@@ -138,7 +127,8 @@ class WorkerNode:
         self._process = ChildProcess(
             self._command,
             log=self.directory / "log",
-            environ={**_own_environ(), "PYTHONPATH": str(ROOT), **self.environ},  # the tree under test, whichever is installed
+            # The tree under test, whichever is installed.
+            environ={**own_environment(), STACK_DIR: NO_STACK, "PYTHONPATH": str(ROOT), **self.environ},
             directory=self._working_directory,
         )
         if wait:
@@ -349,11 +339,6 @@ def persona_environ(*, broker_url: str, result_url: str = "", cache_url: str = "
     if llm_url:
         environ |= {"PERSONA_LLM_URL": llm_url, "PERSONA_LLM_MODEL": "echo", "PERSONA_LLM_API_KEY": API_KEY}
     return environ
-
-
-def _own_environ() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-    return {**kept, STACK_DIR: NO_STACK}
 
 
 def _pings(app: Celery, name: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -15,19 +14,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
-from fleet import ROOT, persona_environ, until
+from fleet import ROOT, persona_environ
+from polling import until
 from servers import free_port
 
+from benchmarks.kit.nodes import own_environment
 from workers.stack.processes import ChildProcess
 
 USER: Final = "reader"
 PASSWORD: Final = "canary-of-the-password"
 BOUND_S: Final = 20.0
-_FOREIGN: Final = ("PERSONA_", "CELERY_", "FLOWER_")
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """The response."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -57,8 +57,7 @@ class FlowerServer:
         self.prefix = prefix
         self.login = f"{USER}:{PASSWORD}"
         self.directory = Path(tempfile.mkdtemp(prefix="flower-"))
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-        self._environ = {**kept, **persona_environ(broker_url=broker_url, cache_url=cache_url)}
+        self._environ = {**own_environment(), **persona_environ(broker_url=broker_url, cache_url=cache_url)}
         self._environ |= {"FLOWER_BASIC_AUTH": self.login} if environ is None else environ
         self._command = [sys.executable, "-m", "celery", "-A", "workers", "flower", f"--port={self.port}", *arguments]
         self.process: ChildProcess | None = None

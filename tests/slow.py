@@ -1,10 +1,8 @@
-"""A computation that is held open until it is told to end, and waiting for something with a bound."""
+"""A computation that is held open until it is told to end."""
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 
 BOUND_S = 20.0
 
@@ -25,10 +23,3 @@ class Slow:
         if self.failure is not None:
             raise self.failure
         return self.value
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + BOUND_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)

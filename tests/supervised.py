@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from polling import until
+
 from workers.stack import StackInfo
 from workers.stack.state import find_stack
-
-BOUND_S = 20.0
 
 SUPERVISOR = """
 import sys
@@ -27,14 +26,6 @@ try:
 except StackError as error:
     sys.exit(f"failed: {error}")
 """
-
-
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Poll until it holds; fail after a bound."""
-    deadline = time.monotonic() + BOUND_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {BOUND_S:g} s: {what}"
-        time.sleep(0.02)
 
 
 def alive(pid: int) -> bool:
@@ -70,7 +61,7 @@ def supervisor(directory: Path, services: tuple[str, ...]) -> Iterator[tuple[sub
         start_new_session=True,
     ) as process:
         try:
-            eventually(lambda: process.poll() is not None or found(directory) is not None, "the stack is up")
+            until(lambda: process.poll() is not None or found(directory) is not None, "the stack is up")
             assert process.poll() is None, process.communicate()
             yield process, published(directory)
         finally:

@@ -5,6 +5,10 @@ The answers come from `pipeline`, which never imports this.
 
 from typing import Any
 
+from persona_worker import check_ours
+
+check_ours("pipeline")
+
 
 def __getattr__(name: str) -> Any:
     # Made on request: a client, or `persona up`, decides on its settings before an app reads them.

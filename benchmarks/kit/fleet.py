@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +14,10 @@ from types import TracebackType
 from typing import Final, Literal, Self
 
 from benchmarks.kit.errors import BenchmarkFailedError
+from benchmarks.kit.nodes import node_command, own_environment
 from pipeline.discovery import STACK_DIR
 from pipeline.settings import PREFIX, Settings, load_settings
 from workers.stack import Stack, StackOptions
-from workers.stack.plan import FOREIGN_PREFIXES
 from workers.stack.processes import ChildProcess
 from workers.stack.readiness import worker_is_ready
 
@@ -97,7 +96,7 @@ class Fleet:
     def _start(self) -> None:
         folder = Path(tempfile.mkdtemp(prefix="persona-bench-"))
         self._resources.callback(shutil.rmtree, folder, ignore_errors=True)
-        environ = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, *FOREIGN_PREFIXES))}
+        environ = own_environment()
         options = StackOptions(
             services=("broker", "cache"), directory=folder / "stack", environ=environ, cache_memory=CACHE_MEMORY
         )
@@ -146,9 +145,7 @@ class Fleet:
         return self._memory / name
 
     def _start_node(self, name: str) -> None:
-        command = [sys.executable, "-m", "celery", "-A", self._app, "worker", f"--pool={self._pool}"]
-        command += [f"--concurrency={self.children_per_node}", f"--hostname={name}"]
-        command += ["--without-gossip", "--without-mingle", "--loglevel=WARNING"]
+        command = node_command(name, pool=self._pool, concurrency=self.children_per_node, app=self._app)
         self._processes[name] = self.start(name, command)
 
 

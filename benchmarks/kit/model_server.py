@@ -22,16 +22,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping
 from contextlib import closing
 from functools import lru_cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socketserver import TCPServer
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 from urllib.parse import urlsplit
 
+from benchmarks.kit.endpoint import Messages, ScriptedEndpoint
 from benchmarks.kit.errors import BenchmarkFailedError
 from pipeline.models import PersonaRequest, PersonaResponse
 from pipeline.persona_pipeline import PersonaPipeline
@@ -42,7 +40,6 @@ from workers.stack.processes import ChildProcess
 
 MODEL_NAME: Final = "bench-model"
 ANSWER_CHARS: Final = 700  # some 150 words: a model's text of 256 tokens, the default bound of an answer
-MAX_CONNECTIONS: Final = 512  # each costs a thread; beyond it the endpoint refuses at once
 START_TIMEOUT_S: Final = 20.0
 QUESTION_TIMEOUT_S: Final = 5.0
 _TEXT: Final = (
@@ -51,7 +48,7 @@ _TEXT: Final = (
 )
 
 
-def answer_to(messages: Iterable[Mapping[str, Any]]) -> str:
+def answer_to(messages: Messages) -> str:
     """The endpoint's answer to these messages: a digest over all of them, and ANSWER_CHARS characters of text that follow
     from it. Equal prompts get equal answers, different ones different answers."""
     digest = hashlib.blake2b(digest_size=16)
@@ -159,96 +156,16 @@ def _reference_pipeline() -> PersonaPipeline:
 # -- the process
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256
-
-    def __init__(self, delay_ms: float) -> None:
-        self.delay_s = delay_ms / 1000
-        self.calls = 0
-        self.lock = threading.Lock()
-        self.free = threading.Semaphore(MAX_CONNECTIONS)
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def server_bind(self) -> None:
-        TCPServer.server_bind(self)  # HTTPServer's own asks the DNS for this machine's name
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self.free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            request.sendall(b"HTTP/1.1 503 too many connections\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self.free.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):  # a client that went away
-            super().handle_error(request, client_address)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: _Server
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's own signature
-        """Nothing: calls are counted."""
-
-    def do_GET(self) -> None:
-        if self.path == "/calls":
-            self._send(200, {"calls": self.server.calls})
-        else:
-            self._send(404, {"error": {"message": "no such path"}})
-
-    def do_POST(self) -> None:
-        due_s = time.monotonic() + self.server.delay_s
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.path != "/v1/chat/completions":
-            self._send(404, {"error": {"message": "no such path"}})
-            return
-        with self.server.lock:
-            self.server.calls += 1
-            number = self.server.calls
-        try:
-            content = answer_to(json.loads(raw)["messages"])
-        except (ValueError, KeyError, TypeError) as error:
-            self._send(400, {"error": {"message": f"not a chat completion: {error}"}})
-            return
-        time.sleep(max(0.0, due_s - time.monotonic()))
-        message = {"role": "assistant", "content": content}
-        self._send(
-            200,
-            {
-                "id": f"chatcmpl-{number}",
-                "object": "chat.completion",
-                "created": 0,
-                "model": MODEL_NAME,
-                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-                "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
-            },
-        )
-
-    def _send(self, status: int, body: object) -> None:
-        """Send head and body in one piece: two writes could be two packets."""
-        content = json.dumps(body).encode()
-        head = f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-        self.wfile.write(head.encode() + content)
-
-
 def main() -> None:
     """Serve until TERM; the first line on standard output is the URL."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kit.model_server", description=__doc__)
     parser.add_argument("--delay-ms", type=float, default=0.0)
-    server = _Server(parser.parse_args().delay_ms)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    sys.stdout.write(f"http://127.0.0.1:{server.server_address[1]}/v1\n")
-    sys.stdout.flush()
-    server.serve_forever(poll_interval=0.05)
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    with ScriptedEndpoint(delay_ms=parser.parse_args().delay_ms, answer=answer_to) as endpoint:
+        sys.stdout.write(f"{endpoint.url}\n")
+        sys.stdout.flush()
+        stopped.wait()
 
 
 if __name__ == "__main__":

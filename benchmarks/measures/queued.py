@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import statistics
 import sys
 import time
@@ -27,17 +26,16 @@ from benchmarks.kit.drain import Drain
 from benchmarks.kit.errors import BenchmarkFailedError
 from benchmarks.kit.fleet import Fleet
 from benchmarks.kit.model_server import ModelServer, expected_answer, expected_response
+from benchmarks.kit.nodes import own_environment
 from benchmarks.kit.requests import spread_over
 from benchmarks.kit.routes import BARE_TASK, PROCESS_TASK
 from benchmarks.peers import PEERS, WORKER_PROCESSES, installed
 from benchmarks.peers.plain import CACHE_URL, QUEUE_URL, RESULT_URL, keep
 from benchmarks.views.queued_view import view_queue
 from pipeline.models import PersonaRequest
-from pipeline.settings import PREFIX
 from workers.client import QUEUE, PersonaClient
 from workers.queue.factory import make_app
 from workers.queue.reach import bound_waits, close_results
-from workers.stack.plan import FOREIGN_PREFIXES
 from workers.stack.processes import ChildProcess
 
 APP: Final = "benchmarks.kit.queue_app"
@@ -245,8 +243,7 @@ def _peer_environ(fleet: Fleet) -> dict[str, str]:
         CACHE_URL: _database(fleet.settings.cache_url, CACHE_DATABASE),
         "TMPDIR": str(fleet.folder),  # the temporary files of killed workers go with it
     }
-    foreign = (PREFIX, *FOREIGN_PREFIXES)
-    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | ours
+    return own_environment() | ours
 
 
 def _database(url: str, number: int) -> str:

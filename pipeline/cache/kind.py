@@ -1,8 +1,8 @@
-"""How entries of one kind are kept: of which type, and for how long."""
+"""How entries of one kind are computed and kept: of which type, for how long, and by how many callers at once."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import msgspec
 
@@ -12,11 +12,13 @@ from pipeline.cache.seconds import Duration, seconds
 
 class Kind(msgspec.Struct, frozen=True):
     """`type`: Any for JSON, or a frozen struct that comes back as such. `ttl`: how long a value is kept, in seconds or as a
-    timedelta. `negative_ttl`: how long None is kept, which stands for "there is nothing"; 0 is not at all, None as any value."""
+    timedelta. `negative_ttl`: how long None is kept, which stands for "there is nothing"; 0 is not at all, None as any value.
+    Without `single_flight` two callers that miss both compute: for values that cost less than to ask Redis which process does."""
 
     type: Any = Any
     ttl: Duration = 300
     negative_ttl: Duration | None = None
+    single_flight: bool = True
 
     def lifetimes_s(self, max_ttl_s: float, grace: Grace | None = None) -> tuple[float, float | None, float]:
         """The time to live, that of None, and the grace, in seconds. Raises ValueError naming the field, for one that is no time
@@ -34,6 +36,15 @@ class Kind(msgspec.Struct, frozen=True):
         if not 0 <= grace_s <= max_ttl_s - ttl_s:
             raise ValueError(f"grace: {grace_s} s; expected 0 or more, and with the ttl up to {max_ttl_s:g} s (max_ttl_s)")
         return ttl_s, negative_s, grace_s
+
+
+class KindOptions(TypedDict, total=False):
+    """The fields of a Kind, as keywords of a call."""
+
+    type: Any
+    ttl: Duration
+    negative_ttl: Duration | None
+    single_flight: bool
 
 
 PLAIN: Final = Kind()

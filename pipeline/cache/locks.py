@@ -41,6 +41,10 @@ class Lock:
     that: change the shared state in one step, last of all, and only if it is still what was read; or ask `held` before it begins,
     and do less when that is true. It takes no other of these locks, waits for nothing and calls no code of a caller's: so a
     thread that was interrupted inside one may take any other.
+
+    Nor does it hold a loop, or a comprehension, that an `if` or a `while` sends back to its beginning: from Python 3.12 on that
+    very step is covered by no `with`, and a signal that raises there would leave the lock held for ever. Such a loop goes into a
+    function or a generator expression, whose call is covered. A test reads the sections for it.
     """
 
     __slots__ = ("__weakref__", "_lock")

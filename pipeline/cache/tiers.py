@@ -12,6 +12,7 @@ from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.entry import MISS, AsOf, Entry, MissType
 from pipeline.cache.errors import ReentrantUseError, SharedTierUnavailableError
 from pipeline.cache.keys import check_text
+from pipeline.cache.lineage import Lineage
 from pipeline.cache.memory.local import LocalCache, Slot
 from pipeline.cache.server.shared import RedisCache
 from pipeline.cache.stats import Counters
@@ -44,6 +45,7 @@ class Tiers:
         """`counters` has l2_hits, l2_misses, stale, fills_discarded and degraded."""
         self.l1 = l1
         self.l2 = l2
+        self._lineage = Lineage()
         self._hit = l1.hit
         self._coherence = coherence
         self._view = coherence.view
@@ -131,6 +133,7 @@ class Tiers:
         generation = self._view.generation  # before judging: see InvalidationView
         if slot.generation != generation:
             if not self._view.valid(slot.as_of, key, slot.deps):
+                self._lineage.note(key, slot.deps)
                 self.l1.discard(key, slot)
                 return None
             slot.generation = generation
@@ -164,6 +167,7 @@ class Tiers:
             value = codec.decode(entry.value)
         except msgspec.DecodeError:
             return MISS  # another type, or a struct of another release
+        self._lineage.note(key, entry.deps)
         if stale:
             return Found(value, "stale")  # not into L1: the next reader shall see what has come in its place
         self._keep(key, codec.beside(value, entry.value), value, codec, as_of, entry.deps, remaining_s)
@@ -231,11 +235,13 @@ class Tiers:
         whole = dict.fromkeys(deps)
         absent = []
         for dep in deps:
-            slot = self.l1.slots.get(dep)
-            if slot is None:
-                absent.append(dep)
-            else:
+            # Also of an entry that was discarded, swept or replaced since it was read: this value was computed from that one.
+            remembered, slot = self._lineage.of(dep), self.l1.slots.get(dep)
+            whole |= dict.fromkeys(remembered)
+            if slot is not None:
                 whole |= dict.fromkeys(slot.deps)
+            elif not remembered:
+                absent.append(dep)
         if absent and self.l2 is not None:
             try:
                 raws, _ = self.l2.read_many(absent)
@@ -259,6 +265,7 @@ class Tiers:
     ) -> tuple[Any, bytes]:
         """Keep a value in both tiers, unless it is known to be invalid by now; the value as JSON carried it, and the JSON."""
         payload, carried = codec.encode(value)
+        self._lineage.note(key, deps)  # before it may be discarded
         if ttl_s <= 0:
             return carried, payload
         beside = b"" if codec.shareable(carried) else payload

@@ -8,7 +8,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
+
+import msgspec
 
 from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.coherence.bus import VERSION, NodeBus
@@ -22,7 +24,7 @@ from pipeline.cache.flight.leases import Leases, Taken
 from pipeline.cache.flight.single import LONGEST_PAUSE_S, Outcome, SingleFlight
 from pipeline.cache.grace import Grace
 from pipeline.cache.keys import check_deps, check_key, check_text
-from pipeline.cache.kind import PLAIN, Kind, checked_ttl_s
+from pipeline.cache.kind import PLAIN, Kind, KindOptions, checked_ttl_s
 from pipeline.cache.memory.local import COPY, LocalCache
 from pipeline.cache.patterns.pattern import escape, parse
 from pipeline.cache.seconds import Duration
@@ -167,17 +169,15 @@ class TwoTierCache:
         key: str,
         compute: Callable[[], T],
         *,
-        ttl: Duration = 300,
         deps: Deps = (),
-        type: Any = Any,
         as_of: AsOf | None = None,
         accept: Callable[[T], bool] | None = None,
-        negative_ttl: Duration | None = None,
         grace: Grace | None = None,
+        **kept: Unpack[KindOptions],
     ) -> T:
-        """The cached value, or what `compute` returns, kept for `ttl` (seconds, or a timedelta). An exception of `compute` is not
-        cached. See `Kind` and `fetch` for the others."""
-        kind = Kind(type, ttl, negative_ttl)
+        """The cached value, or what `compute` returns, kept for `ttl` (300 s unless given). An exception of `compute` is not
+        cached. `kept`: the fields of a `Kind`. See `fetch` for the others."""
+        kind = Kind(**kept) if kept else PLAIN
         value: T = self.fetch(key, compute, kind, deps=deps, as_of=as_of, accept=accept, grace=grace).value
         return value
 
@@ -192,8 +192,9 @@ class TwoTierCache:
         accept: Callable[[Any], bool] | None = None,
         grace: Grace | None = None,
         least_s: float = 0.0,
+        **kept: Unpack[KindOptions],
     ) -> Found:
-        """As `get_or_compute`, with where the value came from.
+        """As `get_or_compute`, with where the value came from. `kind`: how the value is kept; `kept` says it by keywords.
 
         Of many callers that miss a key at the same time, in whatever threads and processes, one computes and the others have its
         value; see SingleFlight for the bounds, for the errors that threads share, and for computations that need each other's.
@@ -206,6 +207,8 @@ class TwoTierCache:
         `least_s`: a cached value that L2 may serve for less than that will not do. It is computed anew ahead of its end, and
         served to every other caller until the new one has taken its place.
         """
+        if kept:
+            kind = msgspec.structs.replace(kind, **kept)
         check_key(key)
         ttl_s, negative_s, grace_s = kind.lifetimes_s(self._max_ttl_s, grace)
         stale_age_s = 0.0 if grace is None or grace.refresh is None else grace.longest_age_s
@@ -238,7 +241,10 @@ class TwoTierCache:
             return Outcome(found, codec.encode(found.value)[0], codec, own_deps if slot is None else slot.deps)
 
         try:
-            outcome, joined = self._flight.run(key, own_deps, as_of, probe, computed, asked_at_s=asked_at_s)
+            if kind.single_flight:
+                outcome, joined = self._flight.run(key, own_deps, as_of, probe, computed, asked_at_s=asked_at_s)
+            else:
+                outcome, joined = computed(self.as_of() if as_of is None else as_of), False
             brought: Found | MissType = self._joined(key, outcome, codec, accept) if joined else outcome.found
             return computed(self.as_of() if as_of is None else as_of).found if brought is MISS else brought
         except Exception as error:

@@ -5,7 +5,7 @@ No other place lists the names. Composes no prompt and calls no model.
 
 from __future__ import annotations
 
-from pipeline.personas.catalog import Catalog, load_catalog
+from pipeline.personas.catalog import Catalog, catalog_from, load_catalog
 from pipeline.personas.persona import Affinities, Persona, PersonaInfo, Texts
 
-__all__ = ["Affinities", "Catalog", "Persona", "PersonaInfo", "Texts", "load_catalog"]
+__all__ = ["Affinities", "Catalog", "Persona", "PersonaInfo", "Texts", "catalog_from", "load_catalog"]

@@ -16,6 +16,7 @@ from pipeline.errors import ConfigurationError, InvalidRequestError
 from pipeline.models import INTENTS, PACES, TONES
 from pipeline.personas.persona import Affinities, Persona, PersonaInfo
 from pipeline.personas.table import Table
+from pipeline.settings import Settings
 
 SLUG: Final = re.compile(r"[a-z][a-z0-9_]*")
 MAX_ORDER: Final = 9999
@@ -53,6 +54,19 @@ class Catalog(msgspec.Struct, frozen=True):
         raise InvalidRequestError("persona", f"unknown persona {slug_or_name!r}; known are {known}")
 
 
+def catalog_from(settings: Settings) -> Catalog:
+    """The personas that the settings ask for: those of PERSONA_PERSONAS_DIR alone, or the package's own.
+
+    Raises ConfigurationError naming the variable, and the file, the field, its value and what is allowed.
+    """
+    if not settings.personas_dir:
+        return load_catalog()
+    try:
+        return load_catalog(Path(settings.personas_dir))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"PERSONA_PERSONAS_DIR: {error}") from error
+
+
 def load_catalog(directory: Path | None = None) -> Catalog:
     """Every persona of a folder, by default of the package's own.
 
@@ -62,7 +76,7 @@ def load_catalog(directory: Path | None = None) -> Catalog:
     try:
         found = sorted((file for file in folder.iterdir() if _is_persona(file)), key=lambda file: file.name)
     except OSError as error:
-        raise ConfigurationError(f"{directory}: cannot be read: {error.strerror or error}") from error
+        raise ConfigurationError(f"{directory}: cannot be read: {error.strerror or error}; expected a folder") from error
     if not found:
         raise ConfigurationError(f"{directory or 'pipeline/personas'}: no persona; expected at least one .toml file")
     seen: dict[int, Traversable] = {}

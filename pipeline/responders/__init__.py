@@ -50,7 +50,14 @@ class PromptResponder:
 
 
 def responder_from(settings: Settings) -> Responder:
-    """The responder of these settings; connects to nothing. Raises ConfigurationError naming the variable."""
+    """The responder of these settings; connects to nothing. Raises ConfigurationError naming the variable.
+
+    One that PERSONA_RESPONDER names comes before the model of PERSONA_LLM_URL.
+    """
+    if settings.responder:
+        from pipeline.responders.named import named_responder
+
+        return named_responder(settings)
     if not settings.llm_url:
         return PromptResponder()
     return ChatResponder(

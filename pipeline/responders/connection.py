@@ -12,14 +12,30 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from pipeline.cache.locks import Lock
+from pipeline.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from openai import AsyncOpenAI
     from openai.types.chat import ChatCompletionMessageParam
 
 log = logging.getLogger(__name__)
 
 CLOSE_S: Final = 5.0
 """How long `close` waits for the calls under way to end."""
+
+
+def load_client() -> type[AsyncOpenAI]:
+    """The client's class. Raises MissingExtraError if it is not installed: a program that calls no model need not have it.
+
+    Takes about half a second, which such a program does not pay either.
+    """
+    try:
+        from openai import AsyncOpenAI
+    except ModuleNotFoundError as error:
+        if error.name != "openai":
+            raise
+        raise MissingExtraError("openai", "PERSONA_LLM_URL", "worker") from None
+    return AsyncOpenAI
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -42,11 +58,8 @@ class Connection:
     """
 
     def __init__(self, base_url: str, api_key: str, headers: Mapping[str, str]) -> None:
-        # About half a second, which a process that never calls a model must not pay: hence not at the top of the file.
-        from openai import AsyncOpenAI
-
         # No time-outs and no retries of the client's own: the caller has one deadline and one policy for all of it.
-        self._client = AsyncOpenAI(base_url=base_url, api_key=api_key, default_headers=headers, timeout=None, max_retries=0)
+        self._client = load_client()(base_url=base_url, api_key=api_key, default_headers=headers, timeout=None, max_retries=0)
         self._lock = Lock()
         self._closed = False
         self._loop = asyncio.new_event_loop()

@@ -7,8 +7,9 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from endpoints import Fault
 from fleet import Fleet
+
+from benchmarks.kit.endpoint import Fault
 
 
 @pytest.fixture(scope="session")

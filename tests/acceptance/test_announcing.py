@@ -4,7 +4,6 @@ broker."""
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import textwrap
@@ -13,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import Fleet, captured_events, until
+from fleet import Fleet, captured_events
+from polling import until
 from servers import NO_STACK
 
+from benchmarks.kit.nodes import own_environment
 from pipeline.settings import load_settings
 from workers.client import PersonaClient
 from workers.queue.broadcast import TASK
@@ -37,11 +38,10 @@ PROGRAM = """
 
 def run(environ: Mapping[str, str], directory: Path) -> Any:
     """The log of a program that uses the pipeline alone, on its invalidations."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERSONA_", "CELERY_"))}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM)],
         cwd=directory,
-        env={**kept, "PERSONA_STACK_DIR": NO_STACK, **environ},
+        env={**own_environment(), "PERSONA_STACK_DIR": NO_STACK, **environ},
         capture_output=True,
         text=True,
         timeout=60,
@@ -103,7 +103,7 @@ def test_fleets_of_two_namespaces_on_one_broker_do_not_hear_each_other(two_fleet
 
 
 def test_an_invalidation_that_redis_does_not_keep_stays_in_its_fleet(two_fleets: Fleet) -> None:
-    """It is in no log that could tell whose it is: what the other fleet has stays."""
+    """It is in no log that could tell whose it is: the other fleet's entries stay."""
     ours, theirs = two_fleets.nodes
     with captured_events(two_fleets.app) as events:
         two_fleets.cache.freeze()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import redis
 from celery.result import AsyncResult
-from fleet import Fleet, captured_events, persona_environ, until
+from fleet import Fleet, captured_events, persona_environ
+from polling import until
 from servers import ValkeyServer
 
 from pipeline.errors import InvalidRequestError
@@ -36,7 +37,7 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown role": ({"context": {"history": [{"role": "system", "content": "x"}]}}, ["history[0].role", "'system'", "'user'"]),
 }
 
-# What only a program without our client can send.
+# Requests that only a program without our client can send.
 BAD_ARGUMENTS: dict[str, tuple[list[Any], list[str]]] = {
     "unknown field": ([{"user_input": "x", "resonance_key": KEY, "pirority": 1}], ["pirority", "unknown field", "use_cache"]),
     "missing field": ([{"user_input": "x"}], ["resonance_key", "missing", "user_input"]),

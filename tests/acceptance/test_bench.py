@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from supervised import alive, eventually
+from polling import until
+from supervised import alive
 
 from benchmarks.command import main as measure
 from benchmarks.kit.board import Board
@@ -79,7 +80,7 @@ def test_no_process_and_no_file_is_left_after_ctrl_c(tmp_path: Path) -> None:
             assert process.wait(timeout=30) == 130, said
         finally:
             process.kill()
-    eventually(lambda: not any(map(alive, pids)), "every process is gone")
+    until(lambda: not any(map(alive, pids)), "every process is gone")
     assert not list(tmp_path.iterdir())
     assert set(shared_memory.glob("persona-bench-*")) <= before
 

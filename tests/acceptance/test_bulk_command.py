@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from endpoints import Fault
-from fleet import ROOT, Fleet, until
+from fleet import Fleet
+from polling import until
 
+from benchmarks.kit.endpoint import Fault
 from pipeline.models import PersonaRequest
 from workers.cli import main
+from workers.cli.demo.samples import EXAMPLES
 
 COMMAND = [sys.executable, "-m", "workers.cli", "bulk"]
 KEY = "calm-flowing-planning"
-EXAMPLES = ROOT / "examples" / "requests.jsonl"
 BOUND_S = 60.0
 
 

@@ -15,11 +15,12 @@ import pytest
 from celery.app.defaults import NAMESPACES, flatten
 from celery.backends.redis import RedisBackend
 from celery.exceptions import QueueNotFound
-from endpoints import Fault
-from fleet import ROOT, Fleet, until
+from fleet import ROOT, Fleet
 from kombu.transport.redis import Channel
+from polling import until
 from redbeat.schedulers import RedBeatConfig
 
+from benchmarks.kit.endpoint import Fault
 from pipeline.settings import load_settings
 from workers.queue.celery_settings import celery_settings
 from workers.queue.factory import make_app
@@ -175,14 +176,14 @@ def test_what_is_installed_leaves_other_celery_programs_alone(tmp_path: Path) ->
     unconfigured program beside it has Celery's own defaults, with any PERSONA_ variable of its own."""
     sources, installed = tmp_path / "sources", tmp_path / "installed"
     sources.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE", "celeryconfig.py"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "celeryconfig.py", "persona_worker.py"):
         shutil.copy(ROOT / name, sources)
     for name in ("pipeline", "workers"):
         shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-compile"]
     subprocess.run([*command, "--target", str(installed), str(sources)], check=True, timeout=100, env=without_ours())
     brought = {path.stem for path in installed.iterdir() if path.suffix != ".dist-info"}
-    assert brought == {"pipeline", "workers", "bin"}
+    assert brought == {"persona_worker", "pipeline", "workers", "bin"}
     environ = without_ours(PYTHONPATH=str(installed), PERSONA_ID="7")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from endpoints import Fault
-from fleet import Fleet, Pool, captured_events, until
+from fleet import Fleet, Pool, captured_events
 from kombu import Connection, Producer
-from supervised import eventually
+from polling import until
 
+from benchmarks.kit.endpoint import Fault
 from pipeline.cache.keys import KeySpace
 from pipeline.models import PersonaRequest
 from pipeline.settings import DEFAULT_NAMESPACE
@@ -109,7 +109,7 @@ def test_a_node_applies_it_while_all_its_slots_are_busy() -> None:
     with Fleet(concurrency=2, environ=LONG_BOUND) as fleet:
         fleet.endpoint.script(Fault("hang"))
         tickets = [fleet.client.submit(f"question {number}", "calm-medium-learning") for number in range(6)]
-        eventually(lambda: fleet.endpoint.calls >= 2, "both slots are busy")
+        until(lambda: fleet.endpoint.calls >= 2, "both slots are busy")
         done = fleet.client.invalidate("persona:lua:*", wait_s=5)
         assert done.silent == ()
         assert len(done.applied) == 1

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from endpoints import Fault
-from fleet import Fleet, until
+from fleet import Fleet
+from polling import until
 from supervised import alive
 
+from benchmarks.kit.endpoint import Fault
 from pipeline.models import PersonaRequest
 from workers.client import PersonaClient
 

@@ -7,16 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoints import ScriptedEndpoint
+from polling import until
 
+from benchmarks.kit.endpoint import ScriptedEndpoint
 from workers.stack.servers.model import find_weights
 
 COMMAND = [sys.executable, "-m", "workers.cli"]
@@ -56,13 +56,6 @@ def marked_processes(environ: dict[str, str]) -> list[str]:
         except OSError:  # it has ended meanwhile, or is another user's
             continue
     return found
-
-
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + BOUND_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {BOUND_S:g} s: {what}"
-        time.sleep(0.02)
 
 
 def assert_nothing_is_left(environ: dict[str, str], place: Path) -> None:
@@ -198,7 +191,7 @@ def test_an_interrupted_demonstration_is_exit_130_and_leaves_nothing(environ: di
             text=True,
         )
         try:
-            eventually(lambda: endpoint.calls >= 2, "both pool children ask the model")
+            until(lambda: endpoint.calls >= 2, "both pool children ask the model", bound_s=BOUND_S)
             process.send_signal(signal.SIGINT)
             stdout, stderr = process.communicate(timeout=BOUND_S)
         finally:
@@ -234,7 +227,7 @@ def test_up_ask_invalidate_as_a_user_does(environ: dict[str, str], place: Path) 
         exit_code, made, _ = run(environ, place, "invalidate", "persona:lua:*", "user:u-1")
         assert (exit_code, made["patterns"], made["durable"]) == (0, ["persona:lua:*", "user:u-1"], True)
         # Another process's first tier may not have learnt of it yet; each try takes some tenths of a second.
-        eventually(lambda: run(environ, place, "ask", *LUA)[1]["cached"] == "no", "computed again")
+        until(lambda: run(environ, place, "ask", *LUA)[1]["cached"] == "no", "computed again", bound_s=BOUND_S)
 
         exit_code, refused, _ = run(environ, place, "up")
         assert (exit_code, refused["error"]["kind"]) == (1, "stack_running")

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import redis
 from deployment import FILLED, ROOT, compose, environment
-from fleet import until
+from polling import until
 from servers import free_port
 
+from benchmarks.kit.nodes import own_environment
 from workers.stack.processes import ChildProcess
 from workers.stack.servers.valkey_server import server_command
 
@@ -76,7 +77,7 @@ def running(
     servers: dict[str, Server], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, tuple[ChildProcess, dict[str, str]]]]:
     """Worker, beat and Flower, each as its service has it, but for the servers' addresses and Flower's port."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERSONA_", "CELERY_", "FLOWER_"))}
+    kept = own_environment()
     port = str(free_port())
     addresses = {"PERSONA_BROKER_URL": servers["broker"].url, "PERSONA_CACHE_URL": servers["cache"].url}
     started = {}

@@ -10,9 +10,10 @@ from contextlib import suppress
 
 import msgspec
 import pytest
-from endpoints import Fault
-from fleet import Fleet, bare_app, send_plain, until
+from fleet import Fleet, bare_app, send_plain
+from polling import until
 
+from benchmarks.kit.endpoint import Fault
 from pipeline.errors import PermanentModelError, TransientModelError
 from pipeline.models import PersonaRequest
 from pipeline.settings import load_settings

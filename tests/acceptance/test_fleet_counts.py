@@ -12,10 +12,11 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from endpoints import Fault
-from fleet import Fleet, until
+from fleet import Fleet
+from polling import until
 
 from benchmarks.command import main as measure
+from benchmarks.kit.endpoint import Fault
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.errors import ModelError
 from pipeline.figures import FigureKeys, FleetFigures, read_figures

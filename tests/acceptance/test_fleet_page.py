@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-from endpoints import Fault
-from fleet import Fleet, until
+from fleet import Fleet
 from monitor import FlowerServer
+from polling import until
 from servers import ValkeyServer
 
 from benchmarks.kit.browser import HOW_TO_INSTALL, Browser, find_chromium
+from benchmarks.kit.endpoint import Fault
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.courier import Courier
 from pipeline.figures import FigureKeys, Reporter

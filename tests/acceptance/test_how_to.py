@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 import redis
 from catalogue import FOLDER, NAMES
-from fleet import ROOT, Fleet, until
+from fleet import ROOT, Fleet
+from polling import until
+from servers import ValkeyServer
 
 from pipeline.models import PersonaResponse, ResonanceKey
 from pipeline.personas import load_catalog
@@ -48,9 +50,12 @@ def test_the_persona_is_one(tmp_path: Path) -> None:
     assert Router(catalog).route(ResonanceKey.parse(key)).persona == "Nova"
 
 
+@pytest.mark.timeout(300)
 def test_the_persona_turns_no_unit_test_red(tmp_path: Path) -> None:
     """Dropped into a copy of the package, it is found there, and every unit test that reads the catalogue passes."""
-    shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("pipeline", "workers"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "persona_worker.py", tmp_path)
     (tmp_path / "pipeline" / "personas" / "nova.toml").write_text(only("toml"), encoding="utf-8")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -60,7 +65,7 @@ def test_the_persona_turns_no_unit_test_red(tmp_path: Path) -> None:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=280,
             check=False,
         )
 
@@ -96,6 +101,64 @@ def test_a_program_prints_what_it_says(number: int, tmp_path: Path) -> None:
     assert len(lines) == len(prints) > 0
     for line, said in zip(lines, prints, strict=True):
         assert said in ("", line)
+
+
+def test_workers_take_the_persona_and_the_responder_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the page says: a folder with the persona, a module with the responder, and the two variables for both sides."""
+    folder, modules = tmp_path / "personas", tmp_path / "modules"
+    folder.mkdir()
+    modules.mkdir()
+    (folder / "nova.toml").write_text(only("toml"), encoding="utf-8")
+    (program,) = [block for block in PYTHON if "class Shouting" in block]
+    (responder,) = re.findall(r"^class Shouting:.*?(?=^\S|\Z)", program, re.MULTILINE | re.DOTALL)
+    imports = "".join(f"{line}\n" for line in program.splitlines() if line.startswith(("from", "import")))
+    assert "`PERSONA_RESPONDER=loud:shouting`" in TEXT
+    (modules / "loud.py").write_text(f"{imports}{responder}shouting = Shouting()\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(modules)
+    environ = {
+        "PERSONA_PERSONAS_DIR": str(folder),
+        "PERSONA_RESPONDER": "loud:shouting",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{modules}",
+    }
+    with Fleet(environ=environ) as fleet:
+        response = fleet.client.ask("Plan my week.", "urgent-medium-planning")
+        assert (response.persona, response.content, response.source) == ("Nova", "PLAN MY WEEK.", "no")
+        assert fleet.client.ask("Plan my week.", "urgent-medium-planning").hit
+        assert fleet.endpoint.calls == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("PERSONA_RESPONDER", "no_such_module:thing", "cannot be imported"),
+        ("PERSONA_PERSONAS_DIR", "/no/such/folder", "cannot be read"),
+    ],
+)
+def test_a_worker_that_is_given_a_wrong_one_ends_with_a_sentence(variable: str, value: str, said: str, tmp_path: Path) -> None:
+    """Before it forks: else each child would find out, and be replaced for ever."""
+    with ValkeyServer() as broker:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "celery",
+                "-A",
+                "workers",
+                "worker",
+                "--concurrency=1",
+                "--without-gossip",
+                "--without-mingle",
+            ],
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "PERSONA_BROKER_URL": broker.url, variable: value},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert f"error: {variable}: {value}: {said}" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_variables_of_the_model_are_settings() -> None:

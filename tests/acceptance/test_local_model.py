@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet import API_KEY, Fleet, until
+from fleet import API_KEY, Fleet
+from polling import until
 from servers import free_port
 
 from workers.stack.processes import ChildProcess

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 import pytest
-from endpoints import Fault
-from fleet import API_KEY, Fleet, captured_events, until
+from fleet import API_KEY, Fleet, captured_events
+from polling import until
 
+from benchmarks.kit.endpoint import Fault
 from pipeline.errors import PermanentModelError, TransientModelError
 
 KEY = "anxious-medium-validation"

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fleet import Fleet, until
+from fleet import Fleet
+from polling import until
 
 from workers.node import poison
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import signal
@@ -18,9 +17,11 @@ from typing import Any
 import pytest
 from celery.exceptions import TimeoutError as AnswerTimeout
 from celery.result import AsyncResult
-from endpoints import Fault
-from fleet import ROOT, Fleet, until
+from fleet import ROOT, Fleet
+from polling import until
 
+from benchmarks.kit.endpoint import Fault
+from benchmarks.kit.nodes import own_environment
 from pipeline.hot import HotKeys
 from pipeline.personas import load_catalog
 from pipeline.preload.preloader import FAILURES
@@ -191,10 +192,9 @@ def youngest(fleet: Fleet) -> str:
 
 
 def persona(fleet: Fleet, *arguments: str) -> subprocess.Popen[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERSONA_", "CELERY_"))}
     return subprocess.Popen(
         [sys.executable, "-m", "workers.cli", "preload", *arguments],
-        env={**kept, **fleet.environ},
+        env={**own_environment(), **fleet.environ},
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -254,8 +254,7 @@ def test_by_hand_what_is_wrong_is_one_sentence(
     fleet: Fleet, arguments: tuple[str, ...], settings: dict[str, str], code: int, kind: str, tmp_path: Path
 ) -> None:
     """With the field to look at, and an exit code."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERSONA_", "CELERY_"))}
-    environ = {**kept, **fleet.environ, "PERSONA_STACK_DIR": str(tmp_path), **settings}
+    environ = {**own_environment(), **fleet.environ, "PERSONA_STACK_DIR": str(tmp_path), **settings}
     ended = subprocess.run(
         [sys.executable, "-m", "workers.cli", "preload", "--json", *arguments],
         env=environ,

@@ -9,10 +9,11 @@ from itertools import count
 
 import pytest
 import redis
-from endpoints import Fault
-from fleet import Fleet, captured_events, persona_environ, until
+from fleet import Fleet, captured_events, persona_environ
+from polling import until
 from servers import ValkeyServer, free_port
 
+from benchmarks.kit.endpoint import Fault
 from pipeline.errors import InvalidRequestError, PermanentModelError
 from pipeline.models import PersonaRequest
 from pipeline.settings import load_settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -13,12 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from endpoints import ScriptedEndpoint
 from fleet import bare_app
+from polling import until
 from pydantic import SecretStr
 from servers import ValkeyServer
-from supervised import eventually, found
+from supervised import found
 
+from benchmarks.kit.endpoint import ScriptedEndpoint
+from benchmarks.kit.nodes import own_environment
 from pipeline import keys
 from pipeline.models import INTENTS, PACES, TONES
 from pipeline.settings import Settings, load_settings
@@ -39,7 +40,7 @@ PYTHON = [(page, block) for page, language, block in BLOCKS if language == "pyth
 BOUND_S = 100
 
 FRAMEWORKS = ("fastapi", "django", "sentry_sdk")
-"""Of other projects. Their programs are run where they are installed."""
+"""Of other projects, which this one does not need: the extra `dev` has them. Their programs are skipped where they are absent."""
 VISITORS = {
     "fastapi": """
 from fastapi.testclient import TestClient
@@ -61,13 +62,12 @@ profile_changed("u-1")
 client().close()
 """,
 }
-"""What a browser would do, for a program that only serves."""
+"""A browser's part, for a program that only serves."""
 VISITED = {"fastapi": ["Elro", "422", "{'durable': True}"], "django": ["Elro", "422"], "sentry_sdk": ["persona True"]}
 
 
 def _environment(**more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERSONA_", "CELERY_", "FLOWER_"))}
-    return kept | {"PYTHONWARNINGS": "error::SyntaxWarning"} | more
+    return own_environment() | {"PYTHONWARNINGS": "error::SyntaxWarning"} | more
 
 
 def _shell(script: str, directory: Path, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -90,7 +90,7 @@ def _of(word: str) -> str:
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A place that looks like the repository to a snippet, and is not: what a snippet makes goes with the test."""
+    """A place that looks like the repository to a snippet, and is not: a snippet's files go with the test."""
     path = tmp_path_factory.mktemp("reader")
     (path / ".venv").symlink_to(sys.prefix)
     return path
@@ -109,7 +109,7 @@ def stack(directory: Path) -> Iterator[Path]:
 
 def _while_it_runs(child: ChildProcess, directory: Path) -> Iterator[Path]:
     try:
-        eventually(lambda: found(directory / ".persona") is not None or child.exit_code is not None, "persona up is ready")
+        until(lambda: found(directory / ".persona") is not None or child.exit_code is not None, "persona up is ready")
         assert child.exit_code is None, (directory / "up.log").read_text()
         yield directory
     finally:
@@ -152,7 +152,7 @@ def test_a_program_prints_what_it_says(number: int, stack: Path) -> None:
     absent = [name for name in needed if find_spec(name) is None]
     if absent:
         pytest.skip(f"{page}: {', '.join(absent)} is not installed")
-    # Words that nobody has asked with, and a function that nobody has called: a first run, whatever ran before.
+    # Words and a function that were never used before: a first run, whatever ran before.
     fresh = re.sub(r"(stuck\.|blue\?)", rf"\1 {uuid.uuid4().hex}", program)
     lines = _run(fresh + "".join(VISITORS.get(name, "") for name in needed), stack)
     for name in needed:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from endpoints import Fault
-from fleet import API_KEY, Fleet, bare_app, captured_events, until
+from fleet import API_KEY, Fleet, bare_app, captured_events
+from polling import until
 
+from benchmarks.kit.endpoint import Fault
 from pipeline.errors import PermanentModelError
 
 CANARY = "Kanarienvogel"

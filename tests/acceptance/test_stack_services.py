@@ -11,7 +11,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from supervised import BOUND_S, alive, eventually, found, supervisor
+from polling import BOUND_S, until
+from supervised import alive, found, supervisor
 
 from workers.stack import StackInfo
 
@@ -69,7 +70,7 @@ def test_no_process_of_the_whole_stack_is_left(number: signal.Signals, tmp_path:
         pids = processes_of(info)
         os.killpg(process.pid, number)
         output, errors = process.communicate(timeout=BOUND_S)
-        eventually(lambda: not any(alive(pid) for pid in pids), "every process is gone")
+        until(lambda: not any(alive(pid) for pid in pids), "every process is gone")
         if number is signal.SIGINT:
             assert process.returncode == 0, errors
             stopped = [line for line in output.splitlines() if line.endswith(": stopped")]

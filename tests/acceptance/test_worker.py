@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import redis
-from endpoints import Fault
-from fleet import Fleet, Pool, until
+from fleet import Fleet, Pool
+from polling import until
 
+from benchmarks.kit.endpoint import Fault
 from pipeline.models import PersonaRequest, PersonaResponse
 
 KEY = "frustrated-burst-seek_advice"
@@ -88,7 +89,7 @@ def test_without_the_caches_server_answers_go_on_and_recover_when_it_returns(fau
 
 
 def test_a_program_that_knows_only_celery_gets_its_answer(fleet: Fleet, question: str, tmp_path: Path) -> None:
-    """No package of ours, no queue, no routing: what any Celery application can send, from the default queue."""
+    """No package of ours, no queue, no routing: any Celery application can send this, from the default queue."""
     request = json.dumps({"user_input": question, "resonance_key": KEY})
     arguments = [fleet.broker.url, fleet.broker.url_of(1), request]
     ran = subprocess.run(

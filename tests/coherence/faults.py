@@ -1,4 +1,4 @@
-"""What goes wrong in a workload, in an order that its seed decides."""
+"""The faults of a workload, in an order that its seed decides."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Interruptions:
             threading.Thread(target=self._interrupt, name="interruptions", daemon=True).start()
 
     def allowed(self, call: Callable[[], T]) -> T:
-        """What `call` returns, unless it is broken off."""
+        """The result of `call`, unless it is broken off."""
         if not self._pause_s:
             return call()
         self._sent = False

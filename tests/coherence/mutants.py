@@ -138,7 +138,7 @@ def floor_ignored() -> None:
 
 
 def pending_ignored() -> None:
-    """What could not be appended is not remembered."""
+    """A pattern that could not be appended is not remembered."""
     _replace(InvalidationView, "pend", lambda *_: None)
     _replace(InvalidationView, "hear", lambda *_: None)
 

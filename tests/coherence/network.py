@@ -86,7 +86,7 @@ class Network:
 
 
 class _Direction:
-    """What goes in comes out later, in the same order."""
+    """Bytes that go in come out later, in the same order."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, rng: random.Random, latency_s: float) -> None:
         self.out: asyncio.Transport | None = None

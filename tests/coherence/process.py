@@ -6,6 +6,7 @@ They are forked from one process that has imported what they need, and made noth
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import random
 import signal
@@ -34,6 +35,9 @@ def main() -> None:
     # What imports something when it is first used must not be broken off in the middle of that.
     for name in ("append", "beat", "read", "claim", "exchange", "sweep", "probe"):
         scripts._script(name)
+    # An exception between the two steps of `logging.Handler.handle` that take its lock and watch over it leaves the lock held
+    # (until Python 3.13), and every thread that logs after that waits for ever. No fault of the cache's: no handler, no wait.
+    logging.lastResort = None
     told = decode_settings(sys.stdin.buffer.read())
     programs = {_fork(lambda settings=settings: _become(settings)): settings.name for settings in told}
     while programs:

@@ -87,7 +87,7 @@ class Puppet:
 
 
 class _Stage:
-    """What runs in the process."""
+    """The code that runs in the process."""
 
     def __init__(self, connection: Connection, cache: TwoTierCache, l2: SteppedRedisCache) -> None:
         self._connection = connection

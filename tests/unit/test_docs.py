@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -20,6 +21,44 @@ PATH = re.compile(rf"(?<![\w./-])(?:{'|'.join(TOPS)})/[\w./*-]*[\w*/]")
 """What is written as a path from the root: `pipeline/keys.py`, `workers/queue/`, `tests/unit/test_*.py`."""
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+FIGURES = (
+    ("coherence", "stock_reached", 1, "**2 of 6**"),
+    ("coherence", "stock_p50_ms", 0.001, "6 s"),
+    ("coherence", "reached", 1, "**6 of 6**"),
+    ("coherence", "p50_ms", 1, "3.8 ms"),
+    ("coherence", "p99_ms", 1, "6.1 ms"),
+    ("coherence", "invalidate_1m_ms", 1, "0.9 ms"),
+    ("submit", "plain_per_s", 1, "513/s"),
+    ("submit", "l2_per_s", 1, "9,530/s"),
+    ("submit", "l1_per_s", 1, "115,441/s"),
+    ("queue", "bare_per_s", 1, "802/s"),
+    ("queue", "persona_hit_per_s", 1, "767/s"),
+    ("queue", "celery_hit_per_s", 1, "985/s"),
+    ("queue", "dramatiq_hit_per_s", 1, "2,822/s"),
+    ("queue", "rq_hit_per_s", 1, "94/s"),
+    ("queue", "hit_p50_ms", 1, "2.7 ms"),
+    ("queue", "celery_hit_p50_ms", 1, "2.4 ms"),
+    ("queue", "dramatiq_hit_p50_ms", 1, "5.2 ms"),
+    ("queue", "rq_hit_p50_ms", 1, "16 ms"),
+    ("tiers", "l1_hit_ns", 1, "190 ns"),
+    ("tiers", "l2_hit_us", 1, "106 µs"),
+    ("tiers", "redis_get_us", 1, "107 µs"),
+    ("tiers", "dogpile_hit_1kb_us", 1, "116 µs"),
+    ("tiers", "cashews_hit_1kb_us", 1, "145 µs"),
+    ("tiers", "l2_set_us", 1, "434 µs"),
+    ("tiers", "redis_set_us", 1, "112 µs"),
+    ("tiers", "dogpile_set_us", 1, "117 µs"),
+    ("tiers", "cashews_set_us", 1, "156 µs"),
+    ("dashboard", "p99_ms", 1, "0.5 ms"),
+    ("dashboard", "lost", 1, "no request is lost"),
+    ("stampede", "model_calls", 1, "1 model call"),
+)
+"""Which benchmark gives a figure of README, docs/migration.md or docs/faq.md, under which name, times what, and the words."""
+QUOTING = {page: (ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/migration.md", "docs/faq.md")}
+SPREAD = 0.25
+"""A later run may differ by so much: then the words are as true as the run that they were taken from."""
 
 
 def paths_named(text: str) -> set[str]:
@@ -97,3 +136,28 @@ def test_the_walks_and_the_table_name_files() -> None:
 def test_a_wrong_path_is_found(wrong: str) -> None:
     """Shown on a line of its own: the rule sees what it is there for."""
     assert [is_there(path) for path in paths_named(f"| a | {wrong} |")] == [False]
+
+
+@pytest.mark.parametrize(("bench", "figure", "factor", "words"), FIGURES)
+def test_a_figure_that_a_page_quotes_is_the_benchmarks(bench: str, figure: str, factor: float, words: str) -> None:
+    """Of the run that docs/benchmarks.md shows. When one fails after a new run, the pages are to be brought up to date."""
+    assert any(words in text for text in QUOTING.values()), f"{words}: quoted nowhere"
+    measured = (
+        json.loads((ROOT / "docs" / "benchmarks" / f"{bench}.json").read_text(encoding="utf-8"))["figures"][figure] * factor
+    )
+    said = re.search(r"\d[\d,.]*", words)
+    assert measured == pytest.approx(float(said[0].replace(",", "")) if said else 0, rel=SPREAD)
+
+
+def test_every_figure_that_a_page_quotes_is_held_here() -> None:
+    """With its unit; a setting's default is no figure of a run."""
+    quoted = {match for text in QUOTING.values() for match in re.findall(r"\d[\d,.]*(?:/s| ns| µs)", text)}
+    assert quoted - {words.strip("*") for *_, words in FIGURES} == set()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/benchmarks.md"])
+def test_a_page_says_what_acts(page: str) -> None:
+    """A program, a task or a caller is "it" or "they", and a sentence has a subject: no "Who asks waits"."""
+    prose = FENCE.sub("", (ROOT / page).read_text(encoding="utf-8"))
+    assert re.findall(r"\b(?:[Hh]e|[Hh]im|[Hh]is|[Hh]imself)\b", prose) == []
+    assert re.findall(r"(?:^|[.;:] )[Ww]ho(?:ever)? \w+[^?\n]*$", prose, re.MULTILINE) == []

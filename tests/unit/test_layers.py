@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+from programs import run_program
 
 import pipeline
 
@@ -274,9 +273,7 @@ IMPORTER = """
 
 def test_importing_the_pipeline_starts_nothing_and_connects_to_nothing() -> None:
     """Watched by the interpreter's own audit: no thread, no process, no connection; and no Celery comes with it."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(IMPORTER)], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
-    )
+    done = run_program(IMPORTER)
     assert done.stdout.strip() == "ok", done.stderr
 
 

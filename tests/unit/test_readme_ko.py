@@ -26,7 +26,7 @@ def rows_of(text: str) -> list[str]:
 
 
 def test_every_program_and_diagram_is_that_of_the_english_page() -> None:
-    """To the letter and in their order: what is run there is what is written here."""
+    """To the letter and in their order: the programs that are run there are those written here."""
     assert BLOCK.findall(KOREAN) == BLOCK.findall(ENGLISH) != []
 
 

@@ -19,7 +19,8 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command `persona`; see `run`."""
-    return run("persona", _load, arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    return run("persona", lambda: _load(given[0] if given else None), arguments)
 
 
 def run(name: str, load: Callable[[], typer.Typer], arguments: Sequence[str] | None = None) -> int:
@@ -46,10 +47,10 @@ def run(name: str, load: Callable[[], typer.Typer], arguments: Sequence[str] | N
     return code
 
 
-def _load() -> typer.Typer:
-    from workers.cli.program import program
+def _load(command: str | None) -> typer.Typer:
+    from workers.cli.program import program_for
 
-    return program
+    return program_for(command)
 
 
 def _run(name: str, load: Callable[[], typer.Typer], arguments: list[str]) -> int:

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import pkgutil
+from importlib import import_module
+from typing import Annotated, Final
 
 import typer
 
-from workers.cli import ask, bulk, env, invalidate, preload, stats, up
-from workers.cli.demo import demo
+from workers import cli
 
-# A further command: a module of its own with `register`, and its name here. Help shows them in this order.
-COMMANDS = (up, env, demo, ask, bulk, invalidate, preload, stats)
+_OTHERS: Final = ("program", "terminal")
+"""The rest of this folder: every other module is a command of its name, which its `register` adds."""
 
-program = typer.Typer(
-    name="persona",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+
+def _commands() -> list[str]:
+    return sorted(each.name for each in pkgutil.iter_modules(cli.__path__) if each.name not in _OTHERS and each.name[0] != "_")
+
+
+def program_for(command: str | None) -> typer.Typer:
+    """The program with that command alone: the modules of the others are not imported. With all of them if it is none."""
+    program = typer.Typer(
+        name="persona",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    program.callback(
+        invoke_without_command=True,
+        epilog="Example: persona up (in one terminal), then persona ask 'What is a generator?' --key curious-medium-learning",
+    )(_persona)
+    commands = _commands()
+    for name in [command] if command in commands else commands:
+        import_module(f"{cli.__name__}.{name}").register(program)
+    return program
 
 
 def _show_version(wanted: bool) -> None:
@@ -29,10 +45,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@program.callback(
-    invoke_without_command=True,
-    epilog="Example: persona up (in one terminal), then persona ask 'What is a generator?' --key curious-medium-learning",
-)
 def _persona(
     context: typer.Context,
     version: Annotated[  # noqa: ARG001 - its callback does it
@@ -47,7 +59,3 @@ def _persona(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(2)
-
-
-for module in COMMANDS:
-    module.register(program)

@@ -15,7 +15,7 @@ from pipeline.figures.fields import MISSED
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse, RequestOptions
 from pipeline.optimized import OptimizedPipeline, Sought
 from pipeline.persona_pipeline import PersonaPipeline
-from pipeline.personas import load_catalog
+from pipeline.personas import catalog_from
 from pipeline.responders import responder_from
 from pipeline.settings import Settings, discover_settings, without_password
 from workers.client.mapping import Answered, Progress, map_requests
@@ -204,7 +204,7 @@ class PersonaClient:
                 if self._pipeline is None:
                     announcer = Announcer(self._app, self.settings, self._outbox, note_in(lambda: self.pipeline.reporter))
                     equipment = Equipment(announce=announcer, refresh=refresher(self._app, self._outbox))
-                    stages = PersonaPipeline(load_catalog(), responder_from(self.settings))
+                    stages = PersonaPipeline(catalog_from(self.settings), responder_from(self.settings))
                     self._pipeline = build_optimized_pipeline(self.settings, stages, equipment)
         return self._pipeline
 

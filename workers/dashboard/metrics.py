@@ -35,7 +35,7 @@ class FleetCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         up = self._figures.available and not self._figures.refused
-        yield _gauge("persona_cache_up", "Whether the cache's server answers and takes what is to be kept.", float(up))
+        yield _gauge("persona_cache_up", "Whether the cache's server answers and accepts entries.", float(up))
         lengths = GaugeMetricFamily("persona_queue_length", "Messages that no worker has taken.", labels=["queue"])
         for queue, length in self._queue_lengths.items():
             lengths.add_metric([queue], length)
@@ -54,7 +54,7 @@ def exposition(figures: FleetFigures, queue_lengths: Mapping[str, int]) -> bytes
 
 def _now(figures: FleetFigures) -> Iterator[Metric]:
     workers = sum(process.role == "worker" for node in figures.nodes for process in node.processes)
-    yield _gauge("persona_nodes", "Workers that have told of themselves of late.", sum(node.alive for node in figures.nodes))
+    yield _gauge("persona_nodes", "Workers that have beaten within the last 10 s.", sum(node.alive for node in figures.nodes))
     yield _gauge("persona_processes", "Their pool processes.", workers)
     ratios = GaugeMetricFamily(
         "persona_cache_hit_ratio",
@@ -69,7 +69,9 @@ def _now(figures: FleetFigures) -> Iterator[Metric]:
 
 def _ever(ever: Ever) -> Iterator[Metric]:
     requests = CounterMetricFamily(
-        "persona_requests", "Requests by where the answer came from, and by who answered.", labels=["source", "role"]
+        "persona_requests",
+        "Requests by the source of the answer, and by the role of the process that answered.",
+        labels=["source", "role"],
     )
     all_of_them, by_producers = (msgspec.structs.asdict(each) for each in (ever.requests, ever.by_producers))
     for source in REQUESTS:
@@ -80,7 +82,7 @@ def _ever(ever: Ever) -> Iterator[Metric]:
     yield CounterMetricFamily("persona_model_calls_saved", saved, value=ever.requests.saved)
     yield CounterMetricFamily("persona_invalidations", "Invalidations made.", value=ever.invalidations)
     seconds = HistogramMetricFamily(
-        "persona_request_seconds", "How long an answer took, as the one who asked the pipeline saw it.", labels=["source"]
+        "persona_request_seconds", "How long an answer took, from the call of the pipeline to its return.", labels=["source"]
     )
     for source in REQUESTS:
         _add_histogram(seconds, [source], ever, source)

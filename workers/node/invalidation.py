@@ -7,6 +7,7 @@ be read while all slots are busy, and in the pool one child of many would get it
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from typing import Any, Final
 from uuid import NAMESPACE_OID, uuid5
@@ -25,7 +26,10 @@ from pipeline.cache.coherence.registry import ALIVE_MS, NodeRegistry
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.courier import EVERY_S, build_courier
+from pipeline.errors import ConfigurationError
 from pipeline.figures import Reporter, build_reporter
+from pipeline.persona_pipeline import get_pipeline
+from pipeline.responders.connection import load_client
 from pipeline.settings import Settings, get_settings
 from workers.queue.broadcast import TASK, Announcer, note_in, queue_of_node
 from workers.queue.dispatch import refresher
@@ -43,11 +47,20 @@ def equip_processes(sender: Any = None, **_: Any) -> None:
     global _bus, _outbox  # noqa: PLW0603 - one a worker, made here
     _bus = NodeBus()
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # at INFO it writes a line for each call of the model
-    if get_settings().llm_url:
-        import openai  # noqa: F401 - half a second, once for all children instead of once in each one's first answer
+    _check(get_settings())
     _outbox = Outbox(sender.app)
     announcer = Announcer(sender.app, get_settings(), _outbox, note_in(lambda: get_optimized_pipeline().reporter))
     equip(Equipment(bus=_bus, announce=announcer, refresh=refresher(sender.app, _outbox), node=sender.hostname))
+
+
+def _check(settings: Settings) -> None:
+    """End the worker with one sentence if its pipeline cannot be made: each child would find out by itself, and be replaced."""
+    try:
+        get_pipeline()
+        if settings.llm_url and not settings.responder:
+            load_client()  # half a second, once for all children instead of once in each one's first answer
+    except ConfigurationError as error:
+        sys.exit("".join(f"error: {line}\n" for line in str(error).splitlines()).rstrip())
 
 
 @worker_process_shutdown.connect(weak=False)

@@ -129,7 +129,7 @@ def _beat(settings: Settings) -> dict[str, Any]:
     # once, also with two beats that do not know of each other.
     every = (("cache.preload", settings.preload_interval_s), ("cache.maintain", 60.0))
     return {
-        "beat_scheduler": "redbeat.RedBeatScheduler" if _is_redis(settings) else "celery.beat.PersistentScheduler",
+        "beat_scheduler": "workers.node.schedule:RedBeatScheduler" if _is_redis(settings) else "celery.beat.PersistentScheduler",
         "beat_max_loop_interval": min(10.0, settings.beat_lock_s / 6),
         "redbeat_lock_timeout": settings.beat_lock_s,  # the default leaves the fleet without beat for 25 minutes after a crash
         "redbeat_key_prefix": "persona:redbeat:",

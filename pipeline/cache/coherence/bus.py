@@ -26,6 +26,8 @@ _RECORD: Final = struct.Struct("<qH")
 _SLOT_BYTES: Final = MAX_PATTERN_BYTES + 16  # a pattern with its seq and length
 _VOLATILE_SLOTS: Final = 64
 _TRIES: Final = 3
+_BROKEN_OFF: Final = b"?"
+"""An epoch that no log has: the bus holds nothing that a reader may rely on, and had something."""
 
 
 class BusState(NamedTuple):
@@ -159,15 +161,16 @@ class NodeBus:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Mark the state as changing. When the writer is interrupted, the version moves on all the same: the next page finishes
-        what it began, or the next epoch voids it."""
-        began = self.words[VERSION] | 1
+        """Mark the state as changing. When the writer is interrupted, the version moves on all the same, and the bus is of no
+        log's epoch: readers ask Redis until the next page begins it anew. One that was empty stays empty, as it had no news."""
+        began, epoch = self.words[VERSION] | 1, 8 * _EPOCH
+        first = _BROKEN_OFF if self._memory[epoch] else b""
         self.words[VERSION] = began
         try:
             yield
         except BaseException:
             self.seconds[CONFIRMED] = float("-inf")
-            self._memory[8 * _EPOCH : 8 * _EPOCH + _EPOCH_BYTES] = bytes(_EPOCH_BYTES)
+            self._memory[epoch : epoch + _EPOCH_BYTES] = first.ljust(_EPOCH_BYTES, b"\0")
             raise
         finally:
             self.words[VERSION] = began + 1

@@ -121,7 +121,7 @@ class LocalInvalidationLog:
                 seq += 1
                 self._records.pop(pattern, None)  # keeps the dict in the order of the seqs
                 self._records[pattern] = seq
-            while len(self._records) > self._max_records:
+            for _ in range(len(self._records) - self._max_records):
                 floor = self._records.pop(next(iter(self._records)))
             self._tail = Tail(epoch, seq, floor)
             return self._tail

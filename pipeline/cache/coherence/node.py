@@ -121,7 +121,7 @@ class NodeFollower:
         self._bus.settle_volatile(max(pending.values()))
         with self._pending_lock:
             # Keeps patterns that another thread has added since.
-            self._pending = {text: count for text, count in self._pending.items() if pending.get(text) != count}
+            self._pending = dict(item for item in self._pending.items() if pending.get(item[0]) != item[1])
 
     def _follow(self, notice: Notice, tail: Tail) -> None:
         records = [(text, tail.seq + number) for number, text in enumerate(notice.patterns, start=1)]

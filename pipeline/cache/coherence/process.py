@@ -107,13 +107,12 @@ class Coherence:
             self.log.append(state.volatile)
             self.view.apply(self.log.read_since(self.view.known), math.inf)
         elif state.volatile:
-            self.view.hear(state.volatile)  # the node's main process appends them
+            self.view.hear(state.volatile, state.volatile_count)  # the node's main process appends them
         self._volatile_seen = max(self._volatile_seen, state.volatile_count)
         if state.page is not None:
             if not self.view.apply(state.page, state.confirmed_at_s):
                 return None  # another thread has taken the view elsewhere
-            if state.settled_count >= self._volatile_seen:
-                self.view.settle_heard()
+            self.view.settle_heard(state.settled_count)
         elif not state.empty:
             return None
         return state.version

@@ -39,6 +39,7 @@ class InvalidationView:
         self._state = _Known(Tail("", 0, 0), None, Records(), None, 0)
         self._own: dict[str, int] = {}
         self._heard: dict[str, int] = {}
+        self._heard_count = 0
         self.generation = 0
         self.confirmed_at_s = float("-inf")
         """A moment, on the cache's clock: everything appended before it is known here."""
@@ -115,9 +116,7 @@ class InvalidationView:
                 return False  # it continues another log, or begins where this view has not come to or has left meanwhile
             else:
                 tail = Tail(tail.epoch, max(tail.seq, page.tail.seq), max(tail.floor, page.tail.floor))
-            for text, seq in page.records:
-                if not records.note(text, seq):
-                    self.malformed_count += 1
+            self.malformed_count += sum(not records.note(text, seq) for text, seq in page.records)
             floor = max(tail.floor, records.globs.excess())
             if floor > (page.tail.floor if page.restart else self._state.tail.floor):
                 # Records at or below the floor judge nothing: entries that old fail by the floor itself. A copy, because readers
@@ -156,25 +155,29 @@ class InvalidationView:
         """Invalidate in this process only, until `settle`: the log is out of reach, and this process is to append them."""
         self._pend(patterns, self._own)
 
-    def hear(self, patterns: Iterable[str]) -> None:
-        """As `pend`, until `settle_heard`: another process is to append them."""
+    def hear(self, patterns: Iterable[str], count: int) -> None:
+        """As `pend`, until `settle_heard`: another process is to append them. `count`: how many were heard with these so far."""
+        with self._lock:
+            # First: broken off after it, the patterns may be forgotten later than they could be, never sooner.
+            self._heard_count = max(self._heard_count, count)
         self._pend(patterns, self._heard)
 
     def settle(self, appended: dict[str, int]) -> None:
         """Forget pending patterns that have been appended, unless they were invalidated once more since."""
         with self._lock:
             self._finish()
-            for text, at in appended.items():
-                if self._own.get(text) == at:
-                    del self._own[text]
+            for text in tuple(text for text, at in appended.items() if self._own.get(text) == at):
+                del self._own[text]
             self._settle()
 
-    def settle_heard(self) -> None:
-        """Forget the heard patterns: the log has them, and they are known from there."""
+    def settle_heard(self, count: int) -> None:
+        """Forget the heard patterns if no more than so many were heard: the log has these, and they are known from there. Another
+        thread may have heard of more since the caller looked."""
         with self._lock:
             self._finish()
-            self._heard.clear()
-            self._settle()
+            if count >= self._heard_count:
+                self._heard.clear()
+                self._settle()
 
     def _pend(self, patterns: Iterable[str], table: dict[str, int]) -> None:
         with self._lock:

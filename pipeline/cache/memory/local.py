@@ -221,7 +221,7 @@ class LocalCache:
             return self._drop_aside(doomed)
         with self._lock:
             self._begin()
-            gone = {key: slot for key, slot in self.slots.copy().items() if doomed(key, slot)}
+            gone = _those(self.slots.copy(), doomed)
             for key, slot in gone.items():
                 self.slots.pop(key, None)
                 self._eviction.remove(slot)
@@ -261,6 +261,10 @@ class LocalCache:
         for key in gone:
             self._remove_aside(key)
         return gone
+
+
+def _those(slots: dict[str, Slot], doomed: Callable[[str, Slot], bool]) -> dict[str, Slot]:
+    return {key: slot for key, slot in slots.items() if doomed(key, slot)}
 
 
 def _any(_key: str, _slot: Slot) -> bool:

@@ -40,9 +40,9 @@ class Health:
             return None
         now_s = self._clock()
         with self._lock:
-            for need, (_, at_s) in [*self._codes.items()]:
-                if need != _REACH and now_s - at_s >= FORGET_S:
-                    del self._codes[need]
+            codes = [*self._codes.items()]
+            for need in tuple(need for need, (_, at_s) in codes if need != _REACH and now_s - at_s >= FORGET_S):
+                del self._codes[need]
             self.ill = bool(self._codes)
             return next((code for need, (code, _) in self._codes.items() if need != _REACH), None)
 

@@ -228,12 +228,15 @@ class _Room:
 
     def _entered(self) -> _Token | None:
         with self._lock:
-            alive = [(ref, token) for ref in self._under_way if (token := ref()) is not None and not token.left]
+            alive = self._alive()
             if len(alive) >= self._most:
                 return None
             token = _Token()
             self._under_way = [*(ref for ref, _ in alive), weakref.ref(token)]
             return token
+
+    def _alive(self) -> list[tuple[weakref.ref[_Token], _Token]]:
+        return [(ref, token) for ref in self._under_way if (token := ref()) is not None and not token.left]
 
     def leave(self, token: _Token) -> None:
         token.left = True

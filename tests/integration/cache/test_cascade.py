@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from faults import fill, shared, source
-from slow import until
+from polling import until
 
 from pipeline.cache import MISS, TwoTierCache
 

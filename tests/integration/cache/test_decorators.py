@@ -327,7 +327,7 @@ def test_the_key_of_a_call_invalidates_that_call(cache: TwoTierCache, elsewhere:
 
 
 def test_a_wrapped_function_keeps_its_name_and_words(cache: TwoTierCache) -> None:
-    """What `help` shows is the function's own."""
+    """The function's own text is shown by `help`."""
 
     @invalidate_cache("x:*", cache=cache)
     @cached(key_prefix="function", cache=cache)

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
-
 import pytest
+from programs import run_program
 
-import pipeline
-
-ROOT = Path(pipeline.__file__).parents[1]
 BEGIN = """
     import os, sys, threading, time
     from pipeline.cache import LocalCache, RedisCache, TwoTierCache
@@ -161,12 +154,5 @@ TREE = """
 @pytest.mark.parametrize("story", [LEASE, HELD, INSIDE, TREE], ids=["a lease is kept", "locks are held", "inside", "a tree"])
 def test_a_child_goes_on_with_its_parents_cache(redis_url: str, namespace: str, story: str) -> None:
     """With leases, flights and locks of its own: it waits for no thread that is not there, gives up nothing of its parent's."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(BEGIN + story), redis_url, namespace],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=ROOT,
-    )
+    done = run_program(BEGIN + story, redis_url, namespace)
     assert done.returncode == 0, done.stderr

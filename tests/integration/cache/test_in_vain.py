@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import redis
-from slow import BOUND_S, Slow, until
+from polling import until
+from slow import BOUND_S, Slow
 
 from pipeline.cache import AsOf, Found, Kind, TwoTierCache, UncacheableValueError
 from pipeline.cache.flight.claims import Claim, Claims

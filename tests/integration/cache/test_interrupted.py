@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 from broken_off import interrupted_at
-from slow import BOUND_S, Slow, until
+from polling import until
+from programs import run_program
+from slow import BOUND_S, Slow
 
-import pipeline
 from pipeline.cache import MISS, ReentrantUseError, TwoTierCache
 
-ROOT = Path(pipeline.__file__).parents[1]
 MakeCache = Callable[..., TwoTierCache]
 Use = Callable[[TwoTierCache], Any]
 
@@ -170,13 +166,6 @@ SIGNALS = """
 @pytest.mark.parametrize("shared", [True, False], ids=["with L2", "L1 only"])
 def test_signals_that_use_the_cache_all_the_time(redis_url: str, namespace: str, shared: bool) -> None:
     """While the main thread and others use it too: no value of another key, no thread hangs, and L1 keeps its bound."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SIGNALS), redis_url if shared else "", namespace],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=ROOT,
-    )
+    done = run_program(SIGNALS, redis_url if shared else "", namespace)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("handled ")

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from faults import Clock
+from polling import until
 from servers import ValkeyServer
-from slow import BOUND_S, Slow, until
+from slow import BOUND_S, Slow
 
 from pipeline.cache import Found, LocalCache, RedisCache, TwoTierCache
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import redis
 from front import Front, TlsFront
+from polling import until
 from servers import ValkeyServer, free_port
-from supervised import eventually
 
 from pipeline.cache import LocalCache, RedisCache, TwoTierCache
 from pipeline.cache.coherence.registry import NodeRegistry
@@ -108,7 +108,7 @@ def test_what_cannot_be_reached_is_told_once_and_when_it_is_there(caplog: pytest
         assert cache.get_stats()["l2"]["refused"] == ""
         assert told(caplog) == ["cache.tier_unreachable: ConnectionRefusedError"]
         with ValkeyServer(port=port):
-            eventually(lambda: cache.refresh() and not cache.degraded, "it is found back")
+            until(lambda: cache.refresh() and not cache.degraded, "it is found back")
             assert told(caplog, logging.INFO) == ["cache.tier_well"]
     assert len(told(caplog)) == 1
 
@@ -189,7 +189,7 @@ def test_a_password_that_was_changed_is_taken_up_by_no_process_and_told(caplog: 
         assert told(caplog) == ["cache.tier_refused: WRONGPASS (of AUTH)"]
         with redis.Redis.from_url(server.url.replace("one", "two")) as new:
             new.config_set("requirepass", "one")
-        eventually(lambda: cache.refresh() and not cache.degraded, "the login is good again")
+        until(lambda: cache.refresh() and not cache.degraded, "the login is good again")
         assert told(caplog, logging.INFO) == ["cache.tier_well"]
 
 
@@ -244,11 +244,11 @@ def test_a_process_follows_its_address_to_the_new_master(caplog: pytest.LogCaptu
     """The old master lives on as a replica and keeps its connections. Also for a process that only ever reads."""
     with ValkeyServer() as old, ValkeyServer() as new, old.client() as control, new.client() as promoted:
         promoted.execute_command("REPLICAOF", "127.0.0.1", old.port)
-        eventually(lambda: promoted.info("replication")["master_link_status"] == "up", "the replica follows")
+        until(lambda: promoted.info("replication")["master_link_status"] == "up", "the replica follows")
         with Front(old.port) as front, closing(cache_at(front.url)) as writer, closing(cache_at(front.url)) as reader:
             assert writer.set("k", "before").durable
             assert reader.get("k") == "before"
-            eventually(lambda: promoted.get(KeySpace("s").entry("k")) is not None, "it is replicated")
+            until(lambda: promoted.get(KeySpace("s").entry("k")) is not None, "it is replicated")
             promoted.execute_command("REPLICAOF", "NO", "ONE")
             front.target_port = new.port
             control.execute_command("REPLICAOF", "127.0.0.1", new.port)
@@ -278,7 +278,7 @@ def test_a_demoted_master_confirms_nothing(caplog: pytest.LogCaptureFixture) -> 
         assert cache.get_stats()["l2"]["refused"] == "READONLY"
         assert told(caplog) == ["cache.tier_refused: READONLY (of GETEX)"]
         control.execute_command("REPLICAOF", "NO", "ONE")
-        eventually(lambda: cache.refresh() and not cache.degraded, "it is a master again")
+        until(lambda: cache.refresh() and not cache.degraded, "it is a master again")
         assert cache.get_or_compute("again", lambda: 1) == 1
 
 
@@ -292,7 +292,7 @@ def test_a_server_that_misses_its_replicas_or_its_disk_is_told(caplog: pytest.Lo
         assert cache.degraded
         assert cache.get_stats()["l2"]["refused"] == "NOREPLICAS"
         control.config_set("min-replicas-to-write", 0)
-        eventually(lambda: cache.refresh() and cache.l2 is not None and cache.l2.available, "it has what it misses")
+        until(lambda: cache.refresh() and cache.l2 is not None and cache.l2.available, "it has what it misses")
         assert not cache.degraded
 
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 import redis
+from polling import until
 from servers import ValkeyServer
-from slow import until
 
 from pipeline.cache import MISS, LocalCache, RedisCache, TwoTierCache
 from pipeline.cache.coherence.bus import NodeBus

@@ -93,7 +93,7 @@ def test_l1_keeps_an_entry_for_60_s_at_most(here: TwoTierCache, clock: Clock) ->
 def test_a_promoted_entry_does_not_outlive_its_ttl_in_l1(
     here: TwoTierCache, there: TwoTierCache, clock: Clock, wall: Clock, namespace: str
 ) -> None:
-    """What an entry has lived in L2 counts in the L1 that promotes it."""
+    """An entry's life in L2 counts in the L1 that promotes it."""
     fill(there, "k", ttl=30)
     for passing in (clock, wall):
         passing.tick(25)

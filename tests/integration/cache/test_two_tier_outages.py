@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +11,8 @@ from typing import Any
 
 import pytest
 from faults import Clock, SteppedRedisCache, lost, step_into_log
+from polling import until
+from programs import run_program
 from servers import ValkeyServer
 
 from pipeline.cache import MISS, Found, LocalCache, RedisCache, TwoTierCache
@@ -53,13 +52,6 @@ def make(server: ValkeyServer, clock: Clock) -> Iterator[MakeCache]:
     server.start()
     for cache in made:
         cache.close()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.002)
 
 
 def breaker_tries_again(clock: Clock) -> None:
@@ -385,11 +377,5 @@ FORK = """
 
 def test_a_forked_child_has_a_connection_of_its_own(redis_url: str, namespace: str) -> None:
     """Both go on, at the same time, and neither reads the other's answers nor closes its socket."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(FORK), redis_url, namespace],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_program(FORK, redis_url, namespace)
     assert done.stdout.strip() == "ok", done.stderr

@@ -82,7 +82,7 @@ def test_an_entry_is_as_old_as_the_first_of_its_inputs(here: TwoTierCache, there
 def test_an_invalidation_between_the_read_of_l2_and_the_fill_of_l1_is_not_lost(
     here: TwoTierCache, there: TwoTierCache, clock: Clock
 ) -> None:
-    """The entry was valid when it was read; what L1 keeps of it ends with the bound."""
+    """The entry was valid when it was read; its copy in L1 ends with the bound."""
     fill(there, "k", "old")
     here.refresh()
     here.refresh()  # on the connection that the first has opened: after a new one the log is asked in any case
@@ -209,7 +209,7 @@ def test_the_bytes_of_what_delete_pattern_removed_are_gone(here: TwoTierCache, n
 
 
 def test_a_write_whose_answer_was_lost_costs_nothing(here: TwoTierCache, there: TwoTierCache) -> None:
-    """The value goes to the caller; what landed is as good as if it had been told."""
+    """The value goes to the caller; an entry that landed is as good as one whose write was acknowledged."""
     shared(here).after_write = once(lost)
     assert fill(here, "k") == "value"
     assert source(there, "k") == "l2"

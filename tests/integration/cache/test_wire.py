@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from broken_off import BrokenOffError, broken_off_at
+from polling import until
 from servers import ValkeyServer
-from supervised import eventually
 
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.server.address import Address
@@ -156,7 +156,7 @@ def test_threads_have_each_their_own_answers(server: ValkeyServer, wire: Wire) -
     assert wrong == []
     assert 1 <= connections(server) <= 8
     wire.close()
-    eventually(lambda: connections(server) == 0, "the connections are closed")
+    until(lambda: connections(server) == 0, "the connections are closed")
 
 
 def test_a_connection_asks_behind_its_breaker(server: ValkeyServer) -> None:
@@ -182,7 +182,7 @@ def test_a_connection_asks_behind_its_breaker(server: ValkeyServer) -> None:
             except SharedTierUnavailableError:
                 return False
 
-        eventually(healed, "the server is asked again")
+        until(healed, "the server is asked again")
         connection.close()
         assert connection.ask(get("a"), ("GET",)) == [b"of a"]
 
@@ -227,7 +227,7 @@ def test_who_waits_too_long_for_a_connection_misses_and_the_server_is_not_blamed
         waiting = threading.Thread(target=lambda: connection.call(lambda client: client.blpop(["nobody's"], 4 * TIMEOUT_S)))
         waiting.start()
         with server.client() as control:
-            eventually(lambda: any("blpop" in each["cmd"] for each in control.client_list()), "it waits")
+            until(lambda: any("blpop" in each["cmd"] for each in control.client_list()), "it waits")
         with pytest.raises(SharedTierUnavailableError, match="in use"):
             connection.call(lambda client: client.ping())
         assert connection.breaker.closed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import random
@@ -13,16 +12,15 @@ import sys
 import threading
 import time
 import traceback
-import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoints import Fault, ScriptedEndpoint, answer_to
+from polling import until
 
+from benchmarks.kit.endpoint import Fault, ScriptedEndpoint, echo
 from pipeline.errors import ModelError, PermanentModelError, TransientModelError
 from pipeline.models import Message
 from pipeline.prompts import Prompt
@@ -39,7 +37,7 @@ def prompt_of(text: str = CANARY) -> Prompt:
 
 
 def expected_answer(text: str = CANARY) -> str:
-    return answer_to(
+    return echo(
         [
             {"role": "system", "content": "Be kind."},
             {"role": "assistant", "content": "Hi."},
@@ -48,15 +46,8 @@ def expected_answer(text: str = CANARY) -> str:
     )
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + BOUND_S
-    while not condition():
-        assert time.monotonic() < deadline, "did not come about"
-        time.sleep(0.005)
-
-
 def tasks_of(responder: ChatResponder) -> set[asyncio.Task[Any]]:
-    """What this process's connection has under way."""
+    """The calls under way on this process's connection."""
     connection = responder._own[os.getpid()].connection
     assert connection is not None
     return asyncio.all_tasks(connection._loop)
@@ -96,6 +87,11 @@ def _client_imported() -> None:
         responder = ChatResponder(base_url=endpoint.url, model="some-model")
         responder.respond(prompt_of())
         responder.close()
+
+
+def connect(responder: ChatResponder) -> None:
+    """Make its connection now: on a busy machine that takes much of a short deadline."""
+    responder._connection()
 
 
 def error_of(responder: ChatResponder, prompt: Prompt | None = None) -> ModelError:
@@ -229,15 +225,16 @@ def test_the_deadline_bounds_an_endpoint_that_never_comes_to_an_end(
     endpoint: ScriptedEndpoint, make: Callable[..., ChatResponder], fault: Any
 ) -> None:
     """A byte every 50 ms would take over 10 s here, and no single read would time out."""
-    endpoint.script(Fault(fault, interval_ms=50.0))
     responder = make(deadline_s=0.5)
+    connect(responder)
+    endpoint.script(Fault(fault, interval_ms=50.0))
     started = time.monotonic()
     error = error_of(responder)
     assert time.monotonic() - started < BOUND_S
     assert isinstance(error, TransientModelError)
     assert "PERSONA_LLM_TIMEOUT_S" in str(error)
     assert endpoint.calls == 1
-    eventually(lambda: not tasks_of(responder))  # nothing goes on behind the caller
+    until(lambda: not tasks_of(responder))  # nothing goes on behind the caller
     endpoint.script(Fault())
     assert responder.respond(prompt_of()) == expected_answer()
 
@@ -328,14 +325,14 @@ def test_threads_share_one_responder_and_get_their_own_answers(
     texts = [f"text {number}" for number in range(16)]
     with ThreadPoolExecutor(len(texts)) as threads:
         answers = threads.map(lambda text: responder.respond(prompt_of(text)), texts)
-        eventually(lambda: endpoint.calls == len(texts))
+        until(lambda: endpoint.calls == len(texts))
         endpoint.release()
         assert list(answers) == [expected_answer(text) for text in texts]
     assert [thread.name for thread in threading.enumerate()].count("model-endpoint") == 1
 
 
 def in_a_fork(work: Callable[[], str]) -> str:
-    """What `work` returns, or how it failed, in a forked child."""
+    """The result of `work`, or its failure, in a forked child."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         # From Python 3.12 on a fork beside threads warns; the test is that such a child works.
@@ -388,7 +385,7 @@ def test_closing_ends_the_thread_and_the_calls_under_way(endpoint: ScriptedEndpo
     endpoint.script(Fault("hang"))
     with ThreadPoolExecutor(1) as thread:
         waiting = thread.submit(responder.respond, prompt_of())
-        eventually(lambda: endpoint.calls == 1)
+        until(lambda: endpoint.calls == 1)
         connection = responder._own[os.getpid()].connection
         assert connection is not None
         responder.close()
@@ -414,14 +411,20 @@ def test_a_signal_that_ends_the_wait_ends_the_call(endpoint: ScriptedEndpoint, m
     responder = make()
     endpoint.script(Fault("hang"))
     previous = signal.signal(signal.SIGALRM, limit)
+
+    def strike() -> None:
+        until(lambda: endpoint.calls == 1)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+
+    striker = threading.Thread(target=strike)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        striker.start()
         with pytest.raises(TimeLimitError):
             responder.respond(prompt_of())
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        striker.join()
         signal.signal(signal.SIGALRM, previous)
-    eventually(lambda: not tasks_of(responder))
+    until(lambda: not tasks_of(responder))
 
 
 def test_a_process_that_asks_no_model_does_not_load_the_client() -> None:
@@ -434,36 +437,3 @@ def test_a_process_that_asks_no_model_does_not_load_the_client() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert run.stdout == "[] 1\n"
-
-
-def test_the_endpoint_serves_other_processes_and_takes_its_script_from_them() -> None:
-    """The tests of real workers rely on it: `python tests/endpoints.py`."""
-    program = Path(__file__).parents[2] / "endpoints.py"
-    process = subprocess.Popen([sys.executable, program, "--delay-ms", "5"], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        url = json.loads(process.stdout.readline())["url"]
-        root = url.removesuffix("/v1")
-        responder = ChatResponder(base_url=url, model="some-model", attempts=1)
-        assert responder.respond(prompt_of()) == expected_answer()
-        post(f"{root}/script", {"fault": "status", "status": 500, "times": 1})
-        assert isinstance(error_of(responder), TransientModelError)
-        assert responder.respond(prompt_of()) == expected_answer()
-        responder.close()
-        assert get(f"{root}/calls") == {"calls": 3}
-        assert get(f"{url}/models")["data"]
-    finally:
-        process.terminate()
-        with process.stdout:
-            assert process.wait(BOUND_S) == 0
-
-
-def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=BOUND_S) as response:
-        return json.load(response)
-
-
-def post(url: str, body: object) -> None:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=BOUND_S) as response:
-        response.read()

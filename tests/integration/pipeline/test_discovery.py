@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.kit.nodes import own_environment
 from pipeline.errors import ConfigurationError
 from pipeline.settings import discover_settings, load_settings
 from workers.stack import Stack, StackInfo, StackOptions
@@ -115,11 +116,10 @@ PIPELINE = """
 
 def beside(directory: Path, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """A program as a user starts it in that directory."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERSONA_", "CELERY_"))}
     return subprocess.run(
         [*(command or (sys.executable, "-c", textwrap.dedent(PIPELINE)))],
         cwd=directory,
-        env=kept | settings,
+        env=own_environment() | settings,
         capture_output=True,
         text=True,
         timeout=60,
@@ -134,7 +134,7 @@ def stack_of(project: Path) -> StackInfo:
 
 
 def test_a_program_of_the_pipeline_finds_the_stack_as_a_client_does(project: Path) -> None:
-    """Its decorated functions are in the fleet's cache: what `persona invalidate` forgets beside it, it forgets."""
+    """Its decorated functions are in the fleet's cache: `persona invalidate` beside it reaches them."""
     done = beside(project)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [[1, 1, 2], "mine"]

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from faults import Clock
+from polling import until
+from programs import run_program
 from servers import ValkeyServer
-from supervised import eventually
 
 from pipeline.assembly import build_optimized_pipeline
 from pipeline.cache import LocalCache, RedisCache, TwoTierCache
@@ -38,7 +35,6 @@ from pipeline.prompts import Prompt
 from pipeline.responders import PromptResponder, Responder
 from pipeline.settings import Settings, load_settings
 
-ROOT = Path(__file__).parents[3]
 MakeReporter = Callable[..., Reporter]
 
 
@@ -191,7 +187,7 @@ def test_what_was_counted_while_redis_was_away_comes_later(make: MakeReporter, k
         record(reporter, no=1)
         assert not reporter.courier.deliver()
         server.thaw()
-        eventually(reporter.courier.deliver, "the report has arrived")
+        until(reporter.courier.deliver, "the report has arrived")
         assert read_figures(reader, keys).requests == Requests(l1=10, l2=5, no=1)
 
 
@@ -271,7 +267,7 @@ def test_a_process_is_shown_while_it_reports_and_not_after_its_end(
 def test_the_row_of_a_process_that_died_goes_by_itself(
     make: MakeReporter, reader: RedisConnection, client: redis.Redis, keys: FigureKeys
 ) -> None:
-    """Nobody took it away: it has been silent for longer than a row lives."""
+    """Without a removal: the process has been silent for longer than a row lives."""
     make().courier.deliver()
     (name,) = client.zrange(keys.processes, 0, -1)
     row = keys.row(name.decode())
@@ -448,7 +444,7 @@ def test_the_first_record_starts_the_reporting_and_close_ends_it(
     for expected in (1, 2):
         reporter.tally.record("l1", 0.1)
         assert len(reporting_threads()) == 1
-        eventually(lambda expected=expected: read_figures(reader, keys).requests.l1 == expected, "it was reported")  # type: ignore[misc]
+        until(lambda expected=expected: read_figures(reader, keys).requests.l1 == expected, "it was reported")  # type: ignore[misc]
         assert len(read_figures(reader, keys).nodes) == 1
         reporter.courier.close()
         assert reporting_threads() == []
@@ -512,14 +508,7 @@ def test_a_forked_child_begins_from_nothing_and_the_parent_reports_at_exit(
     redis_url: str, keys: FigureKeys, reader: RedisConnection
 ) -> None:
     """Neither counts for the other, whatever locks were held, and no call waits for a thread that is not there."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(FORKING), redis_url, keys.namespace],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        cwd=ROOT,
-    )
+    done = run_program(FORKING, redis_url, keys.namespace)
     assert done.returncode == 0, done.stderr
     figures = read_figures(reader, keys)
     assert figures.requests == Requests(l1=10, l2=1)

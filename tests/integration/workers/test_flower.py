@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import redis
-from fleet import until
 from monitor import PASSWORD, USER, FlowerServer
+from polling import until
 from prometheus_client.parser import text_string_to_metric_families
 from servers import ValkeyServer
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -19,8 +18,10 @@ from typing import Any
 import pytest
 import redis
 from kombu import Producer
+from polling import until
 from servers import ValkeyServer, free_port
 
+from benchmarks.kit.nodes import own_environment
 from pipeline.cache import Invalidation
 from pipeline.cache.keys import KeySpace
 from pipeline.models import PersonaRequest
@@ -40,13 +41,6 @@ CHANNEL = f"/0.{exchange_of(DEFAULT_NAMESPACE).name}/{ROUTING_KEY}"
 
 def settings_of(broker_url: str, cache_url: str = "") -> Settings:
     return load_settings({"PERSONA_BROKER_URL": broker_url, "PERSONA_CACHE_URL": cache_url})
-
-
-def until(condition: Any, what: str) -> None:
-    deadline_s = time.monotonic() + BOUND_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"not within {BOUND_S:g} s: {what}"
-        time.sleep(0.01)
 
 
 @contextmanager
@@ -125,7 +119,7 @@ def test_a_broker_that_takes_nothing_holds_up_no_invalidation(kind: Any, scheme:
         began_s = time.monotonic()
         for number in range(THREADS):
             assert not client.invalidate(f"one:{number}").announced
-        assert time.monotonic() - began_s < THREADS * 0.25, "while it is known to be stuck, nobody waits his whole time"
+        assert time.monotonic() - began_s < THREADS * 0.25, "while it is known to be stuck, no poster waits for all of its time"
         with cache.client() as client_of_cache:
             assert client_of_cache.zcount(KeySpace(DEFAULT_NAMESPACE).records, 1, "+inf") == 2 * THREADS
 
@@ -247,8 +241,7 @@ def test_a_renewal_comes_into_its_queue(broker: ValkeyServer) -> None:
 
 
 def run(program: str, broker: ValkeyServer, cache: ValkeyServer, **more: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PERSONA_", "CELERY_"))}
-    environ = kept | {"PERSONA_BROKER_URL": broker.url, "PERSONA_CACHE_URL": cache.url} | more
+    environ = own_environment() | {"PERSONA_BROKER_URL": broker.url, "PERSONA_CACHE_URL": cache.url} | more
     return subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program)],
         env=environ,

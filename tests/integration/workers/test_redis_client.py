@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-import textwrap
 
 import pytest
 from broken_off import broken_off_at
+from programs import run_program
 from servers import ValkeyServer
 
 from workers.queue.redis_client import guard_redis_client
@@ -52,9 +50,7 @@ PACKING = """
 
 def test_a_signal_does_not_end_the_process_while_a_number_is_packed() -> None:
     """hiredis asks the interpreter for a number's text, which may raise what a signal's handler raises, and goes on with NULL."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PACKING)], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_program(PACKING)
     assert done.returncode != -signal.SIGSEGV
     assert done.stdout.strip() == "ok", done.stderr
 

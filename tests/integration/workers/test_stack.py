@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 import redis
+from polling import BOUND_S, until
 from servers import ValkeyServer
-from supervised import BOUND_S, alive, eventually, found, published, supervisor
+from supervised import alive, found, published, supervisor
 
 from workers.stack import Stack, StackError, StackOptions, StackRunningError
 from workers.stack.folder import StackFolder
@@ -158,7 +159,7 @@ def test_a_stop_signal_in_the_body_of_the_with_statement_stops_everything(option
         with Stack(options) as stack:
             pids.extend(service.pid for service in stack.info.services)
             os.kill(os.getpid(), signal.SIGTERM)
-            eventually(lambda: False, "never: the signal raises in the main thread")
+            until(lambda: False, "never: the signal raises in the main thread")
 
     with pytest.raises(SystemExit) as exit_info:
         body()
@@ -174,7 +175,7 @@ def test_no_process_outlives_a_killed_supervisor_and_the_next_start_cleans_up(op
     """KILL runs no code of ours: the kernel ends the services, and the stale files block no later start."""
     with supervisor(directory, SERVERS) as (process, info):
         process.kill()
-        eventually(lambda: not any(alive(service.pid) for service in info.services), "the services are gone")
+        until(lambda: not any(alive(service.pid) for service in info.services), "the services are gone")
     assert (directory / "stack.json").exists()
     assert found(directory) is None
     stale = directory / "servers" / "broker" / "stale"
@@ -186,7 +187,7 @@ def test_no_process_outlives_a_killed_supervisor_and_the_next_start_cleans_up(op
 
 
 def test_a_service_that_does_not_start_is_named_with_its_exit_code_and_its_log(directory: Path) -> None:
-    """The user reads why; what had come up is stopped again, and the folder is gone."""
+    """The user reads why; the services that had come up are stopped again, and the folder is gone."""
     options = StackOptions(services=SERVERS, directory=directory, cache_memory="plenty", environ={})
     before = set(_children(os.getpid()))  # the run's other servers
     pids: set[int] = set()
@@ -224,7 +225,7 @@ def test_a_service_that_dies_is_started_again_where_it_was(directory: Path) -> N
             client.rpush("queue", "task")
             client.waitaof(1, 0, 5000)
         os.kill(info.services[0].pid, signal.SIGKILL)
-        eventually(lambda: published(directory).services[0].pid != info.services[0].pid, "another process")
+        until(lambda: published(directory).services[0].pid != info.services[0].pid, "another process")
         assert published(directory).environment == info.environment
 
         def task_is_there() -> bool:
@@ -234,7 +235,7 @@ def test_a_service_that_dies_is_started_again_where_it_was(directory: Path) -> N
             except redis.ConnectionError:
                 return False
 
-        eventually(task_is_there, "the task is in the queue again")
+        until(task_is_there, "the task is in the queue again")
 
 
 def test_a_service_that_dies_again_and_again_ends_the_stack_with_an_error(directory: Path) -> None:
@@ -248,7 +249,7 @@ def test_a_service_that_dies_again_and_again_ends_the_stack_with_an_error(direct
             def replaced(pid: int = pid) -> bool:
                 return process.poll() is not None or _pid_of(directory, "cache") not in (None, pid)
 
-            eventually(replaced, "a restart or the end")
+            until(replaced, "a restart or the end")
         _output, errors = process.communicate(timeout=BOUND_S)
         assert process.returncode == 1
         assert "failed: cache: ended again after 3 restarts within a minute (killed by SIGKILL)" in errors
@@ -288,7 +289,7 @@ def test_check_tells_which_service_has_ended(options: StackOptions) -> None:
                 messages.append(str(error))
             return bool(messages)
 
-        eventually(told, "the death is noticed")
+        until(told, "the death is noticed")
         assert messages[0].startswith("cache: ended (killed by SIGKILL)")
 
 

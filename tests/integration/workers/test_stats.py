@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from polling import until
 from servers import ValkeyServer, free_port
-from supervised import eventually
 
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.courier import Courier
@@ -138,16 +138,16 @@ def test_live_it_follows_survives_an_outage_and_ends_clean(namespace: str, monke
         reporter = Reporter(Courier(lambda: RedisConnection(server.url)), FigureKeys(namespace), node="n", role="worker")
         with closing(reporter.courier), closing(Terminal([*COMMAND, "--watch", "--every", "0.2"])) as terminal:
             shown: Any = terminal.written
-            eventually(lambda: "L1 (0)" in shown(), "it shows nothing yet")
+            until(lambda: "L1 (0)" in shown(), "it shows nothing yet")
             for _ in range(1234):
                 reporter.tally.record("l1", 0.01)
             reporter.courier.deliver()
-            eventually(lambda: "L1 (1234)" in shown(), "it shows what came")
+            until(lambda: "L1 (1234)" in shown(), "it shows what came")
             server.stop()
-            eventually(lambda: "out of reach" in shown(), "it says that Redis is away")
+            until(lambda: "out of reach" in shown(), "it says that Redis is away")
             seen = len(shown())
             server.start()
-            eventually(lambda: "The fleet" in shown()[seen:], "it comes back")
+            until(lambda: "The fleet" in shown()[seen:], "it comes back")
             terminal.process.send_signal(signal.SIGINT)
             assert terminal.process.wait(20) == 130
             assert "Traceback" not in shown()

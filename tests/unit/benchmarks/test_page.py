@@ -156,6 +156,7 @@ def test_the_document_of_a_run_has_notes_only_if_there_are_any_and_never_the_nam
 
 
 @pytest.mark.usefixtures("benches")
+@pytest.mark.slow
 def test_the_command_measures_those_that_are_named_and_writes_them_beside_what_it_prints(
     tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
@@ -171,6 +172,7 @@ def test_the_command_measures_those_that_are_named_and_writes_them_beside_what_i
     assert b"a hit | a miss" in capfdbinary.readouterr().out
 
 
+@pytest.mark.slow
 def test_equal_plots_give_equal_files(tmp_path: Path) -> None:
     """A page that is made anew from the same figures changes nothing in a repository."""
     for run in ("one", "two"):

@@ -425,7 +425,7 @@ def test_only_what_is_immutable_to_its_leaves_is_shared(value_type: Any, frozen:
 
 
 def test_scalars_of_any_type_are_shared_and_nothing_else() -> None:
-    """What JSON has that can be changed is decoded for each caller."""
+    """A JSON value that can be changed is decoded for each caller."""
     for scalar in (None, True, 1, 1.5, "text"):
         assert ANY.shareable(scalar)
     for changeable in ([], {}, [1], {"a": 1}):

@@ -63,7 +63,7 @@ class Server:
 
 
 class Node:
-    """A follower on its bus, and a child's eyes: what a view that stood at the bus's start would take from it."""
+    """A follower on its bus, and a child's eyes: the records that a view which stood at the bus's start would take from it."""
 
     def __init__(self, server: Server, *, slots: int = 1024) -> None:
         self.server = server
@@ -81,7 +81,7 @@ class Node:
         return tail
 
     def patterns(self) -> list[str]:
-        """What came by the log, in its order."""
+        """The records that came by the log, in its order."""
         state = self.bus.read(self.start, 0)
         assert state is not None
         assert state.page is not None

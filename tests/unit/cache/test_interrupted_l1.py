@@ -48,7 +48,7 @@ def filled(size: int) -> LocalCache:
 
 def check(cache: LocalCache, size: int) -> None:
     """Kept values are right, within the bound, and go in their turn."""
-    assert len(cache) <= size + 1  # until the next change: what came in between and the change itself
+    assert len(cache) <= size + 1  # until the next change: the slots written in between and the change itself
     assert all(cache.get(key) in (MISS, key) for key in tuple(cache.slots))
     for number in range(10):
         cache.set(f"scan:{number}", number, ttl=1000)

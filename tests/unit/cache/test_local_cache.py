@@ -166,7 +166,7 @@ class AgainstAModel(RuleBasedStateMachine):
         assert (stats["hits"], stats["misses"], stats["size"]) == (self.hits, self.misses, len(self.cache))
 
 
-TestAgainstAModel = AgainstAModel.TestCase
+TestAgainstAModel = pytest.mark.slow(AgainstAModel.TestCase)
 
 
 def kept(cache: LocalCache, keys: Iterable[str]) -> list[str]:

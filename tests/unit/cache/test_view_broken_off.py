@@ -139,10 +139,10 @@ def test_many_pending_patterns_cost_a_judgement_no_walk(monkeypatch: pytest.Monk
 def test_what_is_read_from_l2_is_older_than_all_that_is_pending() -> None:
     """Which of its entries are from before it cannot be told. A value computed here since then is not."""
     view = view_at_3()
-    view.hear(["k:*"])
+    view.hear(["k:*"], 1)
     assert not view.valid(AsOf("e", 3, view.generation_of_reads), KEY, ())
     assert view.valid(AsOf("e", 3, view.generation), KEY, ())
-    view.settle_heard()
+    view.settle_heard(1)
     assert view.valid(AsOf("e", 3, view.generation_of_reads), KEY, ())
 
 
@@ -152,8 +152,8 @@ def test_one_that_was_heard_and_one_of_this_process_are_settled_apart() -> None:
     before = view.as_of()
     view.pend(["k:1"])
     own = view.pending
-    view.hear(["k:1", "j"])
-    view.settle_heard()
+    view.hear(["k:1", "j"], 3)
+    view.settle_heard(3)
     assert view.pending == own
     assert not view.valid(before, "k:1", ())
     view.settle(own)

@@ -54,6 +54,7 @@ def in_bytes(size: str) -> int:
 # -- the file
 
 
+@pytest.mark.slow
 def test_the_compose_file_is_of_the_specification(tmp_path: Path) -> None:
     """Every name and type is one that the compose specification has; a typing error is not."""
     done = check_schema(COMPOSE)
@@ -136,7 +137,7 @@ def test_a_missing_password_is_refused_by_name(name: str) -> None:
 
 
 def test_the_example_says_every_variable_and_no_password() -> None:
-    """What can be set is found in one place; what must be set is blank there."""
+    """Every setting is found in one place; those that must be set are blank there."""
     lines = dict(re.findall(r"^#?(\w+)=(.*)$", ENV_EXAMPLE, re.MULTILINE))
     assert set(lines) >= VARIABLES, VARIABLES - set(lines)
     assert set(re.findall(r"^(\w+)=$", ENV_EXAMPLE, re.MULTILINE)) == set(SECRETS)
@@ -253,7 +254,7 @@ def test_the_local_model_is_reached_as_the_example_says() -> None:
 
 
 def test_the_image_is_of_the_locked_packages_and_runs_as_nobody_special() -> None:
-    """Every file that is fetched is held by a hash; what runs is not root, by number."""
+    """Every file that is fetched is held by a hash; the image's user is not root, and named by number."""
     assert re.search(r"pip install .*--require-hashes .*-r runtime\.lock", DOCKERFILE)
     last = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
     (user,) = re.findall(r"^USER (\S+)$", last, re.MULTILINE)
@@ -275,7 +276,7 @@ def test_what_is_copied_exists_and_reaches_the_builder() -> None:
         return kept
 
     sources = re.findall(r"^COPY (?!--)(\S+) ", DOCKERFILE, re.MULTILINE)
-    assert {"requirements/runtime.lock", "pipeline", "workers"} == set(sources)
+    assert {"requirements/runtime.lock", "persona_worker.py", "pipeline", "workers"} == set(sources)
     for source in sources:
         assert (ROOT / source).exists()
         assert sent(source), source
@@ -318,6 +319,7 @@ for name in workers.app.app.conf.imports:
 """
 
 
+@pytest.mark.slow
 def test_a_container_needs_nothing_but_the_runtime_lock() -> None:
     """The development environment has more: what only a test tool brings along would be missed in the image alone."""
     text = (ROOT / "requirements" / "runtime.lock").read_text(encoding="utf-8")

@@ -37,7 +37,7 @@ OF_PROMETHEUS = {"up": {"job": {"persona"}}, "ALERTS": {"alertname": set(ALERTS)
 
 
 def series() -> dict[str, dict[str, set[str]]]:
-    """What Prometheus stores of the list: the names, and each label with its values."""
+    """The series that Prometheus stores of the list: the names, and each label with its values."""
     found: dict[str, dict[str, set[str]]] = {name: {} for name in RECORDED} | OF_PROMETHEUS
     for name, (kind, labels) in METRICS.items():
         if kind == "histogram":

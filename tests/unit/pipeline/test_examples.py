@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from pathlib import Path
 
 from catalogue import NAMES
 
@@ -13,8 +12,9 @@ from pipeline.models import PersonaRequest
 from pipeline.personas import Catalog, load_catalog
 from pipeline.prompts import language_of
 from pipeline.routing import Router
+from workers.cli.demo.samples import EXAMPLES
 
-LINES = (Path(__file__).parents[3] / "examples" / "requests.jsonl").read_text(encoding="utf-8").splitlines()
+LINES = EXAMPLES.read_text(encoding="utf-8").splitlines()
 REQUESTS = [PersonaRequest.from_wire(json.loads(line)) for line in LINES]
 PERSONAL = [request for request in REQUESTS if request.context is not None and request.context.is_personal]
 SHARED = [request for request in REQUESTS if request not in PERSONAL]

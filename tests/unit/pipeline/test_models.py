@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import InvalidRequestError
@@ -268,7 +268,6 @@ REQUESTS = st.builds(
 
 
 # The first draw builds tables of all Unicode: slow on a busy machine, and no fault of the property.
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(REQUESTS)
 def test_a_request_survives_the_wire(request_: PersonaRequest) -> None:
     """`from_wire(to_wire(x)) == x`, also after real JSON: normalising twice is normalising once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,8 @@ from catalogue import FOLDER, FOUR, NAMES
 
 from pipeline.errors import ConfigurationError, InvalidRequestError
 from pipeline.models import INTENTS, PACES, TONES
-from pipeline.personas import PersonaInfo, load_catalog
+from pipeline.personas import PersonaInfo, catalog_from, load_catalog
+from pipeline.settings import load_settings
 
 
 @pytest.fixture
@@ -206,3 +208,42 @@ def test_a_folder_without_personas_is_refused(tmp_path: Path) -> None:
     """Both an empty folder and one that is not there name the folder."""
     assert refusal(tmp_path) == f"{tmp_path}: no persona; expected at least one .toml file"
     assert refusal(tmp_path / "gone").startswith(f"{tmp_path / 'gone'}: cannot be read: ")
+
+
+# -- a folder of the user's
+
+
+def test_the_personas_of_a_folder_come_in_the_place_of_the_packages(folder: Path) -> None:
+    """They replace them: a folder with one persona is a catalogue of one."""
+    for file in folder.glob("*.toml"):
+        if file.name != "lua.toml":
+            file.unlink()
+    catalog = catalog_from(load_settings({"PERSONA_PERSONAS_DIR": str(folder)}))
+    assert [persona.name for persona in catalog] == ["Lua"]
+    assert catalog.version != catalog_from(load_settings({})).version
+    assert catalog_from(load_settings({})) == load_catalog()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: folder / "nothing", "cannot be read: No such file or directory; expected a folder"),
+        (lambda folder: folder / "lua.toml", "cannot be read: Not a directory; expected a folder"),
+        (lambda folder: folder / "empty", "no persona; expected at least one .toml file"),
+    ],
+)
+def test_a_folder_that_is_none_is_refused_by_the_variable(make: Callable[[Path], Path], said: str, folder: Path) -> None:
+    """The message names the variable, its value and what is expected."""
+    (folder / "empty").mkdir()
+    wrong = make(folder)
+    with pytest.raises(ConfigurationError) as caught:
+        catalog_from(load_settings({"PERSONA_PERSONAS_DIR": str(wrong)}))
+    assert str(caught.value) == f"PERSONA_PERSONAS_DIR: {wrong}: {said}"
+
+
+def test_a_wrong_file_of_the_folder_is_named_with_the_variable(folder: Path) -> None:
+    """Which of several folders it is in, which file, which field."""
+    edit(folder / "lua.toml", "order = 1", "order = 0")
+    with pytest.raises(ConfigurationError) as caught:
+        catalog_from(load_settings({"PERSONA_PERSONAS_DIR": str(folder)}))
+    assert str(caught.value).startswith(f"PERSONA_PERSONAS_DIR: {folder / 'lua.toml'}: order: 0; expected a whole number")

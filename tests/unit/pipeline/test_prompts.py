@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import prompts
@@ -121,7 +121,6 @@ def test_what_a_user_writes_is_never_a_format(text: str) -> None:
 
 
 # The first draw builds tables of all Unicode: slow on a busy machine, and no fault of the property.
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: bool(text.strip())))
 def test_any_input_comes_through_and_leaves_the_system_text_alone(text: str) -> None:
     """The system text depends on the input's language only."""

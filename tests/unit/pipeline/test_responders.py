@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -243,7 +245,7 @@ def test_a_failure_never_quotes_the_endpoint(status: int) -> None:
     ],
 )
 def test_the_pause_that_an_endpoint_asks_for_is_read(headers: dict[str, str], expected_s: float) -> None:
-    """In seconds or as a date; what cannot be understood is as if it were not there."""
+    """In seconds or as a date; a value that cannot be understood counts as missing."""
     assert retry_after_s(headers, NOW) == expected_s
 
 
@@ -267,3 +269,94 @@ def test_an_error_of_the_operating_system_is_transient() -> None:
     """Whichever layer lets it through."""
     assert failure_of(ConnectionResetError(104, "Connection reset by peer")).transient
     assert failure_of(TimeoutError()).transient
+
+
+# -- one from outside the package
+
+FOREIGN = """
+class Shouting:
+    model = "shouting"
+    fingerprint = "shouting/1"
+
+    def respond(self, prompt):
+        return prompt.user.upper()
+
+
+class Configured(Shouting):
+    def __init__(self, settings):
+        self.model = settings.llm_model or "nameless"
+
+
+class Forgetful:
+    model = "forgetful"
+
+
+shouting = Shouting()
+number = 3
+
+
+def broken(settings):
+    raise OSError("no such device")
+
+
+def particular(settings):
+    from pipeline.errors import ConfigurationError
+
+    raise ConfigurationError("THEIR_VARIABLE: missing")
+"""
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module that can be imported, and of which nobody has heard."""
+    name = f"foreign_{uuid.uuid4().hex}"
+    (tmp_path / f"{name}.py").write_text(FOREIGN, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+def named(name: str, **more: str) -> Responder:
+    return responder_from(load_settings({"PERSONA_RESPONDER": name, **more}))
+
+
+@pytest.mark.parametrize("path", ["shouting", "Configured"])
+def test_a_responder_is_found_by_its_name(path: str, foreign: str) -> None:
+    """An object that is one, or a callable that makes one; it comes before a model that is configured as well."""
+    model = {"PERSONA_LLM_URL": "http://127.0.0.1:1/v1", "PERSONA_LLM_MODEL": "theirs"}
+    responder = named(f"{foreign}:{path}", **model)
+    assert responder.respond(Prompt(system="", history=(), user="plan", language="en")) == "PLAN"
+    assert responder.fingerprint == "shouting/1"
+    assert responder.model == ("theirs" if path == "Configured" else "shouting")
+
+
+def refused(name: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        named(name)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("nothing", "cannot be imported: AttributeError"),
+        ("number", "gives int, whose `model` and `fingerprint` and `respond` are missing"),
+        ("Forgetful", "failed with TypeError"),
+        ("broken", "failed with OSError: no such device"),
+    ],
+)
+def test_what_is_no_responder_is_refused(path: str, said: str, foreign: str) -> None:
+    """The message names the variable, its value, what is wrong and what is allowed."""
+    message = refused(f"{foreign}:{path}")
+    assert message.startswith(f"PERSONA_RESPONDER: {foreign}:{path}: {said}")
+    assert "; allowed is package.module:object" in message
+
+
+def test_a_module_that_cannot_be_imported_is_told_like_a_wrong_value() -> None:
+    """And a name of another form is refused with the settings, before anything is imported."""
+    assert "ModuleNotFoundError: No module named 'no_such_module'" in refused("no_such_module:Responder")
+    assert refused("no_such_module") == "PERSONA_RESPONDER: 'no_such_module'; expected package.module:object"
+
+
+def test_what_a_responder_itself_refuses_is_told_in_its_own_words(foreign: str) -> None:
+    """It may have variables of its own."""
+    assert refused(f"{foreign}:particular") == "THEIR_VARIABLE: missing"

@@ -169,7 +169,7 @@ def test_nothing_is_taken_twice() -> None:
 
 
 def test_the_first_record_wakes_the_reporter_and_no_other_does() -> None:
-    """Until it rests; what comes then wakes it once more."""
+    """Until it rests; the next records wake it once more."""
     woken: list[int] = []
     tally = Tally(lambda: woken.append(1))
     assert woken == []

@@ -34,7 +34,7 @@ def wire(text: str) -> str:
 
 
 class Killed(BaseException):
-    """What ends a run from outside."""
+    """The exceptions that end a run from outside."""
 
 
 class Workers:
@@ -357,6 +357,7 @@ def test_a_run_killed_between_the_new_file_and_the_end_of_the_old_is_harmless(fi
     assert (again.asked, files.answers.read_bytes()) == ([], before)
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_nothing_that_it_wrote_down(files: Files) -> None:
     """KILL, which nothing can prepare for, right after a record was kept."""
     files.write(*[wire("One")] * 3)
@@ -436,6 +437,7 @@ def test_a_run_that_kept_nothing_leaves_nothing(files: Files) -> None:
     assert sorted(path.name for path in files.requests.parent.iterdir()) == ["requests.jsonl"]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_answers(files: Files) -> None:
     """Of 20,000 lines with some 40 MB of answers no more than an index is held."""
     count, answer = 20_000, PIPELINE.process_request(PersonaRequest.create("x" * 1500, KEY))

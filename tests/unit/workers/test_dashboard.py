@@ -22,7 +22,7 @@ from tornado.web import create_signed_value
 
 from pipeline.figures import FleetFigures
 from pipeline.figures.fleet import Ever, Node, Process, Requests
-from pipeline.figures.histogram import WIDE_BUCKETS, bucket_of, wide_bound_ms, wide_bucket_of
+from pipeline.figures.histogram import WIDE_BUCKETS, count_buckets, wide_bound_ms, wide_bucket_of
 from workers.dashboard.hook import COMMAND, serve_ours
 from workers.dashboard.login import Login, login_of
 from workers.dashboard.metrics import BOUNDS, exposition
@@ -145,7 +145,7 @@ def fleet_of(**requests: int) -> FleetFigures:
         Node("a", True, (process, Process(2, "main", 0.0, Requests(), None))),
         Node("h", False, (Process(3, "producer", 0.0, Requests(), None),)),
     )
-    counts = [0] * (wide_bucket_of(bucket_of(3.0)) + 1)
+    counts = [0] * (wide_bucket_of(*count_buckets([3.0])) + 1)
     counts[-1] = 4
     ever = Ever(
         requests=Requests(**requests),
@@ -194,7 +194,7 @@ def test_the_buckets_shown_cover_what_alerts_ask_for_and_are_few() -> None:
     assert bounds_s[0] < 1e-5
     assert bounds_s[-1] > 85
     assert all(later / earlier <= 1.5001 for earlier, later in pairwise(bounds_s))
-    assert wide_bucket_of(bucket_of(1e12)) == WIDE_BUCKETS - 1
+    assert wide_bucket_of(*count_buckets([1e12])) == WIDE_BUCKETS - 1
 
 
 # -- one answer for many

@@ -32,7 +32,7 @@ def register(program: typer.Typer) -> None:
 def demo(
     context: typer.Context,
     requests: Annotated[
-        Path | None, typer.Option("--requests", metavar="FILE", help="JSON lines; else the repository's examples.")
+        Path | None, typer.Option("--requests", metavar="FILE", help="JSON lines; else the package's sample.")
     ] = None,
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", help="Pool children of the worker; else one a core, at least 2.")

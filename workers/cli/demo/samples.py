@@ -11,7 +11,7 @@ from pipeline.errors import InvalidRequestError
 from pipeline.models import PersonaRequest
 from workers.cli.terminal.failures import BAD_USAGE, CommandError
 
-EXAMPLES: Final = Path(__file__).parents[3] / "examples" / "requests.jsonl"
+EXAMPLES: Final = Path(__file__).with_name("requests.jsonl")
 
 
 def read_requests(path: Path) -> list[PersonaRequest]:

@@ -80,7 +80,13 @@ def failure_of(error: Exception) -> CommandError:
 
 def _of_ours(error: Exception) -> CommandError | None:
     from pipeline.cache.errors import InvalidPatternError
-    from pipeline.errors import ConfigurationError, InvalidRequestError, PermanentModelError, TransientModelError
+    from pipeline.errors import (
+        ConfigurationError,
+        InvalidRequestError,
+        MissingExtraError,
+        PermanentModelError,
+        TransientModelError,
+    )
     from workers.queue.errors import AnswerFailedError, AnswerTimeoutError, QueueUnavailableError
     from workers.stack.errors import StackError, StackRunningError
 
@@ -90,10 +96,12 @@ def _of_ours(error: Exception) -> CommandError | None:
             return CommandError("invalid_request", error.field, error.problem, exit_code=BAD_USAGE)
         case InvalidPatternError():
             return CommandError("invalid_pattern", *_split(str(error)), exit_code=BAD_USAGE)
+        case MissingExtraError():
+            return CommandError("not_installed", None, str(error))
         case ConfigurationError():
             return BadSettingsError(str(error))
         case StackError() if isinstance(cause, ConfigurationError):
-            return BadSettingsError(str(cause))
+            return _of_ours(cause)
         case StackRunningError():
             return CommandError("stack_running", None, str(error))
         case StackError():

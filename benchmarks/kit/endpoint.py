@@ -1,30 +1,32 @@
-"""A scripted model endpoint: OpenAI-compatible, quick, deterministic, and faulty on demand.
+"""A model's endpoint for tests and benchmarks: OpenAI-compatible, quick, deterministic, and faulty on demand.
 
-In a test: `with ScriptedEndpoint() as endpoint: endpoint.script(Fault("status", status=503, times=2))`.
-As a process, for workers of their own: `python tests/endpoints.py --port 0 --delay-ms 95` prints `{"url": ...}` once it
-listens; `GET /calls` answers `{"calls": n}`, and `POST /script` takes a fault as JSON, such as
-`{"fault": "status", "status": 500, "times": 3}`.
+In a test: `with ScriptedEndpoint() as endpoint: endpoint.script(Fault("status", status=503, times=2))`. Benchmarks run it in a
+process of its own: see benchmarks/kit/model_server.py.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import signal
 import socket
 import sys
 import threading
+import time
 from collections import deque
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
-from types import FrameType
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Literal, Self
 
 FaultName = Literal["answer", "hang", "status", "body", "drip", "drip_headers", "close", "cut"]
 
+Messages = Sequence[Mapping[str, Any]]
+"""Of a chat completion request, each with `role` and `content`."""
+
 CLOSE_S: Final = 5.0
+MAX_CONNECTIONS: Final = 512
+"""Each costs a thread; beyond it the endpoint says so at once."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,6 @@ class Fault:
     content_length: bool = True
     interval_ms: float = 50.0
 
-    @classmethod
-    def from_json(cls, wire: object) -> Self:
-        """Raises ValueError naming the field and what is allowed."""
-        known = {field.name for field in fields(cls)}
-        if not isinstance(wire, dict) or not wire.keys() <= known:
-            raise ValueError(f"expected an object with some of {', '.join(sorted(known))}")
-        if wire.get("fault") not in get_args(FaultName):
-            raise ValueError(f"fault: expected one of {', '.join(get_args(FaultName))}")
-        return cls(**wire)
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -72,8 +64,8 @@ class Asked:
     """The client's address: equal for requests over one connection."""
 
 
-def answer_to(messages: list[dict[str, str]]) -> str:
-    """The content that the endpoint gives: the last message, marked with a digest over all of them."""
+def echo(messages: Messages) -> str:
+    """The content that the endpoint gives unless told: the last message, marked with a digest over all of them."""
     digest = hashlib.blake2b(json.dumps(messages, sort_keys=True).encode(), digest_size=6).hexdigest()
     return f"echo {digest}: {messages[-1]['content']}"
 
@@ -81,8 +73,9 @@ def answer_to(messages: list[dict[str, str]]) -> str:
 class ScriptedEndpoint:
     """Listens on 127.0.0.1 from its making until `close`. Its methods may be called from any thread."""
 
-    def __init__(self, *, port: int = 0, delay_ms: float = 0.0) -> None:
-        """Answers take `delay_ms` at least, also after a script has run out."""
+    def __init__(self, *, delay_ms: float = 0.0, answer: Callable[[Messages], str] = echo) -> None:
+        """Answers take `delay_ms`, however many are asked for at once, and what the machine adds; also after a script has run
+        out. `answer` makes the content; what it raises of ValueError, KeyError or TypeError is a bad request."""
         self._usual = Fault(delay_ms=delay_ms)
         self._lock = threading.Lock()
         self._fault = self._usual
@@ -90,7 +83,8 @@ class ScriptedEndpoint:
         self._calls = 0
         self._asked: deque[Asked] = deque(maxlen=1000)
         self._released = threading.Event()
-        self._server = _Server(self, port)
+        self.answer = answer
+        self._server = _Server(self)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="scripted-endpoint", daemon=True
         )
@@ -103,7 +97,7 @@ class ScriptedEndpoint:
 
     @property
     def calls(self) -> int:
-        """How many chat completions were asked for, whatever came of them."""
+        """How many chat completions were asked for, whatever came of them. `GET /calls` tells other processes."""
         with self._lock:
             return self._calls
 
@@ -160,15 +154,23 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, endpoint: ScriptedEndpoint, port: int) -> None:
+    def __init__(self, endpoint: ScriptedEndpoint) -> None:
         self.endpoint = endpoint
         self.closing = False
         self._open: dict[socket.socket, threading.Thread] = {}
         self._open_lock = threading.Lock()
-        super().__init__(("127.0.0.1", port), _Handler)
+        self._free = threading.Semaphore(MAX_CONNECTIONS)
+        super().__init__(("127.0.0.1", 0), _Handler)
 
     def server_bind(self) -> None:
         TCPServer.server_bind(self)  # HTTPServer's own asks the DNS for this machine's name
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            request.sendall(b"HTTP/1.1 503 too many connections\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         with self._open_lock:
@@ -178,6 +180,7 @@ class _Server(ThreadingHTTPServer):
         finally:
             with self._open_lock:
                 del self._open[request]
+            self._free.release()
 
     def drop_connections(self) -> None:
         """End the idle connections too, and their threads, so that nothing is left open behind a test."""
@@ -189,7 +192,7 @@ class _Server(ThreadingHTTPServer):
             thread.join(CLOSE_S)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):  # a client that went away is what these tests are about
+        if not isinstance(sys.exception(), OSError):  # a client that went away
             super().handle_error(request, client_address)
 
 
@@ -204,31 +207,26 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/calls":
             self._send(200, {"calls": self.server.endpoint.calls})
-        elif self.path == "/v1/models":
-            self._send(200, {"object": "list", "data": [{"id": "echo", "object": "model", "owned_by": "tests"}]})
         else:
             self._send(404, _error("no such path", "not_found_error"))
 
     def do_POST(self) -> None:
+        come_s = time.monotonic()
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path != "/v1/chat/completions":
+            self._send(404, _error("no such path", "not_found_error"))
+            return
+        headers = {name.lower(): value for name, value in self.headers.items()}
         try:
-            body = json.loads(raw)
-            if self.path == "/script":
-                self.server.endpoint.script(Fault.from_json(body))
-                self._send(200, {"ok": True})
-            elif self.path == "/v1/chat/completions":
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                self._complete(Asked(body, headers, self.client_address))
-            else:
-                self._send(404, _error("no such path", "not_found_error"))
-        except ValueError as error:
-            self._send(400, _error(str(error), "invalid_request_error"))
+            self._complete(Asked(json.loads(raw), headers, self.client_address), come_s)
+        except (ValueError, KeyError, TypeError) as error:
+            self._send(400, _error(f"not a chat completion: {error}", "invalid_request_error"))
 
-    def _complete(self, asked: Asked) -> None:
+    def _complete(self, asked: Asked, come_s: float) -> None:
         fault, released = self.server.endpoint.take(asked)
+        completion = _completion(asked.body, self.server.endpoint.answer)
         if fault.delay_ms:
-            released.wait(fault.delay_ms / 1000)
-        completion = _completion(asked.body)
+            released.wait(max(0.0, come_s + fault.delay_ms / 1000 - time.monotonic()))
         match fault.fault:
             case "answer":
                 self._send(200, completion)
@@ -278,7 +276,7 @@ def _response(status: int, body: bytes, fault: Fault) -> bytes:
     return "\r\n".join([*head, "", ""]).encode() + body
 
 
-def _completion(asked: dict[str, Any]) -> dict[str, Any]:
+def _completion(asked: dict[str, Any], answer: Callable[[Messages], str]) -> dict[str, Any]:
     messages = asked.get("messages")
     if not isinstance(messages, list) or not messages or asked.get("stream"):
         raise ValueError("expected messages, and no stream")
@@ -287,7 +285,7 @@ def _completion(asked: dict[str, Any]) -> dict[str, Any]:
         "object": "chat.completion",
         "created": 0,
         "model": asked.get("model"),
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": answer_to(messages)}, "finish_reason": "stop"}],
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": answer(messages)}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
     }
 
@@ -301,27 +299,3 @@ def _shut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:
         return  # the other side was quicker
-
-
-def main() -> int:
-    """Serve until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(description="A scripted OpenAI-compatible endpoint for tests and benchmarks.")
-    parser.add_argument("--port", type=int, default=0, help="0: any free one (default)")
-    parser.add_argument("--delay-ms", type=float, default=0.0, help="how long each answer takes (default 0)")
-    options = parser.parse_args()
-    stopped = threading.Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopped.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    with ScriptedEndpoint(port=options.port, delay_ms=options.delay_ms) as endpoint:
-        sys.stdout.write(json.dumps({"url": endpoint.url}) + "\n")
-        sys.stdout.flush()
-        stopped.wait()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

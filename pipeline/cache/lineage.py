@@ -1,0 +1,39 @@
+"""What the values that a process has seen of late were computed from."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KEPT: Final = 10_000
+"""So many keys at least are remembered, and twice as many at most."""
+WIDEST: Final = 256
+"""A key whose deps are others at each computation is remembered by the last of them once they are more than this."""
+
+
+class Lineage:
+    """The deps of keys that this process has computed or read, also of those whose entries are gone from both tiers by now: what
+    is computed from such a value depends on them all the same. Takes no lock: a step is one of the interpreter's.
+
+    A key that was computed from one set of deps and then from another is remembered by both: a value computed from either may
+    still be on its way. Keys without deps are not remembered. One is forgotten when KEPT others have been noted since.
+    """
+
+    def __init__(self) -> None:
+        self._newer: dict[str, tuple[str, ...]] = {}
+        self._older: dict[str, tuple[str, ...]] = {}
+
+    def note(self, key: str, deps: tuple[str, ...]) -> None:
+        """Note that a value of the key depends on these, theirs included."""
+        if not deps:
+            return
+        known = self.of(key)
+        if known and known != deps:
+            both = tuple(dict.fromkeys(known + deps))
+            deps = both if len(both) <= WIDEST else deps
+        self._newer[key] = deps
+        if len(self._newer) > KEPT:
+            self._older, self._newer = self._newer, {}
+
+    def of(self, key: str) -> tuple[str, ...]:
+        """What the values of the key depend on that this process has seen of late; nothing if it has seen none with deps."""
+        return self._newer.get(key) or self._older.get(key, ())
