@@ -183,7 +183,7 @@ class _Bench:
 
 BENCHMARK: Final = Benchmark(
     "stampede",
-    "A thousand simultaneous requests for what nobody has yet: how often the model is called, also when its caller is killed.",
+    "A thousand simultaneous requests for a missing answer: how often the model is called, also when its caller is killed.",
     10,
     measure_stampede,
     view_stampede,

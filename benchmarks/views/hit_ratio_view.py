@@ -26,7 +26,7 @@ _TRACES: Final = {
 _SIZES: Final = (100, 1_000, 10_000)
 _TEXT: Final = """
 Each trace is read through each cache, key by key: what is not there is kept. The first quarter is the warm-up and does not count.
-The optimum is that of a cache which knows the future (Belady): nobody can do better, and the benchmark fails if anybody seems to.
+The optimum is that of a cache which knows the future (Belady). No cache can do better; the benchmark fails if one seems to.
 
 *Zipf* is over 100,000 keys. *Scan* is Zipf 0.9, with keys that come once only in between. *Loop* asks for half as many keys again
 as there is room for, over and over: an LRU has none of them. *Shift* is Zipf 1.0 over keys that all move on by half the size
@@ -34,7 +34,7 @@ every five sizes' worth of requests: what was popular is soon of no use, and a c
 
 The bytes of an entry are what a process grows by, beside the key and the one value that all entries share; `cachetools_lru` keeps
 nothing but these two, while L1 keeps what it needs to judge an entry (its dependencies, its place in the log, its time to live),
-and a value of its own that nobody else can change.
+and a value of its own that no other part of the program can change.
 """
 
 

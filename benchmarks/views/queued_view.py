@@ -9,8 +9,8 @@ from benchmarks.peers import PEERS
 from benchmarks.views.view import BarPlot, Table, View, shown, shown_ratio
 
 _TEXT: Final = """
-Throughput: a queue that is full is worked off by two processes (or, with threads, by eight of one process), with nobody waiting
-for the results meanwhile; every result is checked afterwards. Round trip: one program sends a request, waits for its answer, and
+Throughput: a queue that is full is worked off by two processes (or, with threads, by eight of one process), while no caller waits
+for the results; every result is checked afterwards. Round trip: one program sends a request, waits for its answer, and
 sends the next. A hit is `persona.process` answered from a cache; "nothing" is a task of the same app, with the same argument and
 a constant result of the same size. The goal is 0.9 of its throughput. "By the client" is `PersonaClient.ask`, which may know a
 shorter way than the queue.

@@ -15,12 +15,12 @@ One process, one thread; batches of calls in turn, the medians of the rounds. Va
 
 A hit of L1 is checked for its time to live and its type, against the node's bus, the lease and the log's generation, is counted,
 and marks its entry. The others check at most the time to live. `cachebox` and `moka` are compiled; so is `functools.lru_cache`,
-which has no time to live at all. A document may be changed by whoever asked for it, so that L1 makes one for each caller; the
-others hand out the one that they keep, unless their user copies it, as `copy.deepcopy` does in its column.
+which has no time to live at all. Callers may change a document that they got, so that L1 makes one for each caller; the
+others hand out the one that they keep, unless the caller copies it, as `copy.deepcopy` does in its column.
 
 A hit of L2 reads a key that L1 does not hold: one round trip for the entry and the log's tail, the entry judged, decoded, and
 kept in L1, where another one goes for it. Beside it stands what redis-py takes for a bare `GET` of the same text, which is then
-neither decoded nor judged. `set` at L2 is an invalidation and a write; a fill is `get_or_compute` of what nobody has, with the
+neither decoded nor judged. `set` at L2 is an invalidation and a write; a fill is `get_or_compute` of a missing key, with the
 lease that lets one process compute it. aiocache and cashews are for asyncio: what the event loop takes of a call is in it.
 """
 
