@@ -9,7 +9,8 @@ from benchmarks.views.view import BarPlot, Table, View, shown, shown_ratio
 
 _STAMPEDE: Final = """
 1,000 requests at the same moment from 8 programs by `PersonaClient` (four threads each) and two by `send_task` of a Celery app
-that knows nothing of this project, on 2 nodes of 3 pool children; a model that takes one second, so that every request comes in time to join.
+that knows nothing of this project, on 2 nodes of 3 pool children; a model that takes one second, so that every request comes in
+time to join.
 Without anything between, it would be called 1,000 times. Then the pool child that computes is killed (SIGKILL) while all the
 others wait. *Taken over*: from the kill to the next call of the model; the lease is the bound. *The last answer*: counted from
 the kill.

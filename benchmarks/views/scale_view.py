@@ -14,8 +14,8 @@ where the cores do, while that of misses, each 95 ms of waiting for the model, g
 that the servers count while no request comes, a second and a node, commands within a script included. p50 and p99 are those
 of an invalidation, until every node has acknowledged that it serves nothing older.
 
-Reading processes: programs that are no node, each with an L1 of its own. No notice of an invalidation reaches them: each learns of it
-when its lease ends, at the latest after the staleness bound (1 s) and on the average after half of it. To renew the lease is one
+Reading processes: programs that are no node, each with an L1 of its own. No notice of an invalidation reaches them: each learns
+of it when its lease ends, at the latest after the staleness bound (1 s) and on the average after half of it. To renew the lease is one
 command a second. A slope of their invalidations is chance: the lease does not depend on their number. An exponent of 1: twice
 the processes do twice the work.
 """
