@@ -15,9 +15,9 @@ that the servers count while no request comes, a second and a node, commands wit
 of an invalidation, until every node has acknowledged that it serves nothing older.
 
 Reading processes: programs that are no node, each with an L1 of its own. No notice of an invalidation reaches them: each learns
-of it when its lease ends, at the latest after the staleness bound (1 s) and on the average after half of it. To renew the lease is one
-command a second. A slope of their invalidations is chance: the lease does not depend on their number. An exponent of 1: twice
-the processes do twice the work.
+of it when its lease ends, at the latest after the staleness bound (1 s) and on the average after half of it. To renew the lease
+is one command a second. A slope of their invalidations is chance: the lease does not depend on their number. An exponent of 1:
+twice the processes do twice the work.
 """
 _SLOPES: Final = {
     "workers_miss_exponent": "misses/s: exponent",
