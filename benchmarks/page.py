@@ -29,7 +29,11 @@ class Report:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def record(self, document: Mapping[str, Any], *, quick: bool, problems: Sequence[str] = ()) -> None:
-        """Keep one benchmark's document in place of its last one. With `problems` its figures are not kept: they are wrong."""
+        """Keep one benchmark's document in place of its last one. With `problems` its figures are not kept: they are wrong.
+        A run that measured nothing, since a program is not installed here, leaves the last one's record."""
+        place = self._path(document["bench"])
+        if not document["figures"] and not problems and place.exists():
+            return
         kept = dict(document)
         if quick:
             kept["quick"] = True
@@ -38,7 +42,7 @@ class Report:
                 "figures": {},
                 "problems": list(problems[:1]),
             }  # the rest may be lines of a log, with paths of the machine
-        _write(self.folder / f"{document['bench']}.json", json.dumps(kept, ensure_ascii=False, indent=2) + "\n")
+        _write(place, json.dumps(kept, ensure_ascii=False, indent=2) + "\n")
 
     def write_page(self) -> tuple[str, ...]:
         """Draw the plots and write the page, from every record in the folder. Returns notes on what was left out."""

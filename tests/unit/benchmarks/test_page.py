@@ -78,6 +78,16 @@ class TestTheFolder:
         assert page.index("## first") < page.index("## second")
         assert "| rate_per_s | 512 |" in page
 
+    def test_a_run_that_could_measure_nothing_keeps_the_last_figures(self, tmp_path: Path) -> None:
+        """Such as the page's, without a browser."""
+        report = Report(tmp_path)
+        report.record(document("first", {"p50_ms": 2.0}), quick=False)
+        report.record(document("first", {}, notes=["no browser is installed"]), quick=False)
+        report.record(document("second", {}, notes=["no browser is installed"]), quick=False)
+        kept = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (tmp_path / "benchmarks").glob("*.json")}
+        assert (kept["first"]["figures"], "notes" in kept["first"]) == ({"p50_ms": 2.0}, False)
+        assert (kept["second"]["figures"], kept["second"]["notes"]) == ({}, ["no browser is installed"])
+
     def test_plots_that_are_no_longer_drawn_are_removed(self, tmp_path: Path) -> None:
         """Else the folder would keep pictures of another run."""
         report = Report(tmp_path)
