@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from pipeline.cache import MISS, LocalCache, RedisCache, TwoTierCache
+from pipeline.cache.coherence import bus as bus_module
 from pipeline.cache.coherence.bus import NodeBus
 from pipeline.cache.coherence.log import RedisInvalidationLog
 from pipeline.cache.coherence.node import NodeFollower
 from pipeline.cache.coherence.registry import NodeRegistry
+from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.keys import KeySpace
+from pipeline.cache.lineage import Lineage
 from pipeline.cache.server.connection import RedisConnection
 
 
@@ -103,3 +107,38 @@ def test_a_main_process_that_is_broken_off_in_the_middle_of_a_write(redis_url: s
     with pytest.raises(KeyboardInterrupt), bus._writing():
         raise KeyboardInterrupt
     assert child.get("k") is MISS
+
+
+def forgets_the_deps_of_discarded_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lineage, "note", lambda *_: None)
+
+
+def forgets_all_that_was_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    settle = InvalidationView.settle_heard
+    monkeypatch.setattr(InvalidationView, "settle_heard", lambda view, _count: settle(view, view._heard_count))
+
+
+def takes_a_write_that_was_broken_off_for_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bus_module, "_BROKEN_OFF", b"")
+
+
+@pytest.mark.parametrize(
+    ("take_out", "shown_by"),
+    [
+        (forgets_the_deps_of_discarded_values, test_an_invalidation_while_the_dep_is_computed),
+        (forgets_the_deps_of_discarded_values, test_a_sweep_while_c_is_computed),
+        (forgets_all_that_was_heard, test_two_threads_follow_the_bus),
+        (takes_a_write_that_was_broken_off_for_no_news, test_a_main_process_that_is_broken_off_in_the_middle_of_a_write),
+    ],
+)
+def test_a_cache_without_the_mend_serves_stale(
+    take_out: Callable[[pytest.MonkeyPatch], None],
+    shown_by: Callable[[str, str], None],
+    redis_url: str,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that each of the tests above can fail, and for the reason that it names."""
+    take_out(monkeypatch)
+    with pytest.raises(AssertionError, match="MISS"):
+        shown_by(redis_url, namespace)
