@@ -49,7 +49,7 @@ class Settings(BaseModel):
         1.0,
         gt=0,
         le=60,
-        description="How long a process may serve what was invalidated elsewhere: the lease of the first tier.",
+        description="How long a process may serve an entry that another process has invalidated: the lease of the first tier.",
     )
     strict: bool = Field(False, description="With Redis out of reach: bypass the first tier rather than serve it unconfirmed.")
     stale_grace_s: float = Field(

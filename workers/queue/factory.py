@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from celery import Celery
 
@@ -44,4 +45,15 @@ def make_app(settings: Settings) -> PersonaApp:
 def not_obeyed(settings: Settings) -> list[str]:
     """Those of FOREIGN_VARIABLES that are set and name another server than the settings do."""
     named = {"CELERY_RESULT_BACKEND": settings.result_backend_url}
-    return [name for name in FOREIGN_VARIABLES if os.environ.get(name, "") not in ("", named.get(name, settings.broker_url))]
+    return [
+        name
+        for name in FOREIGN_VARIABLES
+        if (foreign := os.environ.get(name, "")) and _server(foreign) != _server(named.get(name, settings.broker_url))
+    ]
+
+
+def _server(url: str) -> str:
+    """The URL without its word on certificates: the settings add one to each `rediss://` that has none."""
+    parts = urlsplit(url)
+    options = [option for option in parts.query.split("&") if option and not option.startswith("ssl_cert_reqs=")]
+    return parts._replace(query="&".join(options)).geturl()

@@ -210,7 +210,7 @@ def test_the_last_value_set_is_the_one_read(cache: Cache) -> None:
         assert cache.get("k") == value
 
 
-def test_a_caller_who_changes_what_he_got_or_gave_changes_nothing_here(cache: Cache) -> None:
+def test_a_caller_that_changes_a_value_it_got_or_gave_changes_nothing_here(cache: Cache) -> None:
     """Every reader has its own value, and the cache has another."""
     given: dict[str, Any] = {"list": [1], "nested": {"a": [2]}}
     cache.set("k", given)

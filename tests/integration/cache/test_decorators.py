@@ -282,7 +282,7 @@ def test_an_exception_is_not_cached_and_not_changed(cache: TwoTierCache, calls: 
     assert function(5) == 5
 
 
-def test_a_caller_may_change_what_he_got(cache: TwoTierCache) -> None:
+def test_a_caller_may_change_the_value_it_got(cache: TwoTierCache) -> None:
     """The next caller gets a value of its own."""
 
     @cached(key_prefix="function", cache=cache)

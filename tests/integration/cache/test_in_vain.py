@@ -129,7 +129,7 @@ def test_what_was_invalidated_meanwhile_is_computed_anew_by_one(make: MakeCache,
     assert new.calls == 1
 
 
-def test_a_lease_tells_what_its_owner_knew_when_he_began(
+def test_a_lease_tells_what_its_owner_knew_when_it_began(
     make: MakeCache, pool: ThreadPoolExecutor, client: redis.Redis, namespace: str
 ) -> None:
     """Not before: else a caller that knows of an invalidation in between would not wait for it."""

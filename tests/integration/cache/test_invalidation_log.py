@@ -287,7 +287,7 @@ def test_records_that_were_evicted_raise_the_readers_floor(
     assert view.confirm(client.get(keys.tail), 2.0), "what the server holds is what was seen: no further reading"  # type: ignore[arg-type]
 
 
-def test_evicted_records_are_missed_only_by_who_did_not_have_them(
+def test_evicted_records_are_missed_only_by_readers_that_did_not_have_them(
     log: RedisInvalidationLog, client: redis.Redis, keys: KeySpace
 ) -> None:
     """A reader that knows them already goes on; one that stands behind them, or comes later, trusts only entries that are newer.

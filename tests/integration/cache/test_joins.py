@@ -119,7 +119,7 @@ def test_nobody_joins_a_thread_that_waits_for_what_was_invalidated_elsewhere(
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_with_the_log_out_of_reach_who_is_strict_joins_nobody(pool: ThreadPoolExecutor, strict: bool) -> None:
+def test_with_the_log_out_of_reach_a_strict_cache_joins_no_computation(pool: ThreadPoolExecutor, strict: bool) -> None:
     """No process can know of invalidations meanwhile. The others join by what their process knows, as L1 serves by it."""
     with ValkeyServer() as server:
         clock = Clock()
@@ -155,7 +155,7 @@ def test_nobody_joins_a_task_that_was_entered_before_an_invalidation(make: MakeC
     assert here.in_flight.enter("k", ("dep",), "last") == "new"
 
 
-def test_a_task_is_joined_by_nobody_who_cannot_read_the_log() -> None:
+def test_a_task_is_not_joined_by_a_caller_that_cannot_read_the_log() -> None:
     """The claim may still be read, by a caller that finds the server again in the next moment: invalidations in between are not
     known."""
     with ValkeyServer() as server:

@@ -125,7 +125,7 @@ def test_a_thread_that_is_stopped_leaves_the_computation_to_another(here: TwoTie
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["with L2", "L1 only"])
-def test_who_is_stopped_at_any_step_holds_up_nobody(make: MakeCache, pool: ThreadPoolExecutor, shared: bool) -> None:
+def test_a_thread_that_is_stopped_at_any_step_holds_up_no_other(make: MakeCache, pool: ThreadPoolExecutor, shared: bool) -> None:
     """A signal may raise before the thread computes, while it takes leave, or when it tells the others. It costs them a lease at
     most."""
     for step in range(1, 300):

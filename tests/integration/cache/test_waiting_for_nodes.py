@@ -48,7 +48,7 @@ def older(client: redis.Redis, keys: KeySpace) -> None:
     client.zrem(keys.nodes, "")
 
 
-def test_it_returns_when_all_who_are_alive_have_applied_it(
+def test_it_returns_when_all_living_nodes_have_applied_it(
     connection: RedisConnection, client: redis.Redis, namespace: str
 ) -> None:
     """As soon as that; and names both those that have and those that have not."""

@@ -234,7 +234,7 @@ def test_nothing_is_looked_at_while_nothing_was_invalidated(here: TwoTierCache, 
     assert (here.sweep() or pytest.fail("Redis is away")).removed == 1
 
 
-def test_a_pass_goes_on_where_the_last_run_ended_whoever_ran_it(here: TwoTierCache, there: TwoTierCache) -> None:
+def test_a_pass_goes_on_where_the_last_run_ended_in_any_process(here: TwoTierCache, there: TwoTierCache) -> None:
     """Each run is short; together they have seen everything."""
     names = [f"many:{number}" for number in range(5 * BATCH)]
     for name in names:

@@ -308,7 +308,7 @@ def test_it_does_not_wait_for_ever_for_a_helper_that_died(here: OptimizedPipelin
     assert report.stopped_because == OUT_OF_TIME
 
 
-def test_whoever_stops_a_round_before_it_began_spends_nothing(here: OptimizedPipeline, namespace: str, model: Model) -> None:
+def test_a_round_that_is_stopped_before_it_began_spends_nothing(here: OptimizedPipeline, namespace: str, model: Model) -> None:
     """The message was under way still."""
     ask(here, *"abc")
     here.invalidate("persona:*")

@@ -117,7 +117,7 @@ def test_the_health_check_alone_is_open(flower: FlowerServer) -> None:
         assert (answer.status, answer.body) == (200, b"OK")
 
 
-def test_a_body_is_not_read_of_whoever_may_not(flower: FlowerServer) -> None:
+def test_a_body_is_not_read_of_a_caller_that_may_not_send_one(flower: FlowerServer) -> None:
     """A stranger cannot fill the memory: the answer comes although most of the body never did."""
     answer = flower.ask("/api/task/send-task/x", method="POST", login="", headers={"Content-Length": str(50 << 20)}, body=b"{")
     assert answer.status == 401

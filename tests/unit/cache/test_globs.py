@@ -69,9 +69,7 @@ def test_a_renewed_glob_counts_by_its_newer_seq() -> None:
 
 
 @pytest.mark.parametrize("text", ["*{}*", "a:*{}*", "*{}:b", "a:{}*:b"])
-def test_whoever_invalidates_many_globs_costs_old_entries_and_not_everybodys_time(
-    text: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_globs_cost_old_entries_and_not_the_time_of_every_reader(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A place remembers a bounded number. An entry that is older than the forgotten ones is a miss; one that is younger is judged
     as ever."""
     view = InvalidationView()

@@ -30,7 +30,7 @@ def page(pattern: str) -> Page:
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("then", ["confirmed", "again", "another"])
-def test_whoever_comes_after_a_writer_that_was_broken_off_knows_what_it_confirms(pattern: str, then: str) -> None:
+def test_the_next_writer_after_one_that_was_broken_off_knows_what_it_confirms(pattern: str, then: str) -> None:
     """A slot that was judged before is judged again, or the lease has not been renewed: at every step where a time limit may
     raise."""
     step = 1

@@ -144,7 +144,7 @@ def test_many_threads_over_many_keys_never_see_one(pool: ThreadPoolExecutor) -> 
     assert [each.result(BOUND_S) for each in asked] == [expected[start % 25] for start in range(300)]
 
 
-def test_who_has_ended_is_waited_for_by_nobody(pool: ThreadPoolExecutor) -> None:
+def test_no_thread_waits_for_one_that_has_ended(pool: ThreadPoolExecutor) -> None:
     """A thread that is being woken still stands there as waiting: it is no way on."""
     waits = Waits()
     theirs, mine = Flight("theirs", (), AsOf("e", 1)), Flight("mine", (), AsOf("e", 1))
@@ -182,5 +182,5 @@ def test_a_flight_wakes_all_whenever_they_came() -> None:
     assert not Flight("k", (), AsOf("e", 1)).wait(0.01)
 
 
-def test_nothing_is_left_of_those_who_waited() -> None:
+def test_nothing_is_left_of_threads_that_waited() -> None:
     assert WAITS._flights == {}

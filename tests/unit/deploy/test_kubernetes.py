@@ -142,7 +142,7 @@ def test_budgets_and_policies_name_pods_and_ports_that_exist() -> None:
                     assert selected(source["podSelector"]["matchLabels"])
 
 
-def test_whoever_connects_to_a_server_may() -> None:
+def test_each_part_that_connects_to_a_server_may() -> None:
     """The label that the policy asks for, on every pod that has the server's address."""
     for name in APP:
         assert labels(name)["persona/uses-broker"] == "true"

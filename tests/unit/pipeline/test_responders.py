@@ -257,7 +257,7 @@ def test_an_error_that_no_endpoint_made_names_its_type_only() -> None:
     assert CANARY not in judged.what + judged.advice
 
 
-def test_what_fails_behind_a_caller_who_gave_up_is_logged_by_its_type(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_behind_a_caller_that_gave_up_is_logged_by_its_type(caplog: pytest.LogCaptureFixture) -> None:
     """An event loop logs such an error in full by default, and its text may hold the prompt."""
     with closing(asyncio.new_event_loop()) as loop:
         log_type_of(loop, {"message": "never retrieved", "exception": ValueError(CANARY)})

@@ -266,7 +266,7 @@ def test_ctrl_c_before_a_command_has_begun_is_no_traceback_either(monkeypatch: p
 @pytest.mark.parametrize(
     "arguments", [("--help",), ("--version",), ("ask", "hi", "--key", "calm", "--json")], ids=lambda value: value[-1]
 )
-def test_a_reader_who_has_gone_is_no_traceback(arguments: tuple[str, ...], environ: dict[str, str]) -> None:
+def test_a_reader_that_has_gone_is_no_traceback(arguments: tuple[str, ...], environ: dict[str, str]) -> None:
     """`persona ... | head -0`."""
     reader, writer = os.pipe()
     os.close(reader)

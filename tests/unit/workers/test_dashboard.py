@@ -127,7 +127,7 @@ def test_a_login_that_would_not_hold_is_refused_without_being_shown(credentials:
 # -- figures
 
 
-def test_a_tiers_hit_ratio_is_of_those_who_looked_there() -> None:
+def test_a_tiers_hit_ratio_is_of_the_requests_that_looked_there() -> None:
     """L2 is asked for what L1 had not; a stale answer, one that was joined, one that failed: no hits."""
     assert Requests(l1=60, l2=20, joined=5, stale=5, no=8, failed=2).hit_ratios == {"l1": 0.6, "l2": 0.5}
     assert Requests(l1=3).hit_ratios == {"l1": 1.0, "l2": None}
@@ -200,7 +200,7 @@ def test_the_buckets_shown_cover_what_alerts_ask_for_and_are_few() -> None:
 # -- one answer for many
 
 
-def test_those_who_ask_together_share_one_reading_and_those_after_a_second_get_another() -> None:
+def test_requests_at_one_time_share_one_reading_and_later_ones_get_another() -> None:
     """Ten viewers cost as much as one."""
 
     async def scenario() -> None:
