@@ -19,7 +19,10 @@ from pipeline.cache.coherence.tail import Page, Tail
 from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.flight.single import SingleFlight
 from pipeline.cache.server import scripts
+from pipeline.cache.server.commands import _Commands
+from pipeline.cache.server.link import encode
 from pipeline.cache.server.scripts import Script
+from pipeline.cache.server.shared import RedisCache
 from pipeline.cache.tiers import Tiers
 
 STAGE_MUTANT: Final = "as_of_of_the_last_stage"
@@ -172,7 +175,15 @@ def history_ignored() -> None:
 
 
 def replica_believed() -> None:
-    """A master that was demoted says what is new in the log."""
+    """A master that was demoted says what is new in the log, to those who ask for that alone and to those who read an entry."""
+    init: Callable[..., None] = RedisCache.__init__
+
+    def believing(tier: RedisCache, *given: Any, **named: Any) -> None:
+        init(tier, *given, **named)
+        tier._get_tail = encode(b"GET", tier.keys.tail)
+
+    _replace(RedisCache, "__init__", believing)
+    _replace(_Commands, "getex", _Commands.get)
     _rewrite(frozenset({"read"}), "redis.call('GETEX', KEYS[1])", "redis.call('GET', KEYS[1])")
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from coherence.faults import DEMOTION, GENTLE, HARSH, NETWORK, SUCCESSION
-from coherence.workload import Shape
+from coherence.steps import WEIGHTS
+from coherence.workload import SHAPES, Shape
 
 _READS: Final = {"look": 40, "read_routing": 20, "read_info": 20, "leaves": 0, "respond": 1}
 
@@ -54,7 +55,13 @@ PROFILES: Final[Mapping[str, Mapping[str, Any]]] = {
         "long_log": True,
         "weights": {"flood": 0},
     },
-    "demotion": {"faults": GENTLE | DEMOTION, "latency_s": 0.002, "long_log": True},
+    # A master that becomes a replica under its readers: one who writes leaves it at the first refusal, one who only reads stays.
+    "demotion": {
+        "faults": GENTLE | DEMOTION,
+        "latency_s": 0.002,
+        "long_log": True,
+        "shapes": SHAPES | {"reader": Shape("lone", 2, weights=dict.fromkeys(WEIGHTS, 0) | {"look": 1})},
+    },
     # Two threads of one process after the same key, and neither has looked at L2.
     "joins": {
         "faults": {"freeze": 1},

@@ -67,7 +67,7 @@ EXPECTED: dict[str, tuple[set[str], dict[str, Any]]] = {
     "judged_in_two_steps": ({"process"}, dict(PROFILES["refusals"])),
     "judged_before_the_lease": ({"node", "bound"}, _GENTLE),
     "joined_unasked": ({"l2"}, dict(PROFILES["joins"])),
-    "replica_believed": ({"node", "bound"}, dict(PROFILES["demotion"])),
+    "replica_believed": ({"l2", "node", "bound"}, dict(PROFILES["demotion"])),
     "deps_of_deps_ignored": ({"l2"}, dict(PROFILES["chains"])),
 }
 
