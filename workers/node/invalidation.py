@@ -22,7 +22,7 @@ from pipeline.assembly import Equipment, equip, get_optimized_pipeline
 from pipeline.cache.coherence.bus import NodeBus
 from pipeline.cache.coherence.log import RedisInvalidationLog
 from pipeline.cache.coherence.node import NodeFollower
-from pipeline.cache.coherence.registry import ALIVE_MS, NodeRegistry
+from pipeline.cache.coherence.registry import NodeRegistry, beat_every_s
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.courier import EVERY_S, build_courier
@@ -103,9 +103,8 @@ class InvalidationStep(bootsteps.ConsumerStep):
         super().start(c)
         self._follower.catch_up()  # after the subscription: no notice falls between the two
         self._follower.beat()
-        interval_s = min(settings.staleness_bound_s / 2, ALIVE_MS / 1000 / 3)
         self._timer_entries = [
-            c.timer.call_repeatedly(interval_s, self._beat),
+            c.timer.call_repeatedly(beat_every_s(settings.staleness_bound_s), self._beat),
             c.timer.call_repeatedly(EVERY_S, self._report),
         ]
 

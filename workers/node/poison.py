@@ -116,6 +116,12 @@ class GuardedChannel(redis_transport.Channel):
             raise TypeError
         _ = message.delivery_info["exchange"], message.delivery_info["routing_key"]
 
+    def _receive_one(self, c: Any) -> Any:
+        try:
+            return super()._receive_one(c)
+        except Empty:
+            return None  # kombu would leave what has come in with it unread until something else comes
+
     def _deliver_fanout_message(self, message: Any, exchange: str) -> Any:
         try:
             self._try(message)

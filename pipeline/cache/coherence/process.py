@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from pipeline.cache.coherence.bus import SETTLED, VERSION, NodeBus
 from pipeline.cache.coherence.log import APPENDED_AT_ONCE, InvalidationLog
-from pipeline.cache.coherence.registry import NodeRegistry
+from pipeline.cache.coherence.registry import NodeRegistry, beat_every_s
 from pipeline.cache.coherence.tail import Tail, page_of
 from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.entry import AsOf
@@ -173,7 +173,7 @@ class Coherence:
         self._learn_own(patterns, tail, asked_at_s)
         if invalidation_id is None or self._registry is None:
             return done
-        applied, silent = self._registry.wait(invalidation_id, wait_s, settle_s=self.bound_s)
+        applied, silent = self._registry.wait(invalidation_id, wait_s, settle_s=2 * beat_every_s(self.bound_s))
         return done._replace(applied=tuple(applied), silent=tuple(silent), announced=done.announced or bool(applied))
 
     def _learn_own(self, patterns: tuple[str, ...], tail: Tail, asked_at_s: float) -> None:

@@ -20,6 +20,11 @@ _LONGEST_PAUSE_S: Final = 0.02
 _PAUSE_GROWTH: Final = 1.5
 
 
+def beat_every_s(bound_s: float) -> float:
+    """How often a node is to beat that keeps this staleness bound."""
+    return min(bound_s / 2, ALIVE_MS / 1000 / 3)
+
+
 class NodeRegistry:
     """Nodes by name: one for each worker's main process. Its calls raise SharedTierUnavailableError, `wait` excepted."""
 
