@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Final, NamedTuple
 
-from celery import states
-
 from benchmarks.kit.contract import Benchmark, Figures, Progress
 from benchmarks.kit.errors import BenchmarkFailedError
 from benchmarks.kit.fleet import Fleet
@@ -173,10 +171,11 @@ class _Bench:
         self._fleet.await_(lambda: self._model.calls > before, "the model is asked", timeout_s=BEGIN_TIMEOUT_S)
         app = make_app(self._fleet.settings)
         try:
-            result = app.AsyncResult(ticket.task_id)
-            if result.state != states.STARTED:
-                raise BenchmarkFailedError([f"the task that computes is {result.state}"])
-            return int(result.info["pid"])
+            nodes = app.control.inspect(limit=self._fleet.nodes).active() or {}
+            pid = {task["id"]: task["worker_pid"] for tasks in nodes.values() for task in tasks}.get(ticket.task_id)
+            if pid is None:
+                raise BenchmarkFailedError(["no node runs the task that computes"])
+            return int(pid)
         finally:
             app.close()
 

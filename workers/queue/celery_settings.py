@@ -14,6 +14,10 @@ from pipeline.settings import Settings
 
 VISIBILITY_TIMEOUT_S: Final = 180
 """Over twice the hard time limit: a task that still runs is not given to a second worker."""
+PATIENCE_OPTION: Final = "outcome_patience_s"
+PATIENCE_S: Final = 30.0
+"""How long a pool process tries to store an outcome (`workers.queue.outcomes`): a restart of the server, and much less than the
+soft time limit, which ends it too. Then the task goes back to its queue."""
 _SOCKET: Final = {
     "socket_timeout": 5,  # a half-open connection ends in seconds; Celery's own default waits for ever
     "socket_connect_timeout": 2,
@@ -91,7 +95,7 @@ def _work() -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,  # tasks take seconds: none should wait behind a busy process while another is free
         "task_soft_time_limit": 75,  # a wait for another's answer and a model call; both well below the visibility time-out
         "task_time_limit": 85,
-        "task_track_started": True,
+        "task_track_started": False,  # two exchanges and a message a task, for a state that nobody reads; the event is sent
         "worker_cancel_long_running_tasks_on_connection_loss": True,  # its message goes to another worker: no twin beside it
         "worker_deduplicate_successful_tasks": True,  # a message that came back after its task had succeeded is dropped
         "worker_soft_shutdown_timeout": 30,  # running tasks may end; the rest returns to the queue
@@ -109,7 +113,7 @@ def _results(settings: Settings) -> dict[str, Any]:
         "result_extended": False,  # would keep the arguments, which users wrote, beside each result
         "result_backend_always_retry": True,
         "result_backend_max_retries": 3,  # the default retries for ever
-        "result_backend_transport_options": {"retry_policy": {"timeout": 5.0}},
+        "result_backend_transport_options": {"retry_policy": {"timeout": 5.0}, PATIENCE_OPTION: PATIENCE_S},
         "redis_socket_timeout": 5,  # the default holds a pool process for 120 s
         "redis_socket_connect_timeout": 2,
         "redis_socket_keepalive": True,

@@ -16,6 +16,9 @@ from workers.queue.redis_client import guard_redis_client
 FOREIGN_VARIABLES: Final = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
 """Variables that Celery prefers to any setting: another app of the same program or machine may have its queue there."""
 
+OUTCOME_STORE: Final = "workers.queue.outcomes.store:OutcomeStore"
+"""By name: imported when an app first uses its results."""
+
 
 class PersonaApp(Celery):
     """An app whose broker and result backend are those of `settings`, whatever FOREIGN_VARIABLES say."""
@@ -23,7 +26,7 @@ class PersonaApp(Celery):
     def __init__(self, settings: Settings) -> None:
         super().__init__("persona", task_cls=RedactedTask, set_as_current=False)
         self.settings = settings
-        self.backend_cls = settings.result_backend_url
+        self.backend_cls = _backend_of(settings)
         self.config_from_object(celery_settings(settings))
 
     def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
@@ -34,6 +37,12 @@ class PersonaApp(Celery):
 
     def connection(self, hostname: str | None = None, **options: Any) -> Any:
         return super().connection(hostname or self.settings.broker_url, **options)
+
+
+def _backend_of(settings: Settings) -> str:
+    """As Celery writes a URL whose backend is not its own. rpc:// is: its outcomes are messages."""
+    url = settings.result_backend_url
+    return f"{OUTCOME_STORE}+{url}" if urlsplit(url).scheme in ("redis", "rediss") else url
 
 
 def make_app(settings: Settings) -> PersonaApp:

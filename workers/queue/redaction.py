@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from celery import Task
 from celery.worker.request import Request
 
 from pipeline.errors import InvalidRequestError
+from workers.queue.outcomes.put_back import ReturnableTask
 
 REDACTED: Final = "(redacted)"
 TOLD: Final = "request: refused (its sender has been told why)"
@@ -26,8 +26,8 @@ class RedactedRequest(Request):
         """End the running task, since the connection to the broker is lost, and with it the hold on the message, which will come
         back.
 
-        Celery notes that it did so only after it has told the result backend. If that is away too, the end of the child passes
-        for a revocation, which is final: the caller gets no answer, and the message is dropped when it comes back.
+        Celery notes that it did so only after it has told the result backend. If that fails, the end of the child passes for a
+        revocation, which is final: the caller gets no answer, and the message is dropped when it comes back.
         """
         if self.time_start:
             self._already_cancelled = True
@@ -38,7 +38,7 @@ class RedactedRequest(Request):
         return info
 
 
-class RedactedTask(Task):
+class RedactedTask(ReturnableTask):
     """The base of every task here."""
 
     abstract = True

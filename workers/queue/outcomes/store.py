@@ -1,0 +1,172 @@
+"""Celery's result backend on Redis, with one exchange an outcome in the place of three, and a patience that outlasts a restart.
+
+Keys, channels and bytes are those of Celery's own backend (`celery.backends.redis`): callers without this package, and workers
+without it on the same queue, read and write them alike.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from celery import states
+from celery._state import get_current_task
+from celery.backends.redis import RedisBackend
+from celery.exceptions import BackendStoreError, Reject, SoftTimeLimitExceeded
+from kombu.utils.encoding import bytes_to_str
+from redis.exceptions import DataError, NoScriptError, RedisError
+
+from pipeline.cache.server.scripts import Script
+from workers.queue.celery_settings import PATIENCE_OPTION
+
+FIRST_PAUSE_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 0.5
+BATCH: Final = 200
+"""So many outcomes go in one exchange: the server does nothing else meanwhile, for a millisecond or two."""
+
+_KEEP: Final = Script.read(__file__, "keep")
+
+logger: Final = logging.getLogger(__name__)
+
+
+class Success(NamedTuple):
+    """What a task without children has returned. `result`: its JSON. The others as the task's message has them."""
+
+    task_id: str
+    result: bytes
+    group_id: str | None = None
+    parent_id: str | None = None
+
+
+class _Outcome(msgspec.Struct):
+    """What Celery 5.7 writes for a success, in its order."""
+
+    status: str
+    result: msgspec.Raw
+    traceback: None
+    children: tuple[()]
+    date_done: str
+    group_id: str | msgspec.UnsetType
+    parent_id: str | msgspec.UnsetType
+    task_id: str
+
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class OutcomeStore(RedisBackend):
+    """Where workers keep outcomes. Thread-safe as far as Celery's own is: each thread has one, unless the app shares it."""
+
+    def store_result(
+        self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None, **_: Any
+    ) -> Any:
+        """Keep an outcome and tell those that wait for it. Returns it as it is stored.
+
+        While the server is away, full, read-only or loading, an outcome is tried again: by a thread that runs a task for
+        PATIENCE_OPTION; it then raises Reject, and the task goes back to its queue (`put_back`). By any other for the retry
+        policy's `timeout`, since a main process has a queue to serve; it then raises BackendStoreError. A state on the way to an
+        outcome, which is RETRY, is tried once and then dropped, for nobody waits for it.
+        """
+        stored = self.encode_result(result, state)
+        meta = self._get_result_meta(result=stored, state=state, traceback=traceback, request=request)
+        meta["task_id"] = bytes_to_str(task_id)
+        payload = self.encode(meta)
+        if len(payload) > self._MAX_STR_VALUE_SIZE:
+            raise BackendStoreError("value too large for Redis backend", state=state, task_id=task_id)
+        key = self.get_key_for_task(task_id)
+        expires_s = self.failure_expires if state == states.FAILURE else self.expires
+        fault = _within(self._patience_s(state), lambda: self._keep([key], [payload], expires_s), task_id)
+        if fault is None:
+            return stored
+        why = type(fault).__name__
+        if state not in states.READY_STATES:
+            logger.warning("results.state_dropped: %s of task %s: %s", state, task_id, why)
+            return stored
+        logger.error("results.not_stored: %s of task %s: %s", state, task_id, why)
+        if _task_runs():
+            raise Reject(f"its outcome could not be stored ({why})", requeue=True) from fault
+        raise BackendStoreError(f"failed to store result on the backend ({why})", state=state, task_id=task_id) from fault
+
+    def store_successes(self, successes: Sequence[Success]) -> int:
+        """Keep what tasks without children have returned, and tell those that wait: BATCH of them in one exchange.
+
+        Tries once, and raises RedisError or OSError: then some, all or none are stored, and it is safe to store them again. Not
+        for tasks of a chord, whose other part must learn of them. Returns how many had not succeeded before.
+        """
+        now = self.app.now().isoformat()
+        kept = 0
+        for start in range(0, len(successes), BATCH):
+            batch = successes[start : start + BATCH]
+            keys = [self.get_key_for_task(success.task_id) for success in batch]
+            kept += self._keep(keys, [_written(success, now) for success in batch], self.expires)
+        return kept
+
+    def _keep(self, keys: list[bytes], payloads: list[Any], expires_s: int | None) -> int:
+        arguments = (len(keys), *keys, expires_s or 0, *payloads)
+        try:
+            return int(self.client.evalsha(_KEEP.digest, *arguments))
+        except NoScriptError:  # a server that has begun anew
+            return int(self.client.eval(_KEEP.source, *arguments))
+
+    def _patience_s(self, state: str) -> float:
+        if state not in states.READY_STATES:
+            return 0.0
+        patience_s = self._transport_options.get(PATIENCE_OPTION) if _task_runs() else self.retry_policy.get("timeout")
+        return float(patience_s or 0.0)
+
+
+def _within(patience_s: float, keep: Callable[[], object], task_id: str) -> Exception | None:
+    """Try it until it succeeds, or for so long; then its last error."""
+    deadline_s = time.monotonic() + patience_s
+    pause_s = 0.0
+    try:
+        while True:
+            fault = _tried(keep)
+            if fault is None:
+                return None
+            if not pause_s:
+                logger.warning("results.delayed: of task %s: %s", task_id, type(fault).__name__)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S) or FIRST_PAUSE_S
+            if time.monotonic() + pause_s > deadline_s:
+                return fault
+            time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - keeps all the children from coming at once
+    except SoftTimeLimitExceeded:
+        return TimeoutError()  # the task has ended in time: it is not its failure
+
+
+def _tried(keep: Callable[[], object]) -> Exception | None:
+    """The error of one try, if it may pass.
+
+    That is so of refusals of every kind: key and command are the same for each task, so that a refusal is the server's doing (it
+    is full, read-only, its disk is full, rights were taken away) and not the task's."""
+    try:
+        keep()
+    except DataError:
+        raise
+    except (RedisError, OSError) as error:
+        return error
+    return None
+
+
+def _task_runs() -> bool:
+    """Whether this thread runs a task: then nothing but its own slot waits with it."""
+    return get_current_task() is not None
+
+
+def _written(success: Success, now: str) -> bytes:
+    return _encode(
+        _Outcome(
+            states.SUCCESS,
+            msgspec.Raw(success.result),
+            None,
+            (),
+            now,
+            success.group_id or msgspec.UNSET,
+            success.parent_id or msgspec.UNSET,
+            success.task_id,
+        )
+    )
