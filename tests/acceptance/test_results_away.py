@@ -16,6 +16,7 @@ from fleet import Pool, WorkerNode, bare_app, send_plain
 from polling import until
 from servers import ValkeyServer, free_port
 
+from benchmarks.kit.endpoint import Fault, ScriptedEndpoint
 from pipeline.models import PersonaRequest
 
 TASKS = 60
@@ -57,12 +58,19 @@ class Desk:
 
 
 @contextmanager
-def desk_with(pool: Pool = "prefork", concurrency: int = 2, arguments: tuple[str, ...] = ()) -> Iterator[Desk]:
+def desk_with(pool: Pool = "prefork", concurrency: int = 2, arguments: tuple[str, ...] = (), llm_url: str = "") -> Iterator[Desk]:
     with ExitStack() as opened:
         broker = opened.enter_context(ValkeyServer())
         results = opened.enter_context(ValkeyServer())
         app = opened.enter_context(closing(bare_app(broker.url)))
-        node = WorkerNode(broker_url=broker.url, result_url=results.url, pool=pool, concurrency=concurrency, arguments=arguments)
+        node = WorkerNode(
+            broker_url=broker.url,
+            result_url=results.url,
+            llm_url=llm_url,
+            pool=pool,
+            concurrency=concurrency,
+            arguments=arguments,
+        )
         opened.enter_context(node)
         yield Desk(app, broker, results, node)
 
@@ -116,12 +124,13 @@ def test_every_caller_is_told_when_the_server_of_the_results_is_back(
     assert "Traceback" not in log
 
 
+IMPATIENT = "result.backend_transport_options=(json)" + json.dumps({"retry_policy": {"timeout": 0.2}, "outcome_patience_s": 0.2})
+
+
 @pytest.mark.parametrize(("pool", "concurrency"), [("prefork", 2), ("threads", 2), ("solo", 1)])
 def test_a_task_whose_outcome_cannot_be_stored_at_all_goes_back_to_its_queue(pool: Pool, concurrency: int) -> None:
     """It is run again, until its caller can be told. No slot of the node is lost on the way, in any pool."""
-    impatient = json.dumps({"retry_policy": {"timeout": 0.2}, "outcome_patience_s": 0.2})
-    arguments = ("--", f"result.backend_transport_options=(json){impatient}")
-    with desk_with(pool, concurrency, arguments) as desk:
+    with desk_with(pool, concurrency, ("--", IMPATIENT)) as desk:
         desk.results.kill()
         ids = desk.queue(5)
         until(lambda: desk.said("results.not_stored", 0) > 2 * len(ids), "each has gone back, and some of them twice")
@@ -130,6 +139,24 @@ def test_a_task_whose_outcome_cannot_be_stored_at_all_goes_back_to_its_queue(poo
         until(lambda: desk.told(ids) == len(ids), "every caller is told")
         until(lambda: desk.left() == 0, "every message is done with")
         assert desk.node.running
+
+
+def test_a_task_over_its_time_limit_goes_back_while_its_caller_cannot_be_told() -> None:
+    """The main process ends it, and tells its caller as soon as that can be done."""
+    with (
+        ScriptedEndpoint() as model,
+        desk_with("prefork", 1, ("--", IMPATIENT, "task.time_limit=1", "task.soft_time_limit=(json)null"), model.url) as desk,
+    ):
+        model.script(Fault("hang"))
+        desk.results.kill()
+        (task_id,) = desk.queue(1)
+        until(lambda: desk.said("results.not_stored: FAILURE", 0) >= 2, "it has gone back and was run again")
+        desk.results.start()
+        with desk.results.client(decode_responses=True) as client:
+            until(lambda: client.get(f"celery-task-meta-{task_id}"), "its caller is told")
+            outcome = json.loads(client.get(f"celery-task-meta-{task_id}"))
+        assert (outcome["status"], outcome["result"]["exc_type"]) == ("FAILURE", "TimeLimitExceeded")
+        until(lambda: desk.left() == 0, "the message is done with")
 
 
 def test_an_outcome_takes_one_exchange_with_its_server(desk: Desk) -> None:

@@ -111,8 +111,9 @@ def _results(settings: Settings) -> dict[str, Any]:
         "result_backend": settings.result_backend_url,
         "result_expires": settings.result_ttl_s,
         "result_extended": False,  # would keep the arguments, which users wrote, beside each result
+        # A look-up is tried once, and its failure is Celery's own error. Outcomes have a patience of their own.
         "result_backend_always_retry": True,
-        "result_backend_max_retries": 3,  # the default retries for ever
+        "result_backend_max_retries": 0,
         "result_backend_transport_options": {"retry_policy": {"timeout": 5.0}, PATIENCE_OPTION: PATIENCE_S},
         "redis_socket_timeout": 5,  # the default holds a pool process for 120 s
         "redis_socket_connect_timeout": 2,

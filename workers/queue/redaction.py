@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from celery.worker.request import Request
-
 from pipeline.errors import InvalidRequestError
-from workers.queue.outcomes.put_back import ReturnableTask
+from workers.queue.outcomes.put_back import ReturnableRequest, ReturnableTask
 
 REDACTED: Final = "(redacted)"
 TOLD: Final = "request: refused (its sender has been told why)"
 
 
-class RedactedRequest(Request):
+class RedactedRequest(ReturnableRequest):
     """A request whose arguments stay with the task. The sender's own `argsrepr`, which any producer may set, is dropped."""
 
     def __init__(self, message: Any, **options: Any) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from billiard.einfo import ExceptionInfo
 from celery import Task
-from celery.exceptions import Reject
+from celery.exceptions import BackendStoreError, Reject
+from celery.worker.request import Request
 
 
 class ReturnableTask(Task):
@@ -29,6 +30,35 @@ class ReturnableTask(Task):
     @__trace__.setter
     def __trace__(self, tracer: Callable[..., Any] | None) -> None:
         self._tracer = tracer and _returning_rejections(tracer)
+
+
+class ReturnableRequest(Request):
+    """A request whose message goes back, too, when a main process cannot store that it has ended the task (a hard time limit), or
+    that the task has ended its processes. Celery's own is acknowledged before it is tried to store that."""
+
+    _held = _ended = _returned = False
+
+    def on_failure(self, *args: Any, **kwargs: Any) -> None:
+        self._held = True
+        try:
+            super().on_failure(*args, **kwargs)
+        except BackendStoreError:
+            self._returned = True
+            self.reject(requeue=True)
+        finally:
+            self._held = False
+            if self._ended:
+                super().acknowledge()  # nothing happens if it has been rejected
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        if not self._returned:  # Celery calls `on_failure` first, and stores the same again here
+            super().on_timeout(soft, timeout)
+
+    def acknowledge(self) -> None:
+        if self._held:
+            self._ended = True
+        else:
+            super().acknowledge()
 
 
 def _returning_rejections(tracer: Callable[..., Any]) -> Callable[..., Any]:

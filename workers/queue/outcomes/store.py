@@ -91,6 +91,10 @@ class OutcomeStore(RedisBackend):
             raise Reject(f"its outcome could not be stored ({why})", requeue=True) from fault
         raise BackendStoreError(f"failed to store result on the backend ({why})", state=state, task_id=task_id) from fault
 
+    def exception_safe_to_retry(self, exc: BaseException) -> bool:
+        """Whether a look-up that raised it fails with Celery's own error, which makes a task that came back be run again."""
+        return _may_pass(exc)
+
     def store_successes(self, successes: Sequence[Success]) -> int:
         """Keep what tasks without children have returned, and tell those that wait: BATCH of them in one exchange.
 
@@ -139,17 +143,21 @@ def _within(patience_s: float, keep: Callable[[], object], task_id: str) -> Exce
 
 
 def _tried(keep: Callable[[], object]) -> Exception | None:
-    """The error of one try, if it may pass.
+    try:
+        keep()
+    except (RedisError, OSError) as error:
+        if _may_pass(error):
+            return error
+        raise
+    return None
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether another try may do what this one did not.
 
     That is so of refusals of every kind: key and command are the same for each task, so that a refusal is the server's doing (it
     is full, read-only, its disk is full, rights were taken away) and not the task's."""
-    try:
-        keep()
-    except DataError:
-        raise
-    except (RedisError, OSError) as error:
-        return error
-    return None
+    return isinstance(error, RedisError | OSError) and not isinstance(error, DataError)
 
 
 def _task_runs() -> bool:
