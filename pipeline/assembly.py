@@ -11,7 +11,7 @@ from pipeline.cache.coherence.bus import NodeBus
 from pipeline.cache.coherence.process import Announce
 from pipeline.cache.locks import Lock
 from pipeline.courier import build_courier
-from pipeline.figures import build_reporter
+from pipeline.figures import Reporter, build_reporter
 from pipeline.figures.records import Role
 from pipeline.hot import HotKeys, Recent, Teller
 from pipeline.optimized import OptimizedPipeline, Refresh
@@ -54,17 +54,20 @@ def build_cache(settings: Settings, equipment: Equipment = _BARE) -> TwoTierCach
     )
 
 
-def build_optimized_pipeline(settings: Settings, pipeline: PersonaPipeline, equipment: Equipment = _BARE) -> OptimizedPipeline:
+def build_optimized_pipeline(
+    settings: Settings, pipeline: PersonaPipeline, equipment: Equipment = _BARE, reporter: Reporter | None = None
+) -> OptimizedPipeline:
     """That pipeline behind a cache as the settings describe it. Without equipment to announce with, invalidations are announced
-    where the settings name a broker: see InstalledAnnouncer."""
+    where the settings name a broker: see InstalledAnnouncer. `reporter`: of this process, if it has one already."""
     announcing = None
     if equipment.announce is None:
-        announcing = announcer_for(settings, lambda: reporter)
+        announcing = announcer_for(settings, lambda: told)
         equipment = equipment._replace(announce=announcing)
     cache = build_cache(settings, equipment)
-    courier = build_courier(settings)
-    role: Role = "worker" if equipment.node else "producer"
-    reporter = build_reporter(settings, courier, node=equipment.node, role=role, l1_entries=cache.l1.__len__)
+    if reporter is None:
+        role: Role = "worker" if equipment.node else "producer"
+        reporter = build_reporter(settings, build_courier(settings), node=equipment.node, role=role, l1_entries=cache.l1.__len__)
+    told, courier = reporter, reporter.courier
     recent = None
     if courier.connects:
         recent = Recent()
@@ -78,6 +81,11 @@ def build_optimized_pipeline(settings: Settings, pipeline: PersonaPipeline, equi
         recent=recent,
         announcing=announcing,
     )
+
+
+def build_beside_children(settings: Settings, reporter: Reporter) -> OptimizedPipeline:
+    """The pipeline of a node's main process, whose children have their own. `equip` was called before."""
+    return build_optimized_pipeline(settings, get_pipeline(), _equipment, reporter)
 
 
 _equipment = _BARE

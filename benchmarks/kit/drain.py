@@ -17,6 +17,7 @@ from kombu import Exchange, Queue
 from benchmarks.kit.errors import BenchmarkFailedError
 from pipeline.settings import Settings
 from workers.client import QUEUE
+from workers.node.fetch.claims import CLAIMS
 
 HOLD: Final = Queue("bench.hold", Exchange("bench.hold", type="direct"), routing_key="bench.hold")
 DRAIN_TIMEOUT_S: Final = 60.0
@@ -79,7 +80,7 @@ class Drain:
     def _drained(self, count: int) -> bool:
         with self._broker.pipeline(transaction=False) as pipe:
             pipe.llen(QUEUE)
-            pipe.hlen("unacked")
+            pipe.keys(f"{CLAIMS}*")  # a list without items does not exist
             waiting, running = pipe.execute()
         return not waiting and not running and int(self._results.dbsize()) >= count
 

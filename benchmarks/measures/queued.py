@@ -51,6 +51,7 @@ class Size(NamedTuple):
     """The size of the measurement."""
 
     warm_up: int
+    hits: int
     tasks: int
     rounds: int
     trips: int
@@ -58,12 +59,36 @@ class Size(NamedTuple):
     peer_tasks_share: float
     peer_trips: int
     peer_trips_s: float
+    slow_tasks: int
+    slow_ms: float
 
 
 FULL: Final = Size(
-    warm_up=200, tasks=600, rounds=5, trips=300, peer_rounds=3, peer_tasks_share=1.0, peer_trips=100, peer_trips_s=2.0
+    warm_up=200,
+    hits=6_000,
+    tasks=600,
+    rounds=5,
+    trips=300,
+    peer_rounds=3,
+    peer_tasks_share=1.0,
+    peer_trips=100,
+    peer_trips_s=2.0,
+    slow_tasks=12,
+    slow_ms=2_000,
 )
-QUICK: Final = Size(warm_up=40, tasks=40, rounds=1, trips=5, peer_rounds=1, peer_tasks_share=0.02, peer_trips=3, peer_trips_s=0.2)
+QUICK: Final = Size(
+    warm_up=40,
+    hits=200,
+    tasks=40,
+    rounds=1,
+    trips=5,
+    peer_rounds=1,
+    peer_tasks_share=0.02,
+    peer_trips=3,
+    peer_trips_s=0.2,
+    slow_tasks=3,
+    slow_ms=300,
+)
 QUICK_PEERS: Final = ("dramatiq",)  # each takes seconds to start
 
 
@@ -99,7 +124,8 @@ def measure_queue(progress: Progress, *, quick: bool = False) -> Measured:
         # Two fleets with empty caches, which compute nothing but the first request of each kind.
         if model.calls != 2 * KINDS:
             raise BenchmarkFailedError([f"the model was called {model.calls} times for {2 * KINDS} misses"])
-    return Measured(figures | {f"threads_{name}": number for name, number in of_threads.items()}, notes)
+    figures |= {f"threads_{name}": number for name, number in of_threads.items()}
+    return Measured(figures | _measure_mixed(asked, size, progress), notes)
 
 
 def _measure_node(fleet: Fleet, asked: _Asked, size: Size) -> Figures:
@@ -110,7 +136,7 @@ def _measure_node(fleet: Fleet, asked: _Asked, size: Size) -> Figures:
         try:
             _warm_up(app, drain, asked, size)
             for _ in range(size.rounds):
-                hits.append(drain.per_s(PROCESS_TASK, asked.wires, size.tasks, asked.hit))
+                hits.append(drain.per_s(PROCESS_TASK, asked.wires, size.hits, asked.hit))
                 bare.append(drain.per_s(BARE_TASK, asked.wires, size.tasks, _nothing_done))
             hit_ms, bare_ms = _round_trips(app, asked, size.trips)
         finally:
@@ -122,6 +148,45 @@ def _measure_node(fleet: Fleet, asked: _Asked, size: Size) -> Figures:
     for name, times_ms in (("hit", hit_ms), ("bare", bare_ms), ("client_hit", client_ms)):
         figures |= {f"{name}_p50_ms": quantile(times_ms, 0.5), f"{name}_p99_ms": quantile(times_ms, 0.99)}
     return figures
+
+
+def _measure_mixed(asked: _Asked, size: Size, progress: Progress) -> Figures:
+    """Hits, one after another, while slow misses fill all slots and wait for them."""
+    with (
+        ModelServer(delay_ms=size.slow_ms) as model,
+        Fleet(progress, nodes=1, children=WORKER_PROCESSES, app=APP, environ=model.environment) as fleet,
+        closing(make_app(fleet.settings)) as app,
+    ):
+        progress(f"queue: hits while {size.slow_tasks} misses of {size.slow_ms:g} ms wait for {WORKER_PROCESSES} processes")
+        bound_waits(app)
+        try:
+            for result in [app.send_task(PROCESS_TASK, args=[wire], queue=QUEUE) for wire in asked.wires]:
+                result.get(timeout=KINDS * size.slow_ms / 1000 + TASK_TIMEOUT_S)
+            slow = spread_over(size.slow_tasks, size.slow_tasks)
+            wires = [request.to_wire() | {"user_input": f"Slowly: {request.user_input}"} for request in slow]
+            began_s = time.perf_counter()
+            misses = [app.send_task(PROCESS_TASK, args=[wire], queue=QUEUE) for wire in wires]
+            took_ms = []
+            turns = itertools.cycle(asked.wires)
+            while not all(miss.ready() for miss in misses):
+                wire = next(turns)
+                sent_s = time.perf_counter()
+                result = _send(app, PROCESS_TASK, wire)
+                took_ms.append((time.perf_counter() - sent_s) * 1000)
+                if not asked.hit(wire, result):
+                    raise BenchmarkFailedError([f"a wrong answer, or no hit: {str(result)[:200]}"])
+            ended_s = time.perf_counter() - began_s
+        finally:
+            close_results(app)
+    least_s = -(-size.slow_tasks // WORKER_PROCESSES) * size.slow_ms / 1000
+    return {
+        "mixed_hit_p50_ms": quantile(took_ms, 0.5),
+        "mixed_hit_p99_ms": quantile(took_ms, 0.99),
+        "mixed_hits": len(took_ms),
+        "mixed_misses": len(misses),
+        "mixed_misses_s": ended_s,
+        "mixed_misses_least_s": least_s,
+    }
 
 
 def _warm_up(app: Celery, drain: Drain, asked: _Asked, size: Size) -> None:
@@ -184,7 +249,7 @@ def _measure_peers(
     with closing(make_app(fleet.settings)) as app, closing(Drain(app, fleet.settings)) as drain:
         for number in range(1, size.peer_rounds + 1):
             progress(f"queue: the others, round {number} of {size.peer_rounds}")
-            rates["persona"].append(drain.per_s(PROCESS_TASK, asked.wires, size.tasks, asked.hit))
+            rates["persona"].append(drain.per_s(PROCESS_TASK, asked.wires, size.hits, asked.hit))
             for name in tuple(running):
                 said = _drive(fleet, name, environ, known, size, trips=size.peer_trips if number == 1 else 0)
                 if "problem" in said:  # another project's fault is not this one's: the rest is measured all the same

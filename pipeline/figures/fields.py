@@ -53,6 +53,8 @@ SERIES: Final = (*REQUESTS, *(series.name for series in SPREADS))
 
 INVALIDATIONS: Final = "invalidations"
 """An event: this process published an invalidation."""
+NOT_SHOWN: Final = "not_shown"
+"""An event: a request was answered, and Flower was not shown it as a task."""
 MISSED: Final = "missed"
 """An event: a process looked for an answer, found none and joined no computation. It queued a task, which a worker counts
 as a request."""

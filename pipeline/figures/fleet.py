@@ -131,6 +131,7 @@ class Ever(msgspec.Struct, frozen=True):
     requests: Requests = Requests()
     by_producers: Requests = Requests()
     invalidations: int = 0
+    not_shown: int = 0
     counts: dict[str, int] = {}
     ms: dict[str, float] = {}
     buckets: dict[str, tuple[int, ...]] = {}

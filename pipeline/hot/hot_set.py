@@ -28,8 +28,8 @@ HOT_SCORE: Final = 2.0
 """From here on a key is hot: an answer that was asked for once is not computed ahead."""
 FORGOTTEN_SCORE: Final = 0.25
 """Below it a key is not tracked any more: one that was asked for once after 20 minutes."""
-COUNTED_AT_ONCE: Final = 64
-"""So many keys, those asked for most, a process counts at once."""
+COUNTED_AT_ONCE: Final = 256
+"""So many keys, those asked for most, a process counts at once. A main process stands for all children of its node."""
 IDLE_S: Final = 3600.0
 """The whole list ends so long after its last count."""
 REQUEST_S: Final = 1200.0

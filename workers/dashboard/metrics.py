@@ -81,6 +81,8 @@ def _ever(ever: Ever) -> Iterator[Metric]:
     saved = "Requests that would have been a model call without the cache."
     yield CounterMetricFamily("persona_model_calls_saved", saved, value=ever.requests.saved)
     yield CounterMetricFamily("persona_invalidations", "Invalidations made.", value=ever.invalidations)
+    not_shown = "Hits that nodes have answered themselves and that Flower was not shown as tasks: PERSONA_HIT_EVENTS_PER_S."
+    yield CounterMetricFamily("persona_hits_not_shown", not_shown, value=ever.not_shown)
     seconds = HistogramMetricFamily(
         "persona_request_seconds", "How long an answer took, from the call of the pipeline to its return.", labels=["source"]
     )

@@ -211,7 +211,7 @@ class TestViews:
         others = view_queue(figures).tables[-1]
         assert [row[0] for row in others.rows] == ["persona", "rq"]
         assert others.rows[1][:3] == ("rq", "30", "10.00x (9.00-11.00)")
-        assert len(view_queue({"hit_per_s": 1.0}).tables) == 2
+        assert len(view_queue({"hit_per_s": 1.0}).tables) == 3
 
     def test_scale_s_curves_go_through_the_measured_sizes(self) -> None:
         figures = {f"workers{size}_miss_per_s": 10.0 * size for size in (1, 4, 2)}
