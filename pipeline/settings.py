@@ -31,6 +31,17 @@ class Settings(BaseModel):
     broker_url: str = Field("redis://127.0.0.1:6379/0", description="Where tasks are queued: redis, rediss, amqp or amqps.")
     result_url: str = Field("", description="Where results are kept. Empty: database 1 of a Redis broker, rpc:// of RabbitMQ.")
     result_ttl_s: int = Field(3600, ge=1, le=7 * 86_400, description="How long a task's result is kept for its caller.")
+    fetch: Literal["claims", "pop"] = Field(
+        "claims",
+        description="How a worker takes messages from Redis: it claims them; or it pops them as Celery does, and may lose one.",
+    )
+    door: bool = Field(True, description="Whether a node's main process answers a hit itself, without a slot of its pool.")
+    hit_events_per_s: float = Field(
+        100.0, ge=0, le=10_000, description="Of hits answered so, how many a second each node shows to Flower as tasks."
+    )
+    unknown_task_s: float = Field(
+        30.0, ge=0, le=3600, description="How long a task that a worker does not know goes back to its queue before it fails."
+    )
     # -- the cache
     cache_url: str = Field("", description="The shared tier: redis, rediss or unix. Empty: each process has its own tier only.")
     cache_namespace: str = Field(

@@ -34,6 +34,7 @@ from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
 from pipeline.settings import load_settings
 from workers.client import PersonaClient
 from workers.node.events import FLUSH_S
+from workers.node.fetch.claims import CLAIMS
 from workers.stack.processes import ChildProcess
 
 Pool = Literal["prefork", "threads", "solo", "gevent"]
@@ -275,9 +276,9 @@ class Fleet:
         length: int = self.queue.llen(queue)
         return length
 
-    def unacked(self) -> int:
+    def claimed(self) -> int:
         """How many messages the nodes have taken and not finished."""
-        return int(self.queue.hlen("unacked"))
+        return sum(int(self.queue.llen(claims)) for claims in self.queue.keys(f"{CLAIMS}*"))
 
     def logs(self) -> str:
         return "\n".join(f"---- {node.name}\n{node.log()}" for node in self.nodes)

@@ -67,7 +67,7 @@ def test_bad_input_fails_at_once_at_the_worker_and_the_caller_is_told_why(fleet:
     assert sorted(started) == sorted(failed), "each was tried once"
     assert not [event for event in events if event["type"] == "task-retried"]
     assert fleet.endpoint.calls == calls
-    until(lambda: fleet.unacked() == 0, "no message is left")
+    until(lambda: fleet.claimed() == 0, "no message is left")
 
 
 def assert_refused(result: AsyncResult, name: str, said: list[str]) -> None:

@@ -140,7 +140,7 @@ def test_what_is_queued_when_it_is_interrupted_is_taken_back(fleet: Fleet, files
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=BOUND_S)
     fleet.endpoint.script(Fault())
-    until(lambda: not fleet.queued("persona.bulk") and not fleet.unacked(), "the queue is empty")
+    until(lambda: not fleet.queued("persona.bulk") and not fleet.claimed(), "the queue is empty")
     assert fleet.endpoint.calls - before <= 2 + 2  # those that ran, and what their children had already taken
 
 
@@ -179,7 +179,7 @@ def test_an_interactive_request_does_not_wait_behind_a_batch(fleet: Fleet, files
             assert fleet.queued("persona.bulk") >= 30, "the batch was worked off before"
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=BOUND_S)
-    until(lambda: not fleet.queued("persona.bulk") and not fleet.unacked(), "the queue is empty")
+    until(lambda: not fleet.queued("persona.bulk") and not fleet.claimed(), "the queue is empty")
 
 
 def test_a_terminal_sees_a_bar_and_the_result(fleet: Fleet, files: Files) -> None:

@@ -21,7 +21,8 @@ from pipeline.settings import DEFAULT_NAMESPACE
 from workers.queue.broadcast import ROUTING_KEY, TASK, exchange_of
 
 EXCHANGE = exchange_of(DEFAULT_NAMESPACE)
-LONG_BOUND = {"PERSONA_STALENESS_BOUND_S": "60"}
+LONG_BOUND = {"PERSONA_STALENESS_BOUND_S": "60", "PERSONA_DOOR": "false"}
+"""Each request goes to a child: at the door the main process would answer those that it may."""
 REQUEST = PersonaRequest.create("How do I begin?", "frustrated-burst-seek_advice")  # Lua's
 PATTERNS = ("persona:lua:*", "routing:*", "prompt:lua:frustrated-burst-seek_advice", "persona:lua:info", "*:lua:frustrated*")
 
@@ -78,6 +79,17 @@ def test_every_child_of_every_node_forgets_at_once(prefork: Fleet, pattern: str)
     assert len(done.applied) == 2, done
     assert done.silent == ()
     assert {content for _, content in _ask_all(prefork, 6, 6)} == {"version 2"}
+
+
+def test_every_main_process_forgets_at_once() -> None:
+    """It answers hits at the door, from an L1 of its own, and follows the log for itself as for its children."""
+    with Fleet(nodes=2, concurrency=1, environ=LONG_BOUND | {"PERSONA_DOOR": "true"}) as fleet:
+        _answer(fleet, 1)
+        _ask_all(fleet, 1, 1)
+        until(lambda: all("(l1" in node.log() for node in fleet.nodes) or not _ask_some(fleet), "both have it in their L1")
+        _answer(fleet, 2)
+        assert len(fleet.client.invalidate("persona:lua:*", wait_s=5).applied) == 2
+        assert {answer.content for answer in fleet.plain(*[REQUEST] * 40)} == {"version 2"}
 
 
 @pytest.mark.parametrize(("pool", "processes"), [("threads", 2), ("solo", 2), ("gevent", 2)])

@@ -103,7 +103,7 @@ NO_ID: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module", params=["prefork", "threads"])
 def poisoned_fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
-    with Fleet(pool=request.param) as fleet:
+    with Fleet(pool=request.param, environ={"PERSONA_UNKNOWN_TASK_S": "0"}) as fleet:
         yield fleet
 
 
@@ -119,7 +119,7 @@ def test_what_is_no_message_is_put_aside_and_the_worker_goes_on(poisoned_fleet: 
     for item in NO_MESSAGE.values():
         fleet.queue.lpush("persona", item)
     assert fleet.ask_plain("Are you still there?", KEY).persona
-    until(lambda: fleet.queued() + fleet.unacked() == 0, "nothing is left")
+    until(lambda: fleet.queued() + fleet.claimed() == 0, "nothing is left")
     letters = dead_letters(fleet)
     assert len(letters) == len(NO_MESSAGE) == int(fleet.queue.get(poison.DEAD_LETTERS_COUNT) or 0)
     assert {letter["queue"] for letter in letters} == {"persona"}
@@ -145,7 +145,7 @@ def test_what_is_no_task_is_refused_and_its_sender_is_told(poisoned_fleet: Fleet
         assert type(failed.value).__name__ in ("InvalidRequestError", "NotRegistered"), name
         result.forget()
     assert fleet.ask_plain("Are you still there?", KEY).persona
-    until(lambda: fleet.queued() + fleet.unacked() == 0, "nothing is left")
+    until(lambda: fleet.queued() + fleet.claimed() == 0, "nothing is left")
     assert len(dead_letters(fleet)) == len(NO_TASK) + len(NO_ID)
     assert fleet.endpoint.calls <= calls + 1
     assert fleet.node.running

@@ -110,7 +110,7 @@ def test_leaving_early_takes_back_what_has_not_begun(fleet: Fleet, question: str
         outcomes = fleet.client.map(requests_of(question, 40), concurrency=20)
         assert next(outcomes).index == 0
         outcomes.close()  # type: ignore[attr-defined]  # it is a generator: that is what a `break` comes to
-        until(lambda: fleet.queued() + fleet.unacked() == 0, "the queue is empty")
+        until(lambda: fleet.queued() + fleet.claimed() == 0, "the queue is empty")
     begun = {event["uuid"] for event in events if event["type"] == "task-started"}
     taken_back = {event["uuid"] for event in events if event["type"] == "task-revoked"}
     assert len(begun | taken_back) == 20, "no more than 20 were on their way"

@@ -117,10 +117,10 @@ def test_a_message_that_the_worker_cannot_take_is_not_printed(serializer: str, q
     fleet = quiet_fleet
     seen = len(fleet.node.log())
     if serializer == "json":
-        fleet.app.send_task("persona.tomorrow", args=[REQUEST])
+        fleet.app.send_task("persona.tomorrow", args=[REQUEST], queue="persona")
     else:
         with bare_app(fleet.broker.url) as app, app.connection_for_write() as connection:
             connection.SimpleQueue("persona").put(b"{" + CANARY.encode(), content_type="application/json")
-    until(lambda: len(fleet.node.log()) > seen and fleet.queued() + fleet.queued("celery") + fleet.unacked() == 0, "it is gone")
+    until(lambda: len(fleet.node.log()) > seen and fleet.queued() + fleet.queued("celery") + fleet.claimed() == 0, "it is gone")
     assert fleet.ask_plain("Are you still there?", KEY).persona
     assert_absent(fleet.node.log(), "the log")

@@ -18,6 +18,7 @@ from servers import ValkeyServer, free_port
 
 from benchmarks.kit.endpoint import Fault, ScriptedEndpoint
 from pipeline.models import PersonaRequest
+from workers.node.fetch.claims import CLAIMS
 
 TASKS = 60
 AWAY_S = 4.0
@@ -50,7 +51,7 @@ class Desk:
     def left(self) -> int:
         """How many messages are not done with."""
         with self.broker.client() as client:
-            return int(client.llen("persona")) + int(client.hlen("unacked"))
+            return sum(int(client.llen(name)) for name in ("persona", *client.keys(f"{CLAIMS}*")))
 
     def said(self, words: str, seen: int) -> int:
         """How often the node has, since its log was `seen` characters long."""

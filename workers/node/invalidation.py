@@ -99,6 +99,7 @@ class InvalidationStep(bootsteps.ConsumerStep):
         if self._follower is None or self._reporter is None:
             return
         self._reporter.courier.start()
+        c.figures = self._reporter  # for the steps that follow
         self._parent = c
         super().start(c)
         self._follower.catch_up()  # after the subscription: no notice falls between the two

@@ -59,6 +59,7 @@ def _queue(settings: Settings) -> dict[str, Any]:
             "unacked_restore_limit": 200,  # a large backlog returns in portions
             "unacked_mutex_expire": 30,  # a worker killed while it restores holds up the others for 30 s, not 300 s
             "health_check_interval": 5,  # a worker notices a half-open connection in 11 s, not 51 s
+            "max_connections": 100,  # a worker has one for each queue that it waits for; the default is 10
             "retry_on_timeout": False,  # a second LPUSH would enqueue twice
             "client_name": "persona-worker",  # as CLIENT LIST shows it
             **_SOCKET,

@@ -1,0 +1,80 @@
+"""What the transport of our own overrides is what it was: a release of kombu that changes it must be looked at."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
+
+from workers.node.fetch.channel import FetchChannel, FetchQoS
+from workers.node.fetch.transport import FetchPoller, FetchTransport
+from workers.node.poison import GuardedChannel
+
+SIGNATURES = {
+    (kombu_redis.MultiChannelPoller, "on_poll_start"): "(self)",
+    (kombu_redis.MultiChannelPoller, "on_readable"): "(self, fileno)",
+    (kombu_redis.MultiChannelPoller, "_register"): "(self, channel, client, type)",
+    (kombu_redis.MultiChannelPoller, "_unregister_from_poll"): "(self, fileno)",
+    (kombu_redis.Channel, "basic_consume"): "(self, queue, *args, **kwargs)",
+    (kombu_redis.Channel, "_basic_cancel"): "(self, consumer_tag)",
+    (kombu_redis.Channel, "_receive_one"): "(self, c)",
+    (kombu_redis.Channel, "_deliver_fanout_message"): "(self, message, exchange)",
+    (kombu_redis.Channel, "_create_client"): "(self, asynchronous=False)",
+    (kombu_redis.Channel, "_q_for_pri"): "(self, queue, pri)",
+    (kombu_redis.Channel, "close"): "(self)",
+    (kombu_redis.QoS, "append"): "(self, message, delivery_tag)",
+    (kombu_redis.QoS, "ack"): "(self, delivery_tag)",
+    (kombu_redis.QoS, "reject"): "(self, delivery_tag, requeue=False)",
+    (kombu_redis.QoS, "restore_unacked"): "(self, client=None)",
+    (kombu_redis.QoS, "restore_visible"): "(self, start=0, num=10, interval=10)",
+    (kombu_redis.QoS, "restore_by_tag"): "(self, tag, client=None, leftmost=False)",
+    (virtual.Channel, "basic_consume"): "(self, queue, no_ack, callback, consumer_tag, **kwargs)",
+    (virtual.QoS, "can_consume_max_estimate"): "(self)",
+    (virtual.Transport, "_deliver"): "(self, message, queue)",
+}
+
+
+def id_of(case: tuple[Any, str]) -> str:
+    return f"{case[0].__name__}.{case[1]}"
+
+
+@pytest.mark.parametrize("case", SIGNATURES, ids=id_of)
+def test_the_original_is_called_as_it_was(case: tuple[Any, str]) -> None:
+    owner, name = case
+    assert str(inspect.signature(getattr(owner, name))) == SIGNATURES[case]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (FetchPoller, kombu_redis.MultiChannelPoller),
+        (FetchChannel, kombu_redis.Channel),
+        (GuardedChannel, kombu_redis.Channel),
+        (FetchQoS, kombu_redis.QoS),
+        (FetchTransport, kombu_redis.Transport),
+    ],
+)
+def test_whatever_is_overridden_is_listed(ours: type, theirs: type) -> None:
+    """Else a name that kombu begins to use would be overridden without anybody's knowing."""
+    defined = {name for name, value in vars(ours).items() if inspect.isfunction(value) and not name.startswith("__")}
+    overridden = {name for name in defined if hasattr(theirs, name)}
+    assert overridden <= {name for _, name in SIGNATURES}
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        (kombu_redis.Channel.__init__, "self.handlers = {'BRPOP': self._brpop_read, 'LISTEN': self._receive}"),
+        (kombu_redis.Transport.__init__, "self.cycle = MultiChannelPoller()"),
+        (kombu_redis.Transport.register_with_event_loop, "client.connection is connection"),
+        (kombu_redis.MultiChannelPoller.on_poll_start, "if channel.active_queues:"),
+        (virtual.Channel.basic_consume, "self.qos.append(message, message.delivery_tag)"),
+        (virtual.Channel.close, "self._qos.restore_unacked_once()"),
+    ],
+)
+def test_what_is_relied_on_inside_is_still_there(where: Callable[..., Any], words: str) -> None:
+    assert words in inspect.getsource(where)

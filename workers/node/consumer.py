@@ -1,0 +1,161 @@
+"""The check of a message's shape before Celery takes it, and what becomes of one that it cannot take."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import msgspec
+from billiard.exceptions import WorkerLostError
+from celery.app.task import Context
+from celery.exceptions import BackendError, NotRegistered
+from celery.signals import task_rejected
+from celery.worker.consumer import Consumer
+from kombu.exceptions import KombuError
+from kombu.utils.encoding import bytes_to_str
+from redis.exceptions import RedisError
+
+from pipeline.errors import InvalidRequestError
+from pipeline.settings import get_settings
+from workers.node.fetch.channel import FetchChannel
+from workers.node.fetch.claims import deliveries
+from workers.node.poison import bury, place
+from workers.queue.names import UNKNOWN_SINCE_HEADER
+
+logger: Final = logging.getLogger(__name__)
+
+MAX_DELIVERIES: Final = 3
+"""So often a message is given to a node that dies with it."""
+UNKNOWN_PAUSE_S: Final = 2.0
+LOST: Final = f"the message was with {MAX_DELIVERIES} nodes that died: it is not tried again"
+MAX_ID_CHARS: Final = 255
+
+
+UNREADABLE: Final = (
+    KombuError,
+    TypeError,
+    ValueError,
+    LookupError,  # kombu takes its subclass KeyError for a lost connection: it would reconnect for ever
+    AttributeError,
+    RecursionError,
+    OverflowError,
+)
+"""The errors of decoding and dispatching a message of a wrong shape."""
+
+_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
+
+
+class _Headers(msgspec.Struct):
+    """The headers that a worker uses unchecked; it checks the rest itself."""
+
+    task: str
+    id: _Id
+    root_id: str | None = None
+    parent_id: str | None = None
+    group: str | None = None
+    retries: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    timelimit: tuple[float | None, float | None] | None = None
+    eta: str | None = None
+    expires: str | None = None
+
+
+class _BodyOfProtocol1(msgspec.Struct):
+    task: str
+    id: _Id
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    retries: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    timelimit: tuple[float | None, float | None] | None = None
+    eta: str | None = None
+    expires: str | None = None
+
+
+_BodyOfProtocol2 = tuple[list[Any], dict[str, Any], dict[str, Any] | None]
+
+
+class GuardedConsumer(Consumer):
+    """Refuses messages of another shape than a task's. Unlike Celery's, none of its log lines shows a body.
+
+    A refused message is acknowledged and buried. If its id can be read, its sender is told that the task has failed.
+    """
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
+        take: Callable[[Any], None] = super().create_task_handler(*args, **options)
+
+        def guarded(message: Any) -> None:
+            try:
+                check(message)
+                if deliveries(message.headers) >= MAX_DELIVERIES:
+                    self._refuse(message, f"was with {MAX_DELIVERIES} nodes that died", WorkerLostError(LOST))
+                else:
+                    take(message)
+            except msgspec.ValidationError as error:
+                self._refuse(message, f"is not of the Celery protocol: {error}")
+            except UNREADABLE as error:
+                self._refuse(message, f"cannot be read ({place(error)})")
+
+        return guarded
+
+    def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:  # noqa: ARG002 - the library's signature
+        name = _named(message, "task")
+        if self._goes_back(message):
+            logger.warning("worker.task_unknown: %r goes back to its queue, for a worker of another release", name)
+            return
+        self._refuse(message, f"asks for the task {name!r}, which this worker does not know", NotRegistered(name))
+
+    def _goes_back(self, message: Any) -> bool:
+        """Have a task that only other workers may know wait for one of them: in the middle of an upgrade there are both."""
+        channel, patience_s, now_s = message.channel, get_settings().unknown_task_s, time.time()
+        since_s = message.headers.get(UNKNOWN_SINCE_HEADER, now_s)
+        if not isinstance(channel, FetchChannel) or not isinstance(since_s, int | float) or not now_s - since_s < patience_s:
+            return False
+        return channel.put_off(message.delivery_tag, now_s + UNKNOWN_PAUSE_S, {UNKNOWN_SINCE_HEADER: since_s})
+
+    def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> None:  # noqa: ARG002
+        self._refuse(message, f"cannot be read ({place(exc)})")
+
+    def on_decode_error(self, message: Any, exc: BaseException) -> None:
+        self._refuse(message, f"cannot be read ({place(exc)})")
+
+    def _refuse(self, message: Any, why: str, error: Exception | None = None) -> None:
+        task_id = _named(message, "id")
+        logger.error("worker.message_refused: of task %s: it %s", task_id or "(no id)", why)
+        error = error or InvalidRequestError("message", why)
+        queue = str((message.delivery_info or {}).get("routing_key"))
+        bury(message.channel, queue, json.dumps([message.headers, bytes_to_str(message.body)], default=repr), why)
+        if task_id:
+            self._tell(task_id, error, message.properties)
+        if not message.acknowledged:
+            message.reject_log_error(logger, self.connection_errors)
+        task_rejected.send(sender=self, message=message, exc=error)
+
+    def _tell(self, task_id: str, error: Exception, properties: dict[str, Any]) -> None:
+        to = Context(id=task_id, reply_to=properties.get("reply_to"), correlation_id=properties.get("correlation_id"))
+        try:
+            self.app.backend.mark_as_failure(task_id, error, request=to)
+        except (BackendError, KombuError, RedisError, OSError) as fault:
+            logger.warning("worker.refusal_untold: of task %s: %s", task_id, type(fault).__name__)
+
+
+def check(message: Any) -> None:
+    """Raise msgspec.ValidationError, or one of UNREADABLE, for a message that would break a worker."""
+    if "task" in message.headers:
+        msgspec.convert(message.headers, _Headers)
+        msgspec.convert(message.payload, _BodyOfProtocol2)
+    else:
+        msgspec.convert(message.payload, _BodyOfProtocol1)
+
+
+def _named(message: Any, field: str) -> str:
+    """The message's own value of that field, if it is fit to be shown; else ''."""
+    found = message.headers
+    if "task" not in found:  # protocol 1
+        try:
+            found = message.payload
+        except UNREADABLE:
+            return ""
+    value = found.get(field) if isinstance(found, dict) else None
+    return value if isinstance(value, str) and value.isprintable() and len(value) <= MAX_ID_CHARS else ""

@@ -1,0 +1,327 @@
+"""What one channel claims, when, and what becomes of it.
+
+*Credit* is what the consumer may still be given (Celery's prefetch count). With credit, a turn claims what is there; where
+nothing is, a waiter for each list claims the next item as soon as it comes. What was claimed goes to the door first, if there is
+one: it answers some. The rest is delivered within the credit; what exceeds it goes back to where it lay.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from redis.exceptions import ResponseError
+
+from workers.node.fetch.claims import PORTION, Claim, Claims, claims_of, node_name
+from workers.node.fetch.hooks import Door, Hooks, judged
+from workers.node.fetch.upkeep import Upkeep
+from workers.node.fetch.waiter import BLOCK_S, Waiter
+from workers.node.fetch.waits import Waits
+
+logger: Final = logging.getLogger(__name__)
+
+HOLD_S: Final = 1.0
+"""So long nothing is claimed from a server that refused it."""
+LOOK_S: Final = 0.005
+"""So often, with all slots busy, the door is shown what came in."""
+SELDOM_S: Final = 1.0
+"""So often the lists of lower priorities are looked at while the others are empty."""
+FOREIGN_S: Final = 0.25
+"""So often a list that others use, too, is looked at while what lies there is not ours."""
+
+
+class Fetch:
+    """The claims of a channel. Used by the thread of the channel's loop, but for `settle`.
+
+    `deliver` hands an item to the channel's consumer. Methods raise ConnectionError and OSError, as the channel's own do.
+    """
+
+    def __init__(
+        self, channel: Any, deliver: Callable[[Fetch, Claim], None], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._channel = channel
+        self._hooks: Hooks = channel.hooks
+        self._deliver = deliver
+        self._clock = clock
+        self._claims = Claims(channel._create_client(), node_name(socket.gethostname(), os.getpid()))
+        self.upkeep = Upkeep(channel, self._claims, self)
+        self._waits = Waits(channel, self._rung)
+        self._queues: list[str] = []
+        """Ours alone; the one that was served last comes last."""
+        self._shared: dict[str, float] = {}
+        """Those of others, too, by when to look at them."""
+        self._thread = threading.get_ident()
+        self._settled: deque[Claim] = deque()
+        self._held: dict[Claim, int] = {}
+        self._more = True
+        self._window = PORTION
+        self._hold_until_s = self._seldom_due_s = 0.0
+        self._seen: dict[str, bytes] = {}
+        self._looking = False
+        self._closed = False
+
+    @property
+    def node(self) -> str:
+        return self._claims.node
+
+    # -- what is fetched
+
+    def add(self, queue: str, *, shared: bool = False) -> None:
+        """Fetch from this queue from the next turn on. `shared`: other programs put messages of their own there."""
+        if queue in self._waits:
+            return
+        self._waits.add(queue, claims_of(self.node, queue), claiming=not shared)
+        if shared:
+            self._shared[queue] = 0.0
+        else:
+            self._queues.append(queue)
+        self.upkeep.hurry()
+        self._more = True
+        self._waits.ring()
+
+    def remove(self, queue: str) -> None:
+        """Fetch nothing more from it. What is claimed stays claimed; what the server had claimed for a wait goes back."""
+        if queue not in self._waits:
+            return
+        self._waits.end(queue)
+        self._shared.pop(queue, None)
+        self._queues = [each for each in self._queues if each != queue]
+        unknown = [claim for claim in self._claims.kept(queue) if claim not in self._held]
+        self._claims.give_back(unknown, redelivered=False)
+
+    # -- a turn of the loop
+
+    def turn(self) -> None:
+        """Beat if it is time, give up what was acknowledged, and claim what there is credit for."""
+        if self._closed:
+            return
+        now_s = self._clock()
+        if now_s < self._hold_until_s:
+            return
+        try:
+            self._turn(now_s)
+        except ResponseError as error:  # it is full, read-only, or not allowed: it may be well again, and nothing is lost
+            self._hold(error, now_s)
+
+    def _turn(self, now_s: float) -> None:
+        if self._queues or self._shared:
+            self._more = self.upkeep.turn(now_s) or self._more
+            self._waits.look_for_overdue(now_s)
+        credit = self._credit()
+        if credit > 0 and self._more and self._queues:
+            limit = credit if self._hooks.door is None else max(credit, self._window)
+            claims = self._exchange([*self._queues, *self._seldom()], limit)
+            self._seldom_due_s = now_s + SELDOM_S
+            self._more = bool(claims)
+            if claims:
+                self._rotate(claims[-1].source)
+                self._take(claims)
+                self._waits.ring()
+        elif credit > 0 and now_s >= self._seldom_due_s and self._queues:
+            self._seldom_due_s = now_s + SELDOM_S
+            self._take(self._exchange(self._seldom(), credit))
+        elif self._settled:
+            self._exchange([], 0)
+        for source, due_s in list(self._shared.items()):
+            if credit > 0 and now_s >= due_s:
+                self._take_ours(source, now_s)
+        if self._credit() > 0:
+            self._wait(now_s)
+        elif self._hooks.door is not None:
+            self._look_past_soon()
+
+    def _exchange(self, sources: Sequence[str], limit: int) -> list[Claim]:
+        settled = list(self._settled)
+        claims = self._claims.exchange(settled, sources, len(self._queues), limit)
+        for _ in settled:
+            self._settled.popleft()
+        return claims
+
+    def _take(self, claims: Sequence[Claim]) -> None:
+        """Have the door answer some, deliver others, and give back the rest."""
+        for claim in claims:
+            self._held[claim] = self._held.get(claim, 0) + 1
+        if self._hooks.door is not None:
+            claims = self._through_the_door(self._hooks.door, claims)
+        for number, claim in enumerate(claims):
+            if self._credit() <= 0:
+                self._give_back(claims[number:])
+                self._window = 1
+                return
+            self._deliver(self, claim)
+        self._window = min(PORTION, 2 * self._window)
+
+    def _through_the_door(self, door: Door, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """Those that are not answered there."""
+        answers = judged(door, [claim.item for claim in claims])
+        found = [answer for answer in answers if answer is not None]
+        if not found or not door.tell(found):
+            return claims
+        for claim, answer in zip(claims, answers, strict=True):
+            if answer is not None:
+                self.settle(claim)
+        return [claim for claim, answer in zip(claims, answers, strict=True) if answer is None]
+
+    def _give_back(self, claims: Sequence[Claim]) -> None:
+        self._claims.give_back(claims, redelivered=False)
+        for claim in claims:
+            self._let_go(claim)
+            self._seen[claim.source] = claim.item
+        self._more = True
+
+    def _take_ours(self, source: str, now_s: float) -> None:
+        """Claim what is ours from a list that is not ours alone."""
+        items = list(reversed(self._claims.oldest(source, PORTION)))
+        ours = [item for item in items if self._names_ours(item)]
+        limit = self._credit() if self._hooks.door is None else PORTION
+        claims = self._claims.pick(source, ours[:limit])
+        if claims:
+            self._take(claims)
+            self._waits.ring()
+        elif items:  # not ours, so that a waiter would be told at once
+            self._shared[source] = now_s + FOREIGN_S
+        else:
+            self._shared[source] = now_s + BLOCK_S + HOLD_S
+            self._waits.ask(source, now_s)
+
+    def _names_ours(self, item: bytes) -> bool:
+        if self._hooks.is_ours is None:
+            return False
+        try:
+            return self._hooks.is_ours(json.loads(item)["headers"]["task"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return False
+
+    # -- waiting
+
+    def _wait(self, now_s: float) -> None:
+        if not self._more:
+            for queue in self._queues:
+                self._waits.ask(queue, now_s)
+
+    def _rung(self, waiter: Waiter) -> None:
+        """A waiter's reply has come."""
+        try:
+            item = waiter.read()
+        except ResponseError as error:
+            self._hold(error, self._clock())
+            return
+        if waiter.source in self._shared:
+            self._shared[waiter.source] = 0.0
+        elif item is not None:
+            self._more = True
+            try:
+                self._take([Claim(waiter.source, item)])
+            except ResponseError as error:
+                self._hold(error, self._clock())
+
+    # -- without credit
+
+    def _look_past_soon(self) -> None:
+        if self._hooks.later is not None and not self._looking and self._queues:
+            self._looking = True
+            self._hooks.later(LOOK_S, self._look_past)
+
+    def _look_past(self) -> None:
+        """With all slots busy: have the door answer what came in behind the messages that wait for a slot, and stay there."""
+        self._looking = False
+        if self._closed or self._hooks.door is None or self._credit() > 0:
+            return
+        try:
+            found = self._claims.look({source: self._seen.get(source, b"") for source in self._queues}, PORTION)
+            for source, items in found.items():
+                if items:
+                    self._seen[source] = items[0]
+                    self._answer_some(self._hooks.door, source, items)
+        except ResponseError as error:
+            self._hold(error, self._clock())
+        self._look_past_soon()
+
+    def _answer_some(self, door: Door, source: str, items: Sequence[bytes]) -> None:
+        """Claim those that the door can answer; the others stay where they lie."""
+        answers = {item: answer for item, answer in zip(items, judged(door, items), strict=True) if answer is not None}
+        claims = self._claims.pick(source, list(answers))
+        for claim in claims:
+            self._held[claim] = self._held.get(claim, 0) + 1
+        if claims and door.tell([answers[claim.item] for claim in claims]):
+            for claim in claims:
+                self.settle(claim)
+        elif claims:
+            self._give_back(claims)
+
+    # -- what the consumer says
+
+    def settle(self, claim: Claim) -> None:
+        """Give up a claim: at the next turn, or at once from another thread, whose loop may not turn for a while."""
+        self._let_go(claim)
+        if threading.get_ident() == self._thread and not self._closed:
+            self._settled.append(claim)
+        else:
+            self._claims.acknowledge(claim)
+        if not self._closed:
+            self._waits.ring()  # there is credit
+
+    def give_back(self, claim: Claim) -> None:
+        """Put a delivered item back to the head of its list, marked as delivered before."""
+        self._let_go(claim)
+        self._claims.give_back([claim], redelivered=True)
+
+    def postpone(self, claim: Claim, due_s: float, headers: Mapping[str, Any]) -> bool:
+        """Take it aside until that time, in seconds since 1970; False if too many are aside."""
+        if not self._claims.postpone(claim, due_s, headers):
+            return False
+        self._let_go(claim)
+        return True
+
+    # -- its life
+
+    def close(self) -> None:
+        """Claim nothing more and give back all. Never raises because the broker is away: then another node gives it back."""
+        if self._closed:
+            return
+        self._closed = True
+        sources = self.sources()
+        self._waits.close()
+        self.upkeep.leave(sources, list(self._settled))
+
+    # -- details
+
+    def _credit(self) -> int:
+        credit = self._channel.qos.can_consume_max_estimate()
+        return PORTION if credit is None else int(credit)
+
+    def _seldom(self) -> list[str]:
+        channel = self._channel
+        return [channel._q_for_pri(queue, step) for step in channel.priority_steps[1:] for queue in self._queues]
+
+    def sources(self) -> list[str]:
+        """All lists that it may claim from."""
+        return [*self._queues, *self._seldom(), *self._shared]
+
+    def known(self) -> Counter[Claim]:
+        """The claims that this process knows of."""
+        return Counter(self._held) + Counter(self._settled)
+
+    def _let_go(self, claim: Claim) -> None:
+        count = self._held.pop(claim, 0)
+        if count > 1:
+            self._held[claim] = count - 1
+
+    def _rotate(self, served: str) -> None:
+        """The queue that was served last comes last."""
+        queue = served.partition(self._channel.sep)[0]
+        if queue in self._queues:
+            self._queues.remove(queue)
+            self._queues.append(queue)
+
+    def _hold(self, error: ResponseError, now_s: float) -> None:
+        self._hold_until_s = now_s + HOLD_S
+        self._more = True
+        logger.warning("fetch.refused (%s): nothing is taken from the queues for %g s", str(error)[:100], HOLD_S)

@@ -1,0 +1,70 @@
+"""What a node lends the channel that its tasks come by."""
+
+from __future__ import annotations
+
+import weakref
+from functools import cache
+from typing import Any, Final
+
+from celery import bootsteps
+from celery.signals import worker_shutting_down
+
+from pipeline.assembly import build_beside_children, get_optimized_pipeline
+from pipeline.figures import Reporter
+from pipeline.optimized import OptimizedPipeline
+from pipeline.settings import get_settings
+from workers.node.door import Door
+from workers.node.fetch.channel import FetchChannel
+from workers.node.fetch.fetch import Fetch
+from workers.node.invalidation import InvalidationStep
+from workers.node.outcomes import QuickOutcomes, are_quick
+
+LOOK_UP_S: Final = 0.1
+"""For so long the main process waits for the cache's server, and then not again for a second."""
+_channels: Final[weakref.WeakSet[FetchChannel]] = weakref.WeakSet()
+
+
+class FetchStep(bootsteps.StartStopStep):
+    """Starts anew with each connection to the broker. Does nothing on another transport."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks", InvalidationStep)
+
+    def start(self, c: Any) -> None:
+        channel = c.task_consumer.channel
+        if not isinstance(channel, FetchChannel):
+            return
+        hooks = channel.hooks
+        hooks.door = build_door(c)
+        hooks.is_ours = lambda name: name in c.app.tasks and not name.startswith("celery.")
+        if c.hub:
+            hooks.later = c.timer.call_after
+        _channels.add(channel)
+
+
+def build_door(c: Any) -> Door | None:
+    """None where results are not kept in Redis, or there is no shared tier whose answers the main process could serve."""
+    settings = get_settings()
+    if not settings.door or not settings.cache_url or not are_quick(c.app):
+        return None
+    if type(c.pool).__module__ == "celery.concurrency.prefork":
+        pipeline = _pipeline_beside_children(c.figures)
+    else:
+        pipeline = get_optimized_pipeline()
+    return Door(pipeline, QuickOutcomes(c.app).store, lambda: c.event_dispatcher, settings.hit_events_per_s)
+
+
+@cache
+def _pipeline_beside_children(reporter: Reporter) -> OptimizedPipeline:
+    """Once a process: it outlives connections to the broker."""
+    settings = get_settings()
+    quick = settings.model_copy(update={"cache_timeout_s": min(settings.cache_timeout_s, LOOK_UP_S)})
+    return build_beside_children(quick, reporter)
+
+
+@worker_shutting_down.connect(weak=False)
+def go_on_beating(**_: Any) -> None:
+    """The loop stands still while the last tasks end; what they hold must not be given away meanwhile."""
+    for channel in list(_channels):
+        fetch: Fetch | None = channel.fetch
+        if fetch is not None:
+            fetch.upkeep.beat_aside()
