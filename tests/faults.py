@@ -48,7 +48,8 @@ class Clock:
 
 
 class SteppedRedisCache(RedisCache):
-    """The real tier with a place to step in after each read and around each write. The calls themselves are real."""
+    """The real tier with a place to step in after each read, before what was read is judged, and around each write. The calls
+    themselves are real."""
 
     def __init__(
         self, url: str, namespace: str, *, timeout_s: float = 5.0, wall_clock: Callable[[], float] | None = None
@@ -58,6 +59,7 @@ class SteppedRedisCache(RedisCache):
         else:
             super().__init__(url=url, namespace=namespace, timeout_s=timeout_s, wall_clock=wall_clock)
         self.after_read: Callable[[], None] = nothing
+        self.before_decode: Callable[[], None] = nothing
         self.before_write: Callable[[], None] = nothing
         self.after_write: Callable[[], None] = nothing
         self._raw: redis.Redis | None = None
@@ -69,6 +71,10 @@ class SteppedRedisCache(RedisCache):
         answer = super().read(key)
         self.after_read()
         return answer
+
+    def decode(self, key: str, raw: bytes | None) -> Entry | None:
+        self.before_decode()
+        return super().decode(key, raw)
 
     def write(self, key: str, entry: Entry) -> None:
         self.writes += 1
@@ -89,10 +95,11 @@ class SteppedRedisCache(RedisCache):
 
 
 class SteppedLog:
-    """A real log with a place to step in around each append and after each reading."""
+    """A real log with a place to step in around each append and each reading."""
 
     def __init__(self, log: InvalidationLog) -> None:
         self._log = log
+        self.before_read: Callable[[], None] = nothing
         self.before_append: Callable[[], None] = nothing
         self.after_append: Callable[[], None] = nothing
         self.after_read: Callable[[], None] = nothing
@@ -108,6 +115,7 @@ class SteppedLog:
         return tail
 
     def read_since(self, known: Tail | None) -> Page:
+        self.before_read()
         page = self._log.read_since(known)
         self.after_read()
         return page

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
 from coherence.puppet import Puppet
-from faults import Clock, SteppedRedisCache, once
+from faults import Clock, SteppedRedisCache, nothing, once, step_into_log
 from servers import ValkeyServer
 
 from pipeline.cache import MISS, Invalidation, LocalCache, RedisCache, TwoTierCache
@@ -24,6 +25,7 @@ from pipeline.cache.server.connection import RedisConnection
 
 MISSED = ("miss", None)
 MakePuppet = Callable[..., Puppet]
+Step = Callable[[], None]
 
 
 @pytest.fixture
@@ -246,6 +248,133 @@ def test_a_view_that_begins_anew_while_another_thread_judges(redis_url: str, nam
     assert cache.get("k") is MISS
     for each in (cache, other):
         each.close()
+
+
+class Reading:
+    """A thread that reads the log for a cache, held before it asks or after it was answered. By then it has noted the moment."""
+
+    def __init__(self, cache: TwoTierCache) -> None:
+        self._held, self._released = threading.Semaphore(0), threading.Semaphore(0)
+        self._thread = threading.Thread(target=cache.refresh)
+
+    def hold(self) -> None:
+        """Hold this thread, and no other that comes by."""
+        if threading.current_thread() is self._thread:
+            self._held.release()
+            assert self._released.acquire(timeout=20), "it was never let go"
+
+    def begin(self) -> None:
+        """Return when it is held."""
+        self._thread.start()
+        assert self._held.acquire(timeout=20), "it did not come to where it is held"
+
+    def go_on(self) -> None:
+        """Let go, and return when it is held again."""
+        self._released.release()
+        assert self._held.acquire(timeout=20), "it did not come to where it is held"
+
+    def finish(self) -> None:
+        self._released.release()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+class Beginning:
+    """A process that begins, with several threads. None of them knows the log when it asks, so that each is sent all of it."""
+
+    def __init__(self, redis_url: str, namespace: str) -> None:
+        self.l2, self._clock = SteppedRedisCache(redis_url, namespace), Clock()
+        self.cache = TwoTierCache(LocalCache(), self.l2, clock=self._clock)
+        self._log = step_into_log(self.cache)
+
+    def asking(self) -> Reading:
+        """A thread that is about to ask, later than all before it."""
+        reading = Reading(self.cache)
+        self._clock.tick(0.1)
+        self._log.before_read = reading.hold
+        reading.begin()
+        self._log.before_read = nothing
+        return reading
+
+    def answered(self) -> Reading:
+        """The same; it was answered, and has not taken the answer in."""
+        reading = self.asking()
+        self.hear(reading)
+        return reading
+
+    def hear(self, reading: Reading) -> None:
+        """Let it be answered, and hold it again."""
+        self._log.after_read = reading.hold
+        reading.go_on()
+        self._log.after_read = nothing
+
+    def get(self, key: str, *, read: Step = nothing, answered: Step = nothing, judging: Step = nothing) -> Any:
+        """Read in this thread, later than all others, with a step after the read, after the log's answer, and before judging."""
+        self._clock.tick(0.1)
+        here = threading.current_thread()
+
+        def mine(step: Step) -> Step:
+            step = once(step)
+            return lambda: step() if threading.current_thread() is here else None
+
+        self.l2.after_read, self._log.after_read, self.l2.before_decode = mine(read), mine(answered), mine(judging)
+        return self.cache.get(key)
+
+    def lose_the_log(self) -> None:
+        """It begins anew with the next call; the entries are still there."""
+        self.l2.raw().delete(self.l2.keys.tail)
+
+
+@pytest.fixture
+def beginning(redis_url: str, namespace: str) -> Iterator[Beginning]:
+    beginning = Beginning(redis_url, namespace)
+    yield beginning
+    beginning.cache.close()
+
+
+@pytest.fixture
+def writer(redis_url: str, namespace: str) -> Iterator[TwoTierCache]:
+    """Another process, which has stored `k`."""
+    cache = TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace))
+    cache.get_or_compute("k", lambda: "old")
+    yield cache
+    cache.close()
+
+
+def test_a_view_that_an_answer_of_the_former_log_takes_back(writer: TwoTierCache, beginning: Beginning) -> None:
+    """The reader asks last, and has an older page of the new log than a thread that asked first and was answered late. All the
+    same it has asked: an answer to an earlier question cannot change by what the entry is judged that was read."""
+    first, second = beginning.asking(), beginning.answered()
+    beginning.lose_the_log()
+    assert writer.invalidate("k").durable
+
+    def the_log_moves_on_and_the_first_hears_of_it() -> None:
+        assert writer.invalidate("another").durable
+        first.finish()
+
+    assert beginning.get("k", answered=the_log_moves_on_and_the_first_hears_of_it, judging=second.finish) is MISS
+    assert beginning.cache.get("k") is MISS
+
+
+def test_a_view_that_was_taken_back_and_stands_behind_the_readers_page(writer: TwoTierCache, beginning: Beginning) -> None:
+    """Between the reader's question and its answer the view went to the former log, and to an earlier state of the new one: the
+    page continues from further on, and is not taken. Nothing keeps that view from being taken back again."""
+    first, second, third, fourth = beginning.asking(), beginning.answered(), beginning.asking(), beginning.answered()
+    beginning.lose_the_log()
+    assert writer.invalidate("k").durable
+    beginning.hear(third)
+
+    def the_log_moves_on_and_the_first_hears_of_it() -> None:
+        assert writer.invalidate("another").durable
+        first.finish()
+
+    def the_view_goes_back_and_forth() -> None:
+        second.finish()
+        third.finish()
+
+    steps = {"read": the_log_moves_on_and_the_first_hears_of_it, "answered": the_view_goes_back_and_forth}
+    assert beginning.get("k", **steps, judging=fourth.finish) is MISS
+    assert beginning.cache.get("k") is MISS
 
 
 # -- a node

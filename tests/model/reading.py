@@ -171,9 +171,10 @@ def read_log(at: At) -> Outcomes:
 
 @local
 def covers(at: At) -> Outcomes:
-    """Another thread may have taken the view to another epoch: then it cannot judge what was read."""
+    """Another thread may have taken the view to another epoch: then it cannot judge what was read. Nor can it without being
+    confirmed, since another thread could take it there yet."""
     view, tail = at.process.view, at.thread.tail
-    if tail is None or (tail[0] == view.epoch and tail[1] <= view.seq):
+    if view.confirmed >= at.thread.asked and (tail is None or (tail[0] == view.epoch and tail[1] <= view.seq)):
         return (at.then(tail=None),)
     return at.model.miss(at)
 

@@ -31,7 +31,7 @@ def taken(_: Model, view: View, page: Page, asked: int) -> tuple[View, bool, boo
     if page.restart:
         late = page.seq < view.seq if page.epoch == view.epoch else asked < view.confirmed
         if late and view.known:
-            return view, False, page.epoch == view.epoch
+            return view, page.epoch == view.epoch, page.epoch == view.epoch
         epoch, seq, floor, records = page.epoch, page.seq, page.floor, (0,) * len(view.records)
     elif page.epoch != view.epoch or page.after > view.seq:
         return view, False, False

@@ -135,15 +135,16 @@ class Coherence:
 
     def catch_up(self, tail: bytes | None, asked_at_s: float) -> bool:
         """Bring the view to a tail that was read, having asked for it at that moment. Returns whether the view can judge the
-        entries that came with the tail; it cannot when another thread has taken it to another epoch. Raises
-        SharedTierUnavailableError.
+        entries that came with the tail, and will not be taken to another log that was asked before; it cannot when another
+        thread has taken it elsewhere. Raises SharedTierUnavailableError.
 
         After a new connection the log itself is asked, whatever the tail: the address may lead to another server, which lacks
         records that the one before had acknowledged. The log's epoch tells."""
         if self.log.contacts == self._contacts and self.view.confirm(tail, asked_at_s):
             return True
         self._read_log(asked_at_s)
-        return self.view.covers(tail)
+        # The moment first: a view that is confirmed by then goes to no log that was asked before, between here and the judgement.
+        return self.view.confirmed_at_s >= asked_at_s and self.view.covers(tail)
 
     def _read_log(self, asked_at_s: float | None = None) -> None:
         """`asked_at_s`: when the log was asked, if an earlier moment than now will do."""

@@ -101,16 +101,20 @@ class InvalidationView:
             return True
 
     def apply(self, page: Page, asked_at_s: float) -> bool:
-        """Take in a page of the log, which was asked for at that moment. Returns whether all of it is known now. Pages may arrive
-        late, twice and overlapping."""
+        """Take in a page of the log, which was asked for at that moment. Returns whether all of it is known now, and no page that
+        was asked for before can take the view to another log. Pages may arrive late, twice and overlapping."""
         with self._lock:
             self._finish()
             tail, mark, records, *_ = self._state
             if page.restart:
                 late = page.tail.seq < tail.seq if page.tail.epoch == tail.epoch else asked_at_s < self.confirmed_at_s
                 if late and mark is not None:
-                    # An older answer than the view; of two epochs neither is known to be older, see `covers`.
-                    return page.tail.epoch == tail.epoch
+                    # An older answer than the view. One of the same log confirms: else a page that was asked for before could
+                    # take the view to another log yet. Of two epochs neither is known to be older, see `Coherence.catch_up`.
+                    same_log = page.tail.epoch == tail.epoch
+                    if same_log:
+                        self.confirmed_at_s = max(self.confirmed_at_s, asked_at_s)
+                    return same_log
                 tail, records = page.tail, Records()
             elif page.tail.epoch != tail.epoch or page.after > tail.seq:
                 return False  # it continues another log, or begins where this view has not come to or has left meanwhile

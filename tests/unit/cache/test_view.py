@@ -199,7 +199,16 @@ def test_a_restart_of_the_same_epoch_never_takes_the_tail_back(asked_later_by_s:
     view.apply(page(10, ("y", 10), restart=True), 1.0 + asked_later_by_s)
     assert view.known == tail(12)
     assert not valid(view, 10, "k")
-    assert view.confirmed_at_s <= 1.0 + asked_later_by_s
+    assert view.confirmed_at_s == 1.0 + asked_later_by_s
+
+
+def test_a_late_restart_of_the_same_epoch_confirms() -> None:
+    """What was appended before the question is known. So an answer of another log, to an earlier question, comes too late."""
+    view = started(("k", 2), at_s=1.0)
+    assert view.apply(page(1, ("x", 1), restart=True), 3.0)
+    assert view.confirmed_at_s == 3.0
+    assert not view.apply(page(7, epoch="e0", restart=True), 2.0)
+    assert view.known == tail(2)
 
 
 def test_a_page_after_a_gap_judges_by_the_floor() -> None:
