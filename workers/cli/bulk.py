@@ -76,12 +76,12 @@ def bulk(
 def _run(
     screen: Screen, source: Path, answers: AnswersFile, lines: int, concurrency: int, timeout_s: float, retry_failed: bool
 ) -> tuple[dict[str, Any], Tally]:
-    from workers.cli.terminal.advance import shown_progress
+    from workers.cli.terminal.advance import shown_map
     from workers.client import BULK_QUEUE, PersonaClient
     from workers.client.bulk import ask_all, read_lines
 
     with PersonaClient() as client, _told_if_it_ends_early(screen, answers):
-        with shown_progress(screen, lines, bar=not screen.as_json) as advance:
+        with shown_map(screen, lines, bar=not screen.as_json) as advance:
             already = ask_all(
                 read_lines(source, lines),
                 answers,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from workers.cli.terminal.advance import Advance, shown_progress
 from workers.cli.terminal.failures import CommandError
 from workers.cli.terminal.screen import JsonFlag, Screen, begin, shown_ms
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from workers.client.preload import FleetPreload
 
 LOOK_EVERY_S: Final = 0.1
-LINE_EVERY_S: Final = 5.0
 LONGEST_S: Final = 120.0
 """Above the longest time that a task may take."""
+WAITING: Final = Advance(0, None, {"failed": 0}, "waiting for a worker")
 
 
 def register(program: typer.Typer) -> None:
@@ -73,18 +73,22 @@ def preload(
 
 def _follow(screen: Screen, fleet: FleetPreload, wait_s: float) -> Progress:
     began_s = time.monotonic()
-    with _shown(screen) as show:
-        while True:
-            progress = fleet.progress()
-            show(progress)
-            if progress.ended:
-                return progress
+    with shown_progress(screen, WAITING, unit="answers", vanishes=True) as show:
+        while not (progress := fleet.progress()).ended:
+            show(_advance(progress))
             waited_s = time.monotonic() - began_s
             if not progress.routes and waited_s > wait_s:
                 raise CommandError("no_worker", "worker", f"no worker has begun within {wait_s:g} s: is one running?")
             if waited_s > wait_s + LONGEST_S:
                 raise CommandError("no_report", "worker", "the worker that began has not ended it; its log may say why")
             time.sleep(LOOK_EVERY_S)
+        return progress
+
+
+def _advance(progress: Progress) -> Advance:
+    if not progress.routes:
+        return WAITING
+    return Advance(progress.handled, progress.due or None, {"failed": progress.failed}, "answers")
 
 
 def _tell(screen: Screen, report: Progress, time_ms: float) -> None:
@@ -100,43 +104,3 @@ def _tell(screen: Screen, report: Progress, time_ms: float) -> None:
         raise CommandError("preload_stopped", None, f"stopped early: {report.stopped_because}", document=document)
     if screen.as_json:
         screen.document(document)
-
-
-@contextmanager
-def _shown(screen: Screen) -> Iterator[Callable[[Progress], None]]:
-    """A bar on a terminal, elsewhere a line every few seconds."""
-    if not screen.notes.is_terminal:
-        yield _lines(screen)
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]} failed"),
-        TimeElapsedColumn(),
-    )
-    with Bar(*columns, console=screen.notes, expand=True, transient=True) as bar:
-        task = bar.add_task("waiting for a worker", total=None, failed=0)
-
-        def show(progress: Progress) -> None:
-            if progress.routes:
-                total = progress.due or None
-                bar.update(task, description="answers", total=total, completed=progress.handled, failed=progress.failed)
-
-        yield show
-
-
-def _lines(screen: Screen) -> Callable[[Progress], None]:
-    told_at_s = time.monotonic()
-
-    def show(progress: Progress) -> None:
-        nonlocal told_at_s
-        now_s = time.monotonic()
-        if now_s - told_at_s >= LINE_EVERY_S and not progress.ended:
-            told_at_s = now_s
-            screen.note(f"{progress.handled}/{progress.due} answers, {progress.failed} failed")
-
-    return show

@@ -91,12 +91,12 @@ def _run(
 ) -> tuple[Traffic, Recomputation | None]:
     from pipeline.settings import load_settings
     from workers.cli.demo.scenario import invalidate_and_ask_again, send, to_ask_again
-    from workers.cli.terminal.advance import shown_progress
+    from workers.cli.terminal.advance import shown_map
     from workers.client import PersonaClient, Progress
 
     settings = load_settings({**environ, **stack.info.environment})
     with PersonaClient(settings) as client, _frames_cleared():
-        with shown_progress(screen, len(sample)) as advance:
+        with shown_map(screen, len(sample)) as advance:
 
             def on_progress(progress: Progress) -> None:
                 stack.check()  # a request whose worker has died would otherwise be awaited until its time-out

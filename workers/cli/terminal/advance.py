@@ -1,54 +1,86 @@
-"""The progress of a `PersonaClient.map`: a bar on a terminal, elsewhere a line every few seconds."""
+"""How far something has come: a bar on a terminal, elsewhere a line every few seconds."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from workers.cli.terminal.screen import Screen
-from workers.client import Progress
+
+if TYPE_CHECKING:
+    from workers.client import Progress
 
 LINE_EVERY_S: Final = 5.0
 
 
+class Advance(NamedTuple):
+    """`total` is None while it is unknown. `counts`: more numbers, each by the word that follows it. `label`: before the bar."""
+
+    done: int
+    total: int | None
+    counts: Mapping[str, int]
+    label: str = ""
+
+
 @contextmanager
-def shown_progress(screen: Screen, total: int, *, bar: bool = True) -> Iterator[Callable[[Progress], None]]:
-    """A function to pass as `on_progress`. Without `bar`: a line every few seconds also on a terminal."""
+def shown_map(screen: Screen, total: int, *, bar: bool = True) -> Iterator[Callable[[Progress], None]]:
+    """Of a `PersonaClient.map`: a function to pass as `on_progress`. Without `bar`: lines also on a terminal."""
+    at_first = Advance(0, total, {"cached": 0, "failed": 0})
+    with shown_progress(screen, at_first, bar=bar) as show:
+        yield lambda at: show(Advance(at.done, total, {"cached": at.cached, "failed": at.failed}))
+
+
+@contextmanager
+def shown_progress(
+    screen: Screen,
+    at_first: Advance,
+    *,
+    unit: str = "done",
+    bar: bool = True,
+    vanishes: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Callable[[Advance], None]]:
+    """A function that shows how far it has come. A bar has no labels if it has none at first; lines say `unit` in their place.
+
+    `vanishes`: what comes after says all, so that the bar goes when it ends, and no line is told because of the end.
+    """
     if bar and screen.notes.is_terminal:
-        with _bar(screen, total) as advance:
-            yield advance
+        with _bar(screen, at_first, vanishes) as show:
+            yield show
     else:
-        yield _lines(screen, total)
+        yield _lines(screen, unit, vanishes, clock)
 
 
 @contextmanager
-def _bar(screen: Screen, total: int) -> Iterator[Callable[[Progress], None]]:
+def _bar(screen: Screen, at_first: Advance, vanishes: bool) -> Iterator[Callable[[Advance], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
-    columns = (
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[cached]} cached"),
-        TextColumn("{task.fields[failed]} failed"),
-        TimeElapsedColumn(),
-    )
-    with Bar(*columns, console=screen.notes, expand=True) as bar:
-        task = bar.add_task("requests", total=total, cached=0, failed=0)
-        yield lambda progress: bar.update(task, completed=progress.done, cached=progress.cached, failed=progress.failed)
+    label = (TextColumn("{task.description}"),) if at_first.label else ()
+    columns = (*label, BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.fields[counts]}"), TimeElapsedColumn())
+    with Bar(*columns, console=screen.notes, expand=True, transient=vanishes) as bar:
+        task = bar.add_task(at_first.label, total=at_first.total, counts=_counts(at_first, " "))
+
+        def show(at: Advance) -> None:
+            bar.update(task, description=at.label, total=at.total, completed=at.done, counts=_counts(at, " "))
+
+        yield show
 
 
-def _lines(screen: Screen, total: int, clock: Callable[[], float] = time.monotonic) -> Callable[[Progress], None]:
-    started = told_at = clock()
+def _lines(screen: Screen, unit: str, vanishes: bool, clock: Callable[[], float]) -> Callable[[Advance], None]:
+    started_s = told_at_s = clock()
 
-    def advance(progress: Progress) -> None:
-        nonlocal told_at
-        now = clock()
-        if now - told_at >= LINE_EVERY_S or progress.done == total:
-            told_at = now
-            counts = f"{progress.done}/{total} done, {progress.cached} cached, {progress.failed} failed"
-            screen.note(f"{counts}, {now - started:.0f} s")
+    def show(at: Advance) -> None:
+        nonlocal told_at_s
+        now_s = clock()
+        if now_s - told_at_s >= LINE_EVERY_S or (at.done == at.total and not vanishes):
+            told_at_s = now_s
+            screen.note(f"{at.done}/{at.total or 0} {unit}, {_counts(at, ', ')}, {now_s - started_s:.0f} s")
 
-    return advance
+    return show
+
+
+def _counts(at: Advance, between: str) -> str:
+    return between.join(f"{number} {word}" for word, number in at.counts.items())
