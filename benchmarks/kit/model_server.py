@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.kit.endpoint import Messages, ScriptedEndpoint
 from benchmarks.kit.errors import BenchmarkFailedError
+from benchmarks.kit.nodes import own_environment
 from pipeline.models import PersonaRequest, PersonaResponse
 from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import load_catalog
@@ -104,6 +105,7 @@ class ModelServer:
         self._process = ChildProcess(
             [sys.executable, "-m", "benchmarks.kit.model_server", "--delay-ms", str(self.delay_ms)],
             log=self._folder / "log",
+            environ=own_environment(),
             directory=self._folder,  # no file of the user's directory is imported
         )
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from benchmarks.kit.contract import Benchmark, Figures, Measured, Progress
 from benchmarks.kit.errors import BenchmarkFailedError
+from benchmarks.kit.nodes import own_environment
 from benchmarks.kit.traces import TRACES, best_hits
 from benchmarks.kit.turns import no_collections
 from benchmarks.measures.entry_bytes import KEPT
@@ -99,7 +99,7 @@ def entry_bytes(name: str, count: int) -> float:
     """The bytes that an entry adds to a process, beside its key and its value: measured in a process of its own with `count` of
     them."""
     command = [sys.executable, "-m", "benchmarks.measures.entry_bytes", name, str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=BYTES_TIMEOUT_S, env=os.environ)  # noqa: S603 - this program's own
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=BYTES_TIMEOUT_S, env=own_environment())  # noqa: S603 - this program's own
     if done.returncode:
         raise BenchmarkFailedError([f"{name}: the memory of an entry was not measured", *islice(done.stderr.splitlines(), 15)])
     return float(done.stdout)
