@@ -25,7 +25,8 @@ POLL_S: Final = 0.05
 LOG_TAIL_LINES: Final = 15
 MAX_RESTARTS: Final = 3
 RESTART_WINDOW_S: Final = 60.0
-FIRST_BACKOFF_S: Final = 0.5
+FIRST_PAUSE_S: Final = 0.5
+"""Before the first restart; before each further one within the window twice as long."""
 
 # The order of need: the worker finishes its tasks while everything else runs, the servers go last.
 STOP_ORDER: Final = (("worker",), ("beat", "flower"), ("model",), SERVERS)
@@ -38,8 +39,8 @@ class RunningService:
         self.service = service
         self.ready_timeout_s = ready_timeout_s
         self.ready = False
-        self.restarts: deque[float] = deque(maxlen=MAX_RESTARTS)
-        self.restart_at: float | None = None
+        self.ended_at_s: deque[float] = deque(maxlen=MAX_RESTARTS)
+        self.restart_at_s: float | None = None
         self._folder = folder
         self.launch()
 
@@ -54,7 +55,7 @@ class RunningService:
             directory=self._folder.path,
             stdin=self.service.stdin,
         )
-        self.ready, self.restart_at = False, None
+        self.ready, self.restart_at_s = False, None
         self.deadline = time.monotonic() + self.ready_timeout_s
 
     @property
@@ -216,20 +217,20 @@ class Stack:
             raise self._failure(running, f"did not answer within {self._options.ready_timeout_s:g} s")
 
     def _look_after(self, running: RunningService) -> None:
-        name, now = running.service.name, time.monotonic()
-        if running.restart_at is not None:
-            if now >= running.restart_at:
+        now_s = time.monotonic()
+        if running.restart_at_s is not None:
+            if now_s >= running.restart_at_s:
                 running.launch()
                 self._publish()
         elif running.process.exit_code is not None:
-            if len(running.restarts) == MAX_RESTARTS and now - running.restarts[0] < RESTART_WINDOW_S:
+            recent = sum(now_s - at_s < RESTART_WINDOW_S for at_s in running.ended_at_s)
+            if recent == MAX_RESTARTS:
                 raise self._failure(running, f"ended again after {MAX_RESTARTS} restarts within a minute")
-            recent = sum(now - earlier < RESTART_WINDOW_S for earlier in running.restarts)
-            pause_s = FIRST_BACKOFF_S * 2**recent
-            self._tell(f"{name}: ended ({_reason(running)}); starting it again in {pause_s:g} s")
+            pause_s = FIRST_PAUSE_S * 2**recent
+            self._tell(f"{running.service.name}: ended ({_reason(running)}); starting it again in {pause_s:g} s")
             running.process.kill()  # whatever is left in its group
-            running.restarts.append(now)
-            running.restart_at = now + pause_s
+            running.ended_at_s.append(now_s)
+            running.restart_at_s = now_s + pause_s
         elif not running.ready:
             self._ask_again(running)
 

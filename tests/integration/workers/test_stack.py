@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -239,7 +240,8 @@ def test_a_service_that_dies_is_started_again_where_it_was(directory: Path) -> N
 
 
 def test_a_service_that_dies_again_and_again_ends_the_stack_with_an_error(directory: Path) -> None:
-    """Three restarts within a minute, then the user is told: a stack that flaps for ever is of no use."""
+    """Three restarts within a minute, after pauses that double, then the user is told: a stack that flaps for ever is of no
+    use."""
     with supervisor(directory, SERVERS) as (process, info):
         for _ in range(4):
             pid = _pid_of(directory, "cache")
@@ -250,8 +252,9 @@ def test_a_service_that_dies_again_and_again_ends_the_stack_with_an_error(direct
                 return process.poll() is not None or _pid_of(directory, "cache") not in (None, pid)
 
             until(replaced, "a restart or the end")
-        _output, errors = process.communicate(timeout=BOUND_S)
+        output, errors = process.communicate(timeout=BOUND_S)
         assert process.returncode == 1
+        assert re.findall(r"cache: ended .*; starting it again in (.*) s", output) == ["0.5", "1", "2"]
         assert "failed: cache: ended again after 3 restarts within a minute (killed by SIGKILL)" in errors
         assert not any(alive(service.pid) for service in info.services)
         assert not directory.exists()
