@@ -60,6 +60,11 @@ class Fleet:
         """The pool children of all nodes together."""
         return self.nodes * self.children_per_node
 
+    @property
+    def pids(self) -> list[int]:
+        """The main processes of the nodes."""
+        return [process.pid for process in self._processes.values()]
+
     def __enter__(self) -> Self:
         try:
             self._start()
