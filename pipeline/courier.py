@@ -15,8 +15,8 @@ from pipeline.cache.server.connection import RedisConnection
 from pipeline.settings import Settings
 
 EVERY_S: Final = 1.0
-IDLE_EVERY_S: Final = 5.0
-"""How often a passenger with nothing to tell may show that its process lives."""
+AWAY_PAUSE_S: Final = 5.0
+"""How often a process without a thread for it tries a server that is away, when nothing else goes on there."""
 CLOSE_S: Final = 2.0
 """How long `close` waits for a delivery that is under way."""
 
@@ -132,8 +132,7 @@ def build_courier(settings: Settings, *, threaded: bool = True) -> Courier:
     """As the settings have it: one that tells nothing without a shared tier. Connects when it first tells something."""
     if not settings.cache_url:
         return Courier()
-    # Where nothing else goes on meanwhile, a server that is away is tried less often.
-    pause_s = EVERY_S if threaded else IDLE_EVERY_S
+    pause_s = EVERY_S if threaded else AWAY_PAUSE_S
 
     def connect() -> RedisConnection:
         return RedisConnection(settings.cache_url, timeout_s=settings.cache_timeout_s, retry_pause_s=pause_s, purpose="figures")

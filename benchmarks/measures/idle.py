@@ -27,7 +27,7 @@ class Size(NamedTuple):
     """In full a multiple of every period of an idle node."""
 
 
-FULL: Final = Size(nodes=(1, 2), settle_s=6.0, count_s=20.0)
+FULL: Final = Size(nodes=(1, 2), settle_s=14.0, count_s=30.0)
 QUICK: Final = Size(nodes=(1,), settle_s=1.0, count_s=1.5)
 
 

@@ -91,7 +91,7 @@ class MadeInvalidation(msgspec.Struct, frozen=True):
 
 
 class Process(msgspec.Struct, frozen=True):
-    """One process that reported within the last 15 s: see ProcessRow."""
+    """One process that reported within the last 45 s: see ProcessRow."""
 
     pid: int
     role: Role

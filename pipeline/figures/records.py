@@ -15,7 +15,11 @@ SLOTS: Final = 180
 """A quarter of an hour."""
 KEEP_MS: Final = 20 * 60 * 1000
 """How long Redis keeps a slot, and which nodes applied an invalidation."""
-ROW_MS: Final = 15_000
+CHANGED_EVERY_S: Final = 5.0
+"""A process with nothing to count says no more often than this that its row has changed."""
+SHOW_EVERY_S: Final = 15.0
+"""One whose row is as it was says so often that it lives."""
+ROW_MS: Final = 45_000
 """A process that has not reported for so long is not shown any more."""
 KEPT_INVALIDATIONS: Final = 50
 SHOWN_PATTERNS: Final = 5

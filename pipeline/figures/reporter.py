@@ -20,13 +20,15 @@ from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.server.commands import integer
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.cache.server.scripts import Script
-from pipeline.courier import IDLE_EVERY_S, Courier, Occasion
+from pipeline.courier import Courier, Occasion
 from pipeline.figures.fields import INVALIDATIONS, MISSED, REQUESTS, STALENESS, add, as_arguments, lasting
 from pipeline.figures.keys import FigureKeys
 from pipeline.figures.records import (
+    CHANGED_EVERY_S,
     KEEP_MS,
     KEPT_INVALIDATIONS,
     ROW_MS,
+    SHOW_EVERY_S,
     SLOT_S,
     SLOTS,
     InvalidationRow,
@@ -53,7 +55,8 @@ class Reach(NamedTuple):
 
 
 class Report(NamedTuple):
-    """Sums that go to Redis at once, under a number of their own: sent again, they are not added again."""
+    """Sums that go to Redis at once, under a number of their own: sent again, they are not added again. The number 0: there are
+    none, and the process only shows itself."""
 
     number: int
     slots: dict[int, Counter[str]]
@@ -114,6 +117,7 @@ class Reporter:
         self._ahead_s = self._since - self._clock()
         self._knows_the_time = False
         self._reported_at_s = -math.inf
+        self._told_row = b""
 
     # -- what happens
 
@@ -138,8 +142,8 @@ class Reporter:
     # -- reporting
 
     def _tell(self, connection: RedisConnection, occasion: Occasion) -> None:
-        """Report what there is; with nothing to tell, when it is due, only if the last report is old. At the last occasion take
-        this process off the list; the next record begins anew."""
+        """Report what there is; with nothing to tell, when it is due, only if the last report is old, or no longer true. At the
+        last occasion take this process off the list; the next record begins anew."""
         if occasion == "last":
             self.tally.rest()  # before the rest is taken: what is recorded from here on wakes the courier
         if not self._tells:
@@ -150,7 +154,7 @@ class Reporter:
             if self._under_way is not None:
                 self._send(connection, self._under_way)
                 self._under_way = None
-            report = self._next_report(IDLE_EVERY_S if occasion == "due" else 0.0)
+            report = self._next_report(shows=occasion != "due" or self._is_due())
             if report is not None:
                 self._under_way = report
                 self._send(connection, report)
@@ -184,12 +188,17 @@ class Reporter:
         while len(self._slots) > SLOTS:
             del self._slots[min(self._slots)]
 
-    def _next_report(self, idle_s: float) -> Report | None:
+    def _is_due(self) -> bool:
+        """Whether a process with nothing to count is to show itself."""
+        since_s = self._clock() - self._reported_at_s
+        return since_s >= SHOW_EVERY_S or (since_s >= CHANGED_EVERY_S and self._row() != self._told_row)
+
+    def _next_report(self, *, shows: bool) -> Report | None:
         invalidations, reaches = _drained(self._invalidations), _drained(self._reaches)
         slots, self._slots = self._slots, {}
         ever, self._ever = self._ever, Counter()
-        if not (slots or ever or invalidations or reaches) and self._clock() < self._reported_at_s + idle_s:
-            return None
+        if not (slots or ever or invalidations or reaches):
+            return Report(0, {}, Counter(), [], []) if shows else None
         self._number += 1
         return Report(self._number, slots, ever, invalidations, reaches)
 
@@ -203,7 +212,8 @@ class Reporter:
             *(self._keys.slot(number) for number in report.slots),
             *(self._keys.reach(reach.invalidation) for reach in report.reaches),
         ]
-        arguments: list[Any] = [report.number, self._process, self._row() if row is None else row, ROW_MS, KEEP_MS, REMEMBER_MS]
+        row = self._row() if row is None else row
+        arguments: list[Any] = [report.number, self._process, row, ROW_MS, KEEP_MS, REMEMBER_MS]
         arguments += [KEPT_INVALIDATIONS, len(report.invalidations), *map(msgspec.json.encode, report.invalidations)]
         arguments += as_arguments(report.ever)
         arguments.append(len(report.slots))
@@ -214,6 +224,7 @@ class Reporter:
             arguments += [reach.node, f"{reach.delay_ms:.3f}"]
         now_ms = connection.call(lambda client: _script().run(client, keys, arguments, integer))
         self._reported_at_s = self._clock()
+        self._told_row = row
         self._ahead_s = now_ms / 1000 - self._reported_at_s
 
     def _row(self) -> bytes:

@@ -121,7 +121,7 @@ class Main:
 
     def beat(self) -> None:
         self._next_beat_s = time.monotonic() + self._pause_s
-        self._follower.beat()
+        self._follower.beat_if_due(self._pause_s)
 
     def listen(self, wait_s: float) -> None:
         for notice in self._broker.due(wait_s):

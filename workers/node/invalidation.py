@@ -80,7 +80,8 @@ def build_follower(node: str, bus: NodeBus, settings: Settings) -> NodeFollower:
 
 
 class InvalidationStep(bootsteps.ConsumerStep):
-    """Consumes the broadcast and beats twice a staleness bound. Starts anew with each connection to the broker."""
+    """Consumes the broadcast and beats, twice a staleness bound while a process of the node reads. Starts anew with each connection
+    to the broker."""
 
     requires = ("celery.worker.consumer:Connection", "celery.worker.consumer.events:Events")
 
@@ -104,8 +105,9 @@ class InvalidationStep(bootsteps.ConsumerStep):
         super().start(c)
         self._follower.catch_up()  # after the subscription: no notice falls between the two
         self._follower.beat()
+        every_s = beat_every_s(settings.staleness_bound_s)
         self._timer_entries = [
-            c.timer.call_repeatedly(beat_every_s(settings.staleness_bound_s), self._beat),
+            c.timer.call_repeatedly(every_s, self._beat, (every_s,)),
             c.timer.call_repeatedly(EVERY_S, self._report),
         ]
 
@@ -161,9 +163,9 @@ class InvalidationStep(bootsteps.ConsumerStep):
         except Exception:  # observers must not break the work, whatever a broken connection raises
             logger.warning("cache.event_lost", exc_info=True)
 
-    def _beat(self) -> None:
+    def _beat(self, every_s: float) -> None:
         if self._follower is not None:
-            self._follower.beat()
+            self._follower.beat_if_due(every_s)
 
     def _report(self) -> None:
         if self._reporter is not None:

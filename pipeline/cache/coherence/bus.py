@@ -18,7 +18,7 @@ from pipeline.cache.patterns.pattern import MAX_PATTERN_BYTES
 
 # Header, in words of 8 bytes. VERSION is odd while the writer is at work, and takes another value after each write: a reader that
 # sees the same even number before and after has read one moment's state (a sequence lock).
-VERSION, _SEQ, _FLOOR, _BASE, _RECORDS, VOLATILE, SETTLED, CONFIRMED, _EPOCH = range(9)
+VERSION, _SEQ, _FLOOR, _BASE, _RECORDS, VOLATILE, SETTLED, CONFIRMED, ASKED, _EPOCH = range(10)
 _HEADER_BYTES: Final = 128  # the epoch takes two words; the rest is room
 _EPOCH_BYTES: Final = 16
 
@@ -46,6 +46,9 @@ class BusState(NamedTuple):
 class NodeBus:
     """One writer, any number of readers. Never blocks; a reader that cannot be served learns so and asks Redis instead.
 
+    One word goes the other way: `seconds[ASKED]` is about when a reader last needed the lease, and readers write it. It decides
+    how often the writer looks at the log, and nothing about what may be served; so the last one to write it wins.
+
     `words[VERSION]` is another number after each change: while it equals that of an earlier `read`, nothing is new.
     `seconds[CONFIRMED]` is a moment, by time.monotonic: every record that was appended to the log before it is on the bus.
     `words[VOLATILE]` counts the volatile patterns, `words[SETTLED]` those of them that are in the log, and known here from there.
@@ -57,7 +60,7 @@ class NodeBus:
         self._memory = mmap.mmap(-1, size)  # shared with children that are forked later
         self.words = memoryview(self._memory)[: 8 * _EPOCH].cast("q")
         self.seconds = memoryview(self._memory)[: 8 * _EPOCH].cast("d")
-        self.seconds[CONFIRMED] = float("-inf")
+        self.seconds[CONFIRMED] = self.seconds[ASKED] = float("-inf")
         self._write_lock = UninterruptedLock()  # in a pool of threads the timer and the consumer are two threads
 
     # -- reading

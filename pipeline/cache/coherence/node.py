@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Final
 
-from pipeline.cache.coherence.bus import NodeBus
+from pipeline.cache.coherence.bus import ASKED, NodeBus
 from pipeline.cache.coherence.log import APPENDED_AT_ONCE, InvalidationLog
-from pipeline.cache.coherence.registry import NodeRegistry
+from pipeline.cache.coherence.registry import IDLE_BEAT_S, NodeRegistry
 from pipeline.cache.coherence.tail import MAX_RECORDS, Tail, page_of
 from pipeline.cache.errors import InvalidPatternError, SharedTierUnavailableError
 from pipeline.cache.locks import UninterruptedLock
@@ -16,6 +17,9 @@ from pipeline.cache.patterns.pattern import parse
 from pipeline.cache.stats import Counters
 
 MAX_PATTERNS: Final = 10_000
+QUIET_S: Final = 10.0
+"""A node is idle when none of its processes has needed the lease for so long. Much longer than a bound: one that is asked now and
+then answers from L1 all the same."""
 
 
 class Notice:
@@ -59,6 +63,7 @@ class NodeFollower:
         self._log = log
         self._registry = registry
         self._clock = clock
+        self._beat_at_s = -math.inf
         self._pending: dict[str, int] = {}
         self._pending_lock = UninterruptedLock()  # in a pool of threads the timer and the consumer are two threads
         self.counters = Counters("notices", "in_step", "gaps", "volatile", "malformed", "out_of_reach")
@@ -127,10 +132,23 @@ class NodeFollower:
         records = [(text, tail.seq + number) for number, text in enumerate(notice.patterns, start=1)]
         self._bus.publish(page_of(tail._replace(seq=notice.seq), records, after=tail.seq, restart=False))
 
+    def beat_if_due(self, every_s: float) -> None:
+        """Beat, unless the node is idle and has beaten lately. To be called every `every_s`, which is half of the staleness bound
+        or less.
+
+        While no process of the node reads, none needs the lease. It runs out, so that the first one to read asks Redis; that one
+        says so on the bus, and the beats go on.
+        """
+        now_s = self._clock()
+        idle = not self._pending and now_s - self._bus.seconds[ASKED] >= QUIET_S
+        # To the nearest call: `every_s` may be as long as the pause, and a timer is not exact.
+        if not idle or now_s - self._beat_at_s >= IDLE_BEAT_S - every_s / 2:
+            self.beat()
+
     def beat(self) -> bool:
         """Record that the node is alive, and see whether the log moved without a notice. Returns whether Redis could be asked.
 
-        To be called every half of the staleness bound or more often: it makes up for a lost notice and renews the lease.
+        It makes up for a lost notice and renews the lease.
         """
         if self._log is None or self._registry is None:
             return False
@@ -141,6 +159,7 @@ class NodeFollower:
         except SharedTierUnavailableError:
             self.counters.add("out_of_reach")
             return False
+        self._beat_at_s = asked_at_s
         tail = self._bus.tail
         if tail is None or seen is None or not seen.startswith(tail.mark):
             return self.catch_up()

@@ -8,9 +8,9 @@ import secrets
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from pipeline.cache.coherence.bus import SETTLED, VERSION, NodeBus
+from pipeline.cache.coherence.bus import ASKED, SETTLED, VERSION, NodeBus
 from pipeline.cache.coherence.log import APPENDED_AT_ONCE, InvalidationLog
-from pipeline.cache.coherence.registry import NodeRegistry, beat_every_s
+from pipeline.cache.coherence.registry import NodeRegistry, settle_s
 from pipeline.cache.coherence.tail import Tail, page_of
 from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.entry import AsOf
@@ -88,13 +88,22 @@ class Coherence:
         """Whether L1 may serve by the view as it is. Without the lease, a frozen or cut-off process would serve for ever."""
         version = self.version
         if self.words[VERSION] != version:
+            self._need(now_s)  # each beat is another version: a node whose processes read beats on
             followed = self._follow()
             if followed is None:
                 return False
             version = followed
         self.lease_ends_at_s = self.view.confirmed_at_s + self.bound_s
         self.version = version  # last: another thread takes the lease to be this version's
-        return now_s < self.lease_ends_at_s
+        if now_s < self.lease_ends_at_s:
+            return True
+        self._need(now_s)
+        return False
+
+    def _need(self, now_s: float) -> None:
+        """Tell the node's main process that the lease is needed here: it beats rarely while no process needs it."""
+        if self._bus is not None:
+            self._bus.seconds[ASKED] = now_s
 
     def _follow(self) -> int | None:
         """Take the bus's news into the view. Returns the bus's version, or None when the bus lacks some of them, so that Redis
@@ -174,7 +183,7 @@ class Coherence:
         self._learn_own(patterns, tail, asked_at_s)
         if invalidation_id is None or self._registry is None:
             return done
-        applied, silent = self._registry.wait(invalidation_id, wait_s, settle_s=2 * beat_every_s(self.bound_s))
+        applied, silent = self._registry.wait(invalidation_id, wait_s, settle_s=settle_s(self.bound_s))
         return done._replace(applied=tuple(applied), silent=tuple(silent), announced=done.announced or bool(applied))
 
     def _learn_own(self, patterns: tuple[str, ...], tail: Tail, asked_at_s: float) -> None:

@@ -20,9 +20,19 @@ _LONGEST_PAUSE_S: Final = 0.02
 _PAUSE_GROWTH: Final = 1.5
 
 
+IDLE_BEAT_S: Final = ALIVE_MS / 1000 / 3
+"""How often a node beats whose processes do not read: so that it is known to be alive."""
+
+
 def beat_every_s(bound_s: float) -> float:
-    """How often a node is to beat that keeps this staleness bound."""
-    return min(bound_s / 2, ALIVE_MS / 1000 / 3)
+    """How often a node is to beat that keeps this staleness bound, while its processes read."""
+    return min(bound_s / 2, IDLE_BEAT_S)
+
+
+def settle_s(bound_s: float) -> float:
+    """From this age on a list of nodes has every node that keeps this bound and is alive: also the idle ones, which look every
+    `beat_every_s` whether a beat is due, and those whose beat was a moment late."""
+    return IDLE_BEAT_S + beat_every_s(bound_s)
 
 
 class NodeRegistry:

@@ -6,7 +6,7 @@
 -- KEYS[4] invalidations  list, newest first
 -- KEYS[5] ever           hash: sums without an end
 -- KEYS[6..] as many slots (hashes of sums) as ARGV says, then as many reaches (hashes node -> delay)
--- ARGV[1] the report's number          ARGV[2] the process   ARGV[3] its row ('' at its end: the row goes)
+-- ARGV[1] the report's number, 0 for one without sums   ARGV[2] the process   ARGV[3] its row ('' at its end: the row goes)
 -- ARGV[4] how long (ms) a row lives    ARGV[5] how long (ms) slots and reaches live
 -- ARGV[6] how long (ms) the report's number is remembered   ARGV[7] how many invalidations are kept
 -- ARGV[8..] n, then n invalidations, oldest first; the number of fields for `ever`, then its fields, each with its amount;
@@ -42,11 +42,16 @@ if ARGV[3] == '' then
   redis.call('ZREM', KEYS[2], ARGV[2])
 else
   redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
-  redis.call('ZADD', KEYS[2], now_ms, ARGV[2])
+  -- The names of the dead go when another process comes: an idle fleet's commands are these.
+  if redis.call('ZADD', KEYS[2], now_ms, ARGV[2]) == 1 then
+    redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. string.format('%.0f', now_ms - ARGV[4]))
+  end
   redis.call('PEXPIRE', KEYS[2], ARGV[5])
 end
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. string.format('%.0f', now_ms - ARGV[4]))
 
+if ARGV[1] == '0' then
+  return now_ms
+end
 if tonumber(redis.call('GET', KEYS[1]) or '0') >= tonumber(ARGV[1]) then
   return now_ms
 end

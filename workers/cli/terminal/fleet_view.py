@@ -124,7 +124,7 @@ def _reach(made: MadeInvalidation) -> str:
 
 def _nodes(figures: FleetFigures) -> list[RenderableType]:
     if not figures.nodes:
-        return [Text("No process has reported within 15 s.", style="dim")]
+        return [Text("No process has reported within 45 s.", style="dim")]
     table = Table.grid(padding=(0, 2))
     for node in figures.nodes:
         table.add_row(Text(printable(node.name), style="bold"), Text("" if node.alive else "no worker", style="dim"))

@@ -163,7 +163,7 @@
             const rest = more > 0 ? [Fleet.row("fleet-muted", [cell("", ""), cell("and " + more + " more", "")])] : [];
             return [nodeRow(node), ...shown, ...rest];
         });
-        fill("fleet-nodes", rows, "No process has told of itself within 15 s.");
+        fill("fleet-nodes", rows, "No process has told of itself within 45 s.");
     }
 
     function reach(made) {
