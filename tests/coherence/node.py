@@ -100,14 +100,14 @@ class Broker:
 
 
 class Main:
-    """The part of a node's main process: takes notices in, and beats twice a staleness bound."""
+    """The part of a node's main process: takes notices in, and looks twice a staleness bound whether a beat is due."""
 
     def __init__(self, settings: ProcessSettings, bus: NodeBus, journal: Journal) -> None:
         connection = RedisConnection(settings.redis_url, retry_pause_s=0.1)
         keys = KeySpace(NAMESPACE)
         log = RedisInvalidationLog(connection, keys, retention_s=RETENTION_S, max_records=settings.max_records)
         self._name = settings.name
-        self._follower = NodeFollower(settings.name, bus, log, NodeRegistry(connection, keys))
+        self._follower = NodeFollower(settings.name, bus, log, NodeRegistry(connection, keys), quiet_s=settings.quiet_s)
         self._broker = Broker(settings.nodes[settings.name], settings.seed)
         self.journal = journal
         self._pause_s = settings.bound_s / 2

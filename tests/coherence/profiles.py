@@ -90,5 +90,7 @@ PROFILES: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     # Whatever the cache does is broken off anywhere.
     "time limits": {"faults": HARSH, "break_off_s": 0.05},
+    # Nodes that take themselves for idle: the lease runs out between two beats, again and again.
+    "idle": {"faults": HARSH, "quiet_s": 0.0},
     "chains": {"faults": GENTLE, "long_log": True, "chains": True, "weights": {"chain": 60}},
 }

@@ -20,6 +20,7 @@ from coherence.settings import ProcessSettings, encode_settings
 from coherence.source import Source
 from coherence.succession import Succession
 
+from pipeline.cache.coherence.node import QUIET_S
 from workers.stack.processes import ChildProcess
 
 START_TIMEOUT_S: Final = 30.0
@@ -66,6 +67,7 @@ class Workload:
     latency_s: float = 0.0
     switch_s: float = 0.0
     retry_s: float = 0.05
+    quiet_s: float = QUIET_S
     flood: int = 0
     long_log: bool = False
     break_off_s: float = 0.0
@@ -170,6 +172,7 @@ class Workload:
                 loose=shape.loose,
                 switch_s=self.switch_s,
                 retry_s=self.retry_s,
+                quiet_s=self.quiet_s,
                 flood=self.flood,
                 break_off_s=self.break_off_s,
                 chains=self.chains,

@@ -55,14 +55,16 @@ class NodeFollower:
         log: InvalidationLog | None,
         registry: NodeRegistry | None,
         *,
+        quiet_s: float = QUIET_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Without a log (no Redis is configured) every notice is applied as it comes."""
+        """Without a log (no Redis is configured) every notice is applied as it comes. `quiet_s`: see QUIET_S."""
         self._node = node
         self._bus = bus
         self._log = log
         self._registry = registry
         self._clock = clock
+        self._quiet_s = quiet_s
         self._beat_at_s = -math.inf
         self._pending: dict[str, int] = {}
         self._pending_lock = UninterruptedLock()  # in a pool of threads the timer and the consumer are two threads
@@ -140,7 +142,7 @@ class NodeFollower:
         says so on the bus, and the beats go on.
         """
         now_s = self._clock()
-        idle = not self._pending and now_s - self._bus.seconds[ASKED] >= QUIET_S
+        idle = not self._pending and now_s - self._bus.seconds[ASKED] >= self._quiet_s
         # To the nearest call: `every_s` may be as long as the pause, and a timer is not exact.
         if not idle or now_s - self._beat_at_s >= IDLE_BEAT_S - every_s / 2:
             self.beat()
