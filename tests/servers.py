@@ -7,10 +7,11 @@ import signal
 import socket
 import tempfile
 import time
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import redis
 
@@ -28,6 +29,13 @@ def free_port() -> int:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def calls(client: redis.Redis) -> Counter[str]:
+    """How often the client's server has run each command, those within scripts included; INFO, by which it is asked, is left
+    out."""
+    stats: dict[str, Any] = client.info("commandstats")
+    return Counter({name.removeprefix("cmdstat_"): int(each["calls"]) for name, each in stats.items() if name != "cmdstat_info"})
 
 
 class ValkeyServer:

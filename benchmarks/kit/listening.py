@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,8 +14,6 @@ import redis
 from benchmarks.kit.errors import BenchmarkFailedError
 
 READY_S: Final = 5.0
-_OF_THE_QUESTION: Final = "info"
-_MONITORED: Final = re.compile(rb'^\d+\.\d+ \[\d+ (\S+)\] "([^"]+)"')
 
 
 class Listening:
@@ -30,32 +27,30 @@ class Listening:
         self.received: dict[int, Counter[str]] = {}
 
     def __enter__(self) -> Self:
-        self._client = redis.Redis.from_url(self._url, socket_timeout=READY_S)
-        self._monitor = redis.Redis.from_url(self._url).connection_pool.get_connection()
-        self._monitor.send_command("MONITOR")
-        self._monitor.read_response()
-        self._own = _port_of(self._client)
+        self._client = _connected(self._url, socket_timeout=READY_S)
+        self._own = int(self._client.client_info()["addr"].rpartition(":")[2])
+        self._monitor = _connected(self._url).monitor()
+        self._monitor.__enter__()
         self._thread = threading.Thread(target=self._listen, name="listening", daemon=True)
         self._thread.start()
         self._before = _calls(self._client)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.calls = _calls(self._client) - self._before - Counter({_OF_THE_QUESTION: 1})
-        self._client.execute_command("ECHO", "ended")  # what came before it has been told when the monitor tells of it
+        self.calls = _calls(self._client) - self._before - Counter({"info": 1})
+        self._client.echo("the end")  # what came before it has been told when the monitor tells of it
         self._thread.join(READY_S)
-        self._monitor.disconnect()
+        silent = self._thread.is_alive()
+        self._monitor.__exit__(None, None, None)
         self._client.close()
-        if self._thread.is_alive():
+        if silent:
             raise BenchmarkFailedError(["the server's monitor fell silent"])
 
     def _listen(self) -> None:
-        while True:
-            line = self._monitor.read_response(disable_decoding=True)
-            match = _MONITORED.match(line)
-            if match is None or b":" not in match[1]:
+        for told in self._monitor.listen():
+            if told["client_type"] != "tcp":
                 continue  # a command within a script
-            port, name = int(match[1].rpartition(b":")[2]), match[2].decode().lower()
+            port, name = int(told["client_port"]), told["command"].partition(" ")[0].lower()
             if port != self._own:
                 self.received.setdefault(port, Counter())[name] += 1
             elif name == "echo":
@@ -91,11 +86,11 @@ def by_sender(received: Mapping[int, Counter[str]], senders: Mapping[str, set[in
     return found
 
 
-def _calls(client: redis.Redis) -> Counter[str]:
+def _connected(url: str, **options: Any) -> Any:
+    """A client, whose library has not typed all of it."""
+    return redis.Redis.from_url(url, **options)
+
+
+def _calls(client: Any) -> Counter[str]:
     stats: dict[str, Any] = client.info("commandstats")
     return Counter({name.removeprefix("cmdstat_"): int(each["calls"]) for name, each in stats.items()})
-
-
-def _port_of(client: redis.Redis) -> int:
-    own = client.client_info()
-    return int(str(own["addr"]).rpartition(":")[2])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from contextlib import ExitStack
 from typing import Final, NamedTuple
 
@@ -24,11 +23,11 @@ class Size(NamedTuple):
     settle_s: float
     """The first seconds: a child that begins catches up and warms itself."""
     count_s: float
-    """In full a multiple of every period of an idle node."""
+    """In full a multiple of every period of an idle node; never less than its beats are apart."""
 
 
 FULL: Final = Size(nodes=(1, 2), settle_s=14.0, count_s=30.0)
-QUICK: Final = Size(nodes=(1,), settle_s=1.0, count_s=1.5)
+QUICK: Final = Size(nodes=(1,), settle_s=0.5, count_s=4.0)
 
 
 def measure_idle(progress: Progress, *, quick: bool = False) -> Figures:

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -60,7 +61,7 @@ def read_figures(connection: RedisConnection, keys: FigureKeys, window_s: float 
 class _Lists(NamedTuple):
     at: float
     invalidations: list[InvalidationRow]
-    processes: list[bytes]
+    processes: list[tuple[bytes, float]]
     alive: list[str]
     hot: tuple[HotKey, ...]
 
@@ -86,7 +87,7 @@ def _read_lists(connection: RedisConnection, keys: FigureKeys) -> _Lists:
     return _Lists(
         at,
         [row for row in (_decoded(raw, InvalidationRow) for raw in invalidations) if row is not None],
-        [process for process, reported_ms in processes if reported_ms >= at * 1000 - ROW_MS],
+        [(process, reported_ms) for process, reported_ms in processes if reported_ms >= at * 1000 - ROW_MS],
         NodeRegistry(connection, KeySpace(keys.namespace)).alive(),
         tuple(HotKey(key.decode(), score) for key, score in hot),
     )
@@ -102,7 +103,7 @@ def _read_hashes(connection: RedisConnection, keys: FigureKeys, first: _Lists, c
             pipe.hgetall(keys.ever)
             for row in first.invalidations:
                 pipe.hgetall(keys.reach(row.id))
-            for process in first.processes:
+            for process, _ in first.processes:
                 pipe.get(keys.row(process.decode()))
             return pipe.execute()
 
@@ -134,7 +135,7 @@ def _figures(first: _Lists, raw: _Hashes, count: int) -> FleetFigures:
         invalidations=tuple(
             _invalidation(row, reach, len(first.alive)) for row, reach in zip(first.invalidations, raw.reaches, strict=True)
         ),
-        nodes=_nodes(raw.rows, first.alive),
+        nodes=_nodes(raw.rows, [reported_ms for _, reported_ms in first.processes], first.alive),
         hot=first.hot,
         ever=_ever(Sums(raw.ever)),
     )
@@ -174,19 +175,33 @@ def _invalidation(row: InvalidationRow, raw: Mapping[bytes, bytes], alive: int) 
     return MadeInvalidation(**msgspec.structs.asdict(row), reach=tuple(reach), alive=alive)
 
 
-def _nodes(rows: Iterable[bytes | None], alive: list[str]) -> tuple[Node, ...]:
+def _nodes(rows: Iterable[bytes | None], reported_ms: Iterable[float], alive: list[str]) -> tuple[Node, ...]:
     """By name; the processes of each by pid."""
     processes: dict[str, list[Process]] = defaultdict(list)
     for name in alive:
         processes[name] = []
-    for row in (_decoded(raw, ProcessRow) for raw in rows if raw is not None):
-        if row is not None:
-            requests = Requests(**{series: row.requests.get(series, 0) for series in REQUESTS})
-            processes[row.node].append(Process(row.pid, row.role, row.since, requests, row.l1_entries, row.missed))
+    decoded = ((at_ms, _decoded(raw, ProcessRow)) for at_ms, raw in zip(reported_ms, rows, strict=True) if raw is not None)
+    for row in _living([(at_ms, row) for at_ms, row in decoded if row is not None]):
+        requests = Requests(**{series: row.requests.get(series, 0) for series in REQUESTS})
+        processes[row.node].append(Process(row.pid, row.role, row.since, requests, row.l1_entries, row.missed))
     return tuple(
         Node(name, name in alive, tuple(sorted(processes[name], key=lambda process: (process.role, process.pid))))
         for name in sorted(processes)
     )
+
+
+def _living(reported: list[tuple[float, ProcessRow]]) -> list[ProcessRow]:
+    """Without those whose node's main process knows better: it has reported since they did, and they are not of its pool. A
+    killed process takes no leave, and its row lives on for a while. Nor an earlier main process of the node."""
+    mains = {row.node: (at_ms, row) for at_ms, row in sorted(reported, key=itemgetter(0)) if row.role == "main"}
+
+    def lives(at_ms: float, row: ProcessRow) -> bool:
+        main_at_ms, main = mains.get(row.node, (-math.inf, row))
+        if row.role == "main":
+            return row is main
+        return row.role != "worker" or at_ms >= main_at_ms or main.pool is None or row.pid in main.pool
+
+    return [row for at_ms, row in reported if lives(at_ms, row)]
 
 
 def _decoded(raw: bytes, type: Any) -> Any:

@@ -29,7 +29,8 @@ SHOWN_PATTERN_CHARS: Final = 120
 class ProcessRow(msgspec.Struct, frozen=True):
     """One process. `since` is when it began to count, in seconds since 1970 by its own clock. `requests`: its own since then,
     by source, and `failed`. `l1_entries`: None for a process without an L1. `missed`: what it looked for in vain and queued as
-    tasks, which count as requests of the workers."""
+    tasks, which count as requests of the workers. `pool`: a main process's processes that run tasks, by pid; None if it is not
+    known, as of any other process."""
 
     node: str
     pid: int
@@ -38,6 +39,7 @@ class ProcessRow(msgspec.Struct, frozen=True):
     requests: dict[str, int]
     l1_entries: int | None = None
     missed: int = 0
+    pool: tuple[int, ...] | None = None
 
 
 class InvalidationRow(msgspec.Struct, frozen=True):

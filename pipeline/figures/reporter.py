@@ -84,17 +84,19 @@ class Reporter:
         node: str = "",
         role: Role = "producer",
         l1_entries: Callable[[], int] | None = None,
+        pool: Callable[[], tuple[int, ...] | None] | None = None,
         tells: bool = True,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Becomes a passenger of `courier`, which the first record starts; without one this process counts for itself. `node`:
-        the worker's name; else that of the host. Not `tells`: the courier is started all the same, for its other passengers."""
+        the worker's name; else that of the host. `pool`: see ProcessRow. Not `tells`: the courier is
+        started all the same, for its other passengers."""
         self.courier = Courier() if courier is None else courier
         """Closed by the owner of this reporter, or at the process's end."""
         self._keys = FigureKeys("") if keys is None else keys
         self._node, self._role = node or socket.gethostname(), role
-        self._l1_entries = l1_entries
+        self._l1_entries, self._pool = l1_entries, pool
         self._tells = tells
         self._clock, self._wall_clock = clock, wall_clock
         self.tally = Tally(self.courier.start if self.courier.connects else None)
@@ -231,7 +233,9 @@ class Reporter:
         requests = {series: counted.count for series, counted in self.tally.snapshot().items() if series in REQUESTS}
         entries = self._l1_entries() if self._l1_entries is not None else None
         missed = self.tally.counted(MISSED)
-        return msgspec.json.encode(ProcessRow(self._node, os.getpid(), self._role, self._since, requests, entries, missed))
+        pool = self._pool() if self._pool is not None else None
+        row = ProcessRow(self._node, os.getpid(), self._role, self._since, requests, entries, missed, pool)
+        return msgspec.json.encode(row)
 
     def forget(self) -> None:
         """In a child that was just forked: all of it is the parent's."""
@@ -240,11 +244,17 @@ class Reporter:
 
 
 def build_reporter(
-    settings: Settings, courier: Courier, *, node: str, role: Role, l1_entries: Callable[[], int] | None = None
+    settings: Settings,
+    courier: Courier,
+    *,
+    node: str,
+    role: Role,
+    l1_entries: Callable[[], int] | None = None,
+    pool: Callable[[], tuple[int, ...] | None] | None = None,
 ) -> Reporter:
     """As the settings have it: one that tells nothing with figures turned off."""
     keys = FigureKeys(settings.cache_namespace)
-    return Reporter(courier, keys, node=node, role=role, l1_entries=l1_entries, tells=settings.figures)
+    return Reporter(courier, keys, node=node, role=role, l1_entries=l1_entries, pool=pool, tells=settings.figures)
 
 
 _living: Final[weakref.WeakSet[Reporter]] = weakref.WeakSet()

@@ -94,6 +94,19 @@ def test_scale_has_a_figure_for_each_number_of_processes_and_the_slopes() -> Non
     assert figures.keys() >= {"workers_miss_exponent", "workers_idle_cache_commands_per_s_slope"}
 
 
+@pytest.mark.long
+def test_idle_has_what_each_process_sends_and_what_each_server_runs() -> None:
+    """A pool child sends nothing to the broker, and no command is without its sender."""
+    figures = measured("idle")["figures"]
+    assert figures["nodes1_calls_per_s"] >= figures["nodes1_received_per_s"] > 0
+    for server in ("cache", "broker"):
+        received = {name: number for name, number in figures.items() if name.startswith(f"nodes1_{server}_received_")}
+        assert received.pop(f"nodes1_{server}_received_per_s") == pytest.approx(sum(received.values()))
+        assert not any("_other_" in name for name in received)
+    assert any("_main_brpop_" in name for name in figures)
+    assert not any("broker_received_children" in name for name in figures)
+
+
 def test_every_peer_has_its_module_and_one_that_is_missing_is_left_out_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     """Never a crash."""
     folder = Path(sys.modules["benchmarks.peers"].__file__ or "").parent

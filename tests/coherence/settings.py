@@ -20,8 +20,8 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     `loose`: L1 serves unconfirmed while the server is away. `switch_s`: after how long a thread has to let another one go on.
     `flood`: how many patterns a single invalidation may have. `break_off_s`: how long a worker goes on, on average, until an
     exception breaks off its call of the cache; 0 is for ever. `chains`: it reads values that depend on a key through another.
-    `quiet_s`: how long after the last need of the lease a node beats on. `retry_s`: how soon it asks again a server that was out of
-    reach. `pauses_s`: between two steps, at most, of each worker in turn.
+    `quiet_s`: how long after the last need of the lease a node beats on. `retry_s`: how soon it asks again a server that was out
+    of reach. `pauses_s`: between two steps, at most, of each worker in turn.
     """
 
     name: str

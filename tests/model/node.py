@@ -10,7 +10,8 @@ from model.stepping import AtNode, Model, Outcomes, put, rule, silent
 
 @rule
 def begin_beat(at: AtNode) -> Outcomes:
-    """At any time (twice a bound, or rarely while no process reads): append what was heard, ask for the tail, and renew the lease for all children."""
+    """At any time (twice a bound; rarely, while no process reads): append what was heard, ask for the tail, and renew the lease
+    for all children."""
     heard = ("node_append", "node_read", "bus_begin", "bus_end", "settle_begin", "settle_end") if any(at.node.pending) else ()
     begun = at.only(*heard, "beat", "?node_idle", asked=NEVER)
     at = AtNode(at.model, begun, at.number, at.index)

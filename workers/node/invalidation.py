@@ -7,6 +7,7 @@ be read while all slots are busy, and in the pool one child of many would get it
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from typing import Any, Final
@@ -80,8 +81,8 @@ def build_follower(node: str, bus: NodeBus, settings: Settings) -> NodeFollower:
 
 
 class InvalidationStep(bootsteps.ConsumerStep):
-    """Consumes the broadcast and beats, twice a staleness bound while a process of the node reads. Starts anew with each connection
-    to the broker."""
+    """Consumes the broadcast and beats, twice a staleness bound while a process of the node reads. Starts anew with each
+    connection to the broker."""
 
     requires = ("celery.worker.consumer:Connection", "celery.worker.consumer.events:Events")
 
@@ -96,7 +97,7 @@ class InvalidationStep(bootsteps.ConsumerStep):
         if self._follower is None and _bus is not None:
             self._follower = build_follower(c.hostname, _bus, settings)
             courier = build_courier(settings, threaded=False)
-            self._reporter = build_reporter(settings, courier, node=c.hostname, role="main")
+            self._reporter = build_reporter(settings, courier, node=c.hostname, role="main", pool=lambda: _pids(c.pool))
         if self._follower is None or self._reporter is None:
             return
         self._reporter.courier.start()
@@ -175,6 +176,14 @@ class InvalidationStep(bootsteps.ConsumerStep):
         for entry in self._timer_entries:
             entry.cancel()
         self._timer_entries.clear()
+
+
+def _pids(pool: Any) -> tuple[int, ...] | None:
+    """The processes of a pool that run its tasks; None while it ends, or begins."""
+    try:
+        return tuple(pool.info.get("processes", (os.getpid(),)))
+    except AttributeError:
+        return None
 
 
 def _fields(message: Message) -> tuple[Any, Any, Any, Any, Any]:

@@ -3,15 +3,13 @@ server of the test's own; time passes when told."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
 
 import pytest
 import redis
 from faults import Clock
-from servers import ValkeyServer
+from servers import ValkeyServer, calls
 
 from pipeline.cache import LocalCache, RedisCache, TwoTierCache
 from pipeline.cache.coherence.bus import CONFIRMED, NodeBus
@@ -73,12 +71,6 @@ class Node:
 def node(server: ValkeyServer, client: redis.Redis, clock: Clock) -> Iterator[Node]:
     with closing(Node(server, clock)) as node:
         yield node
-
-
-def calls(client: redis.Redis) -> Counter[str]:
-    """Of each command, those within scripts included, less this question."""
-    stats: dict[str, Any] = client.info("commandstats")
-    return Counter({name.removeprefix("cmdstat_"): int(each["calls"]) for name, each in stats.items() if name != "cmdstat_info"})
 
 
 def test_an_idle_node_sends_a_beat_every_few_seconds_and_nothing_else(node: Node, client: redis.Redis) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -13,7 +15,7 @@ import redis
 from faults import Clock
 from polling import until
 from programs import run_program
-from servers import ValkeyServer
+from servers import ValkeyServer, calls
 
 from pipeline.assembly import build_optimized_pipeline
 from pipeline.cache import LocalCache, RedisCache, TwoTierCache
@@ -26,7 +28,7 @@ from pipeline.courier import Courier, Occasion
 from pipeline.errors import PermanentModelError, TransientModelError
 from pipeline.figures import FigureKeys, FleetFigures, Reporter, read_figures
 from pipeline.figures.fleet import Requests
-from pipeline.figures.records import KEEP_MS, KEPT_INVALIDATIONS, ROW_MS, SLOT_S, SLOTS
+from pipeline.figures.records import CHANGED_EVERY_S, KEEP_MS, KEPT_INVALIDATIONS, ROW_MS, SHOW_EVERY_S, SLOT_S, SLOTS
 from pipeline.models import PersonaRequest
 from pipeline.optimized import OptimizedPipeline
 from pipeline.persona_pipeline import PersonaPipeline
@@ -278,6 +280,68 @@ def test_the_row_of_a_process_that_died_goes_by_itself(
     assert name not in client.zrange(keys.processes, 0, -1)
     client.delete(row)
     assert len(read_figures(reader, keys).nodes) == 1
+
+
+def test_an_idle_process_shows_itself_now_and_then_by_one_short_call(make: MakeReporter, keys: FigureKeys) -> None:
+    """Of two minutes of seconds. The call takes five commands: its own, TIME, SET, ZADD and PEXPIRE."""
+    with ValkeyServer() as server, server.client() as client:
+        reporter = make(url=server.url, clock=(clock := Clock()))
+        reporter.courier.deliver("due")
+        before = calls(client)
+        for _ in range(120):
+            clock.tick(1.0)
+            reporter.courier.deliver("due")
+            assert client.ttl(keys.row(reporter._process)) > 0
+        counted = calls(client) - before - Counter({"ttl": 120})
+        reporter.courier.close()
+    assert counted["evalsha"] == 120 / SHOW_EVERY_S
+    assert counted.total() == 5 * counted["evalsha"]
+
+
+def test_a_row_that_is_no_longer_true_is_told_sooner(make: MakeReporter, reader: RedisConnection, keys: FigureKeys) -> None:
+    """What an L1 holds changes without a request, too."""
+    entries = 1
+    reporter = make(clock=(clock := Clock()), l1_entries=lambda: entries)
+    reporter.courier.deliver("due")
+    entries = 2
+    shown = []
+    for _ in range(int(CHANGED_EVERY_S)):
+        clock.tick(1.0)
+        reporter.courier.deliver("due")
+        ((process,),) = (node.processes for node in read_figures(reader, keys).nodes)
+        shown.append(process.l1_entries)
+    assert shown == [1, 1, 1, 1, 2]
+
+
+def test_a_killed_process_is_gone_when_its_main_process_says_so(
+    make: MakeReporter, reader: RedisConnection, keys: FigureKeys
+) -> None:
+    """Long before its row ends. One that is of the pool stays, as does one that has reported since."""
+    pool: list[int] = [os.getpid()]
+    worker, main = make(), make(role="main", pool=lambda: tuple(pool))
+
+    def roles() -> list[str]:
+        return [process.role for node in read_figures(reader, keys).nodes for process in node.processes]
+
+    worker.courier.deliver()
+    main.courier.deliver()
+    assert roles() == ["main", "worker"]
+    pool[:] = [os.getpid() + 1]
+    until(lambda: main.courier.deliver() and roles() == ["main"], "it has reported later, in ms of the server")
+    worker.courier.deliver()
+    assert roles() == ["main", "worker"]
+
+
+def test_a_node_has_one_main_process(make: MakeReporter, reader: RedisConnection, keys: FigureKeys) -> None:
+    """The one that was killed before it, under the same name, is not shown; nor are its children."""
+    for killed in (make(role="main", pool=lambda: (os.getpid(),)), make()):
+        killed.courier.deliver()
+    main = make(role="main", pool=lambda: (0,))
+
+    def shown() -> list[list[str]]:
+        return [[process.role for process in node.processes] for node in read_figures(reader, keys).nodes]
+
+    until(lambda: main.courier.deliver() and shown() == [["main"]], "it has reported later, in ms of the server")
 
 
 def test_what_another_release_wrote_is_left_out(
