@@ -28,6 +28,7 @@ from benchmarks.kit.readers import READS_A_NOTE
 from benchmarks.kit.requests import MODEL_DELAY_MS, spread_over
 from benchmarks.kit.routes import PROBE_KEY, PROCESS_TASK
 from benchmarks.views.scale_view import view_scale
+from pipeline.cache.coherence.node import QUIET_S
 from pipeline.settings import Settings
 from workers.client import PersonaClient
 from workers.queue.factory import make_app
@@ -47,8 +48,10 @@ class Size(NamedTuple):
 
     workers: tuple[int, ...]
     readers: tuple[int, ...]
+    quiet_s: float
+    """In full: until nodes take themselves for idle."""
     idle_s: float
-    """In full: long enough to count once what a process does every five seconds at the longest."""
+    """In full: long enough to count once what a process does every 15 seconds at the longest."""
     busy_s: float
     hits: int
     misses_a_worker: int
@@ -56,8 +59,20 @@ class Size(NamedTuple):
     stale_rounds: int
 
 
-FULL: Final = Size(WORKERS, READERS, idle_s=5.0, busy_s=1.5, hits=500, misses_a_worker=15, invalidations=60, stale_rounds=4)
-QUICK: Final = Size((1, 2), (2,), idle_s=0.3, busy_s=0.2, hits=40, misses_a_worker=2, invalidations=5, stale_rounds=1)
+FULL: Final = Size(
+    WORKERS,
+    READERS,
+    quiet_s=QUIET_S + SETTLE_S,
+    idle_s=15.0,
+    busy_s=1.5,
+    hits=500,
+    misses_a_worker=15,
+    invalidations=60,
+    stale_rounds=4,
+)
+QUICK: Final = Size(
+    (1, 2), (2,), quiet_s=SETTLE_S, idle_s=0.3, busy_s=0.2, hits=40, misses_a_worker=2, invalidations=5, stale_rounds=1
+)
 
 
 def measure_scale(progress: Progress, *, quick: bool = False) -> Figures:
@@ -111,7 +126,7 @@ def _measure_workers(fleet: Fleet, size: Size) -> Figures:
     ):
         figures = _measure_throughput(drain, fleet.nodes, size)
         figures |= _measure_invalidation(client, fleet.nodes, size.invalidations)
-        time.sleep(SETTLE_S)
+        time.sleep(size.quiet_s)
         idle = _commands_per_s(fleet.settings, size.idle_s)
     figures |= {f"idle_{server}_commands_per_s": per_s for server, per_s in idle.items()}
     return figures | {f"idle_{server}_commands_per_s_node": per_s / fleet.nodes for server, per_s in idle.items()}
