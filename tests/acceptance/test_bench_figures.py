@@ -103,7 +103,7 @@ def test_idle_has_what_each_process_sends_and_what_each_server_runs() -> None:
         received = {name: number for name, number in figures.items() if name.startswith(f"nodes1_{server}_received_")}
         assert received.pop(f"nodes1_{server}_received_per_s") == pytest.approx(sum(received.values()))
         assert not any("_other_" in name for name in received)
-    assert any("_main_brpop_" in name for name in figures)
+    assert any("broker_received_main" in name for name in figures)
     assert not any("broker_received_children" in name for name in figures)
 
 
