@@ -199,7 +199,8 @@ def _living(reported: list[tuple[float, ProcessRow]]) -> list[ProcessRow]:
         main_at_ms, main = mains.get(row.node, (-math.inf, row))
         if row.role == "main":
             return row is main
-        return row.role != "worker" or at_ms >= main_at_ms or main.pool is None or row.pid in main.pool
+        # The main process runs tasks, too: all of them in a pool of threads, else those whose answers it has.
+        return row.role != "worker" or at_ms >= main_at_ms or main.pool is None or row.pid in (main.pid, *main.pool)
 
     return [row for at_ms, row in reported if lives(at_ms, row)]
 

@@ -29,7 +29,7 @@ SHOWN_PATTERN_CHARS: Final = 120
 class ProcessRow(msgspec.Struct, frozen=True):
     """One process. `since` is when it began to count, in seconds since 1970 by its own clock. `requests`: its own since then,
     by source, and `failed`. `l1_entries`: None for a process without an L1. `missed`: what it looked for in vain and queued as
-    tasks, which count as requests of the workers. `pool`: a main process's processes that run tasks, by pid; None if it is not
+    tasks, which count as requests of the workers. `pool`: a main process's pool children, by pid; None if they are not
     known, as of any other process."""
 
     node: str

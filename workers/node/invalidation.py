@@ -7,7 +7,6 @@ be read while all slots are busy, and in the pool one child of many would get it
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 from typing import Any, Final
@@ -179,9 +178,9 @@ class InvalidationStep(bootsteps.ConsumerStep):
 
 
 def _pids(pool: Any) -> tuple[int, ...] | None:
-    """The processes of a pool that run its tasks; None while it ends, or begins."""
+    """A pool's own processes, of which only prefork has any; None while it ends, or begins."""
     try:
-        return tuple(pool.info.get("processes", (os.getpid(),)))
+        return tuple(pool.info.get("processes", ()))
     except AttributeError:
         return None
 

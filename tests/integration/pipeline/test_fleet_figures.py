@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 from faults import Clock
@@ -314,34 +315,44 @@ def test_a_row_that_is_no_longer_true_is_told_sooner(make: MakeReporter, reader:
 
 
 def test_a_killed_process_is_gone_when_its_main_process_says_so(
-    make: MakeReporter, reader: RedisConnection, keys: FigureKeys
+    make: MakeReporter, reader: RedisConnection, client: redis.Redis, keys: FigureKeys
 ) -> None:
-    """Long before its row ends. One that is of the pool stays, as does one that has reported since."""
-    pool: list[int] = [os.getpid()]
-    worker, main = make(), make(role="main", pool=lambda: tuple(pool))
+    """Long before its row ends. One that is of the pool stays, as does one that has reported since, and what the main process
+    itself has answered."""
+    pool: list[int] = [1, 2]
+    main = make(role="main", pool=lambda: tuple(pool))
+    children = [make(), make(), make()]
+    for pid, child in zip((1, 2, os.getpid()), children, strict=True):
+        child.courier.deliver()
+        row = msgspec.json.decode(client.get(keys.row(child._process)) or b"")
+        client.set(keys.row(child._process), msgspec.json.encode(row | {"pid": pid}))
 
-    def roles() -> list[str]:
-        return [process.role for node in read_figures(reader, keys).nodes for process in node.processes]
+    def shown() -> list[tuple[str, int]]:
+        return [(process.role, process.pid) for node in read_figures(reader, keys).nodes for process in node.processes]
 
-    worker.courier.deliver()
+    all_of_them = [("main", os.getpid()), ("worker", 1), ("worker", 2), ("worker", os.getpid())]
     main.courier.deliver()
-    assert roles() == ["main", "worker"]
-    pool[:] = [os.getpid() + 1]
-    until(lambda: main.courier.deliver() and roles() == ["main"], "it has reported later, in ms of the server")
-    worker.courier.deliver()
-    assert roles() == ["main", "worker"]
+    assert shown() == all_of_them
+    pool[:] = [1]
+    without = [process for process in all_of_them if process != ("worker", 2)]
+    until(lambda: main.courier.deliver() and shown() == without, "it has reported later, in ms of the server")
+    now_ms = client.zscore(keys.processes, main._process)
+    assert now_ms is not None
+    client.zadd(keys.processes, {children[1]._process: now_ms + 1})
+    assert shown() == all_of_them, "a child that was forked since"
 
 
-def test_a_node_has_one_main_process(make: MakeReporter, reader: RedisConnection, keys: FigureKeys) -> None:
-    """The one that was killed before it, under the same name, is not shown; nor are its children."""
-    for killed in (make(role="main", pool=lambda: (os.getpid(),)), make()):
-        killed.courier.deliver()
-    main = make(role="main", pool=lambda: (0,))
+def test_a_node_has_one_main_process(make: MakeReporter, reader: RedisConnection, client: redis.Redis, keys: FigureKeys) -> None:
+    """The one that was killed before it, under the same name, is not shown."""
+    make(role="main").courier.deliver()
+    main = make(role="main")
 
-    def shown() -> list[list[str]]:
-        return [[process.role for process in node.processes] for node in read_figures(reader, keys).nodes]
+    def shown() -> list[str]:
+        ((process,),) = (node.processes for node in read_figures(reader, keys).nodes)
+        return [process.role]
 
-    until(lambda: main.courier.deliver() and shown() == [["main"]], "it has reported later, in ms of the server")
+    main.courier.deliver()
+    assert shown() == ["main"]
 
 
 def test_what_another_release_wrote_is_left_out(
