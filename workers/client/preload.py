@@ -41,6 +41,7 @@ class FleetPreload:
                 queue=MAINTENANCE_QUEUE,
                 expires=expires_s,
                 ignore_result=True,
+                add_to_parent=False,  # as a request's task is none: see Dispatcher
             )
 
     def progress(self) -> Progress:

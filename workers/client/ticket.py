@@ -18,7 +18,7 @@ from pipeline.models import PersonaResponse, Source
 from workers.queue.dispatch import Sent
 from workers.queue.errors import AnswerExpiredError, AnswerFailedError, AnswerTimeoutError
 from workers.queue.reach import reaching
-from workers.queue.results import RESULTS, Mailbox
+from workers.queue.results import RESULTS, Mailbox, QuietResult
 
 CHECK_S: Final = 2.0
 """How often a ticket that waits for a task makes sure that it is in flight still."""
@@ -139,7 +139,7 @@ class WaitingTicket:
             try:
                 with reaching(RESULTS):
                     # Not propagated: a task may have ended with the very error that a lost backend raises.
-                    outcome = self._sent.result.get(timeout=remaining_s, interval=0.02, propagate=False)
+                    outcome = self._sent.result.outcome(remaining_s)
             except celery.exceptions.TimeoutError:
                 self.look(deadline_s, timeout_s)
                 continue
@@ -229,9 +229,9 @@ def _is_ready(result: AsyncResult) -> bool:
         return bool(result.ready())
 
 
-def _outcome(result: AsyncResult) -> Any:
+def _outcome(result: QuietResult) -> Any:
     with reaching(RESULTS):
-        return result.get(timeout=0, propagate=False)
+        return result.outcome(0)
 
 
 def _translated(error: BaseException, task_id: str) -> PipelineError | AnswerFailedError:

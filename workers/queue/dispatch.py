@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from celery import Celery
-from celery.result import AsyncResult
 from celery.utils import uuid
 from kombu import Producer
 
@@ -31,7 +30,7 @@ from workers.queue.results import QuietResult
 class Sent(NamedTuple):
     """A task to wait for. `joined`: it is another caller's. `key`: the name by which it is in flight, if it is."""
 
-    result: AsyncResult
+    result: QuietResult
     key: str
     joined: bool
 
@@ -64,8 +63,8 @@ class Dispatcher:
         self._in_flight.renew(name, task_id)
         return Sent(result, name, joined=False)
 
-    def _queue(self, request: PersonaRequest, queue: str, task_id: str, headers: dict[str, Any]) -> AsyncResult:
-        return self._app.send_task(
+    def _queue(self, request: PersonaRequest, queue: str, task_id: str, headers: dict[str, Any]) -> QuietResult:
+        result: QuietResult = self._app.send_task(
             PROCESS_TASK,
             args=[request.to_wire()],
             task_id=task_id,
@@ -74,7 +73,9 @@ class Dispatcher:
             argsrepr=REDACTED,
             kwargsrepr=REDACTED,
             result_cls=partial(QuietResult, app=self._app),
+            add_to_parent=False,  # within a task of another app: its results may lie elsewhere
         )
+        return result
 
 
 def refresher(app: Celery, outbox: Outbox) -> Refresh:

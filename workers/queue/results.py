@@ -24,7 +24,16 @@ logger: Final = logging.getLogger(__name__)
 
 
 class QuietResult(AsyncResult):
-    """A result that can be dropped after its backend has gone."""
+    """A result that can be dropped after its backend has gone, and waited for anywhere."""
+
+    def outcome(self, timeout_s: float) -> Any:
+        """What the task returned, or the error that ended it. Raises celery.exceptions.TimeoutError.
+
+        Also within a task. Celery refuses that, because a task that waits for one of its own worker's may hold the slot which
+        that one needs. A caller of this has a bound, and other workers than its own to wait for.
+        """
+        # An argument, not `allow_join_result`: that one is for the whole process, and other threads have other tasks.
+        return self.get(timeout=timeout_s, interval=0.02, propagate=False, disable_sync_subtasks=False)
 
     def __del__(self) -> None:
         # The library unsubscribes here, and raises when the server is away: no code could catch that, and it would be printed.
