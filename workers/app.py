@@ -15,6 +15,7 @@ for _name in not_obeyed(settings):
 app = make_app(settings)
 # By name, so that they are imported when a worker starts and not when the app is made: each is a file of `workers/`.
 app.conf.imports = ("workers.tasks", "workers.node.processes", "workers.node.invalidation", "workers.node.poison")
+app.amqp_cls = "workers.node.callbacks:CallersAMQP"
 app.conf.worker_consumer = "workers.node.consumer:GuardedConsumer"
 app.steps["consumer"].update(
     ("workers.node.invalidation:InvalidationStep", "workers.node.events:EventBatches", "workers.node.fetching:FetchStep")

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, Signature, chord
+from celery.exceptions import QueueNotFound
+from celery.utils import uuid
 from fleet import ROOT, START_TIMEOUT_S, Fleet, bare_app
+from kombu import Exchange, Queue
 from polling import until
 from servers import NO_STACK
 
@@ -74,3 +77,84 @@ def test_what_a_task_has_asked_is_no_child_of_it(foreign: Celery, fleet: Fleet, 
     result = foreign.send_task("foreign.ask", args=[question, KEY], queue=QUEUE)
     assert result.get(timeout=ANSWER_S)["cached"] == "no"
     assert not result.children
+
+
+# -- callbacks to the caller's own queue
+
+
+def asked(app: Celery, question: str) -> Signature:
+    """A request as a caller's canvas has it."""
+    return app.signature("persona.process", args=[{"user_input": question, "resonance_key": KEY}], queue="persona")
+
+
+def own(app: Celery, name: str, **options: Any) -> Signature:
+    """A task of the caller's own, on the caller's own queue."""
+    return app.signature(name, queue=QUEUE, **options)
+
+
+def test_a_link_goes_to_its_callers_queue(foreign: Celery, fleet: Fleet, question: str) -> None:
+    """One, and several of which one cannot be sent: the answer is there, and so is what the others made of it."""
+    links = [own(foreign, "foreign.content", task_id=uuid()) for _ in range(3)]
+    bad = foreign.signature("foreign.content", exchange="x", exchange_type="no such type", routing_key="x")
+    one = asked(foreign, question).apply_async(link=links[0])
+    several = asked(foreign, question + "!").apply_async(link=[links[1], bad, links[2]])
+    assert question in one.get(timeout=ANSWER_S)["content"]
+    assert question in several.get(timeout=ANSWER_S)["content"]
+    for link in links:
+        assert "I was told" in foreign.AsyncResult(link.options["task_id"]).get(timeout=ANSWER_S)
+
+
+def test_a_chain_goes_on_on_its_callers_queue(foreign: Celery, fleet: Fleet, question: str) -> None:
+    """Step by step, from this project's workers to the caller's."""
+    steps = asked(foreign, question) | own(foreign, "foreign.content") | own(foreign, "foreign.shout")
+    assert question.upper() in steps.apply_async().get(timeout=ANSWER_S)
+
+
+def test_a_chord_is_closed_on_its_callers_queue(foreign: Celery, fleet: Fleet, question: str) -> None:
+    """Its body gets all the answers."""
+    header = [asked(foreign, f"{question} {number}") for number in range(3)]
+    contents = chord(header, app=foreign)(own(foreign, "foreign.contents")).get(timeout=ANSWER_S)
+    assert all(f"{question} {number}" in contents[number] for number in range(3))
+
+
+def test_a_link_for_errors_goes_to_its_callers_queue(foreign: Celery, fleet: Fleet) -> None:
+    """A request that is refused: its caller's errback runs where the caller says."""
+    told = own(foreign, "foreign.failed", task_id=uuid())
+    result = foreign.send_task("persona.process", args=[{"nonsense": 1}], queue="persona", link_error=told)
+    with pytest.raises(Exception, match="nonsense"):
+        result.get(timeout=ANSWER_S)
+    assert foreign.AsyncResult(told.options["task_id"]).get(timeout=ANSWER_S) == f"failed: {result.id}"
+
+
+@pytest.mark.parametrize("options", [{"exchange_type": "topic"}, {}])
+def test_a_callback_goes_to_its_callers_exchange(options: dict[str, str], foreign: Celery, fleet: Fleet, question: str) -> None:
+    """By exchange and routing key, also where the exchange sorts by patterns."""
+    kind = options.get("exchange_type", "direct")
+    exchange = Exchange(f"desk-{kind}", type=kind)
+    queue = Queue(f"desk-{kind}", exchange, routing_key="desk.*" if options else "desk.one")
+    with foreign.connection_for_write() as connection:
+        queue(connection.default_channel).declare()
+    callback = foreign.signature("foreign.content", exchange=exchange.name, routing_key="desk.one", **options)
+    assert question in asked(foreign, question).apply_async(link=callback).get(timeout=ANSWER_S)["content"]
+    until(lambda: fleet.queued(queue.name) == 1, "the callback is there")
+
+
+def test_a_callback_that_cannot_be_sent_leaves_the_answer_as_it_is(foreign: Celery, fleet: Fleet, question: str) -> None:
+    """What waits for the callback learns that it failed, to the end of the chain; the log says which, without the words."""
+    seen = len(fleet.node.log())
+    bad = foreign.signature("foreign.content", exchange="x", exchange_type="no such type", routing_key="x")
+    last = (asked(foreign, question) | bad | own(foreign, "foreign.shout")).apply_async()
+    middle, first = last.parent, last.parent.parent
+    assert question in first.get(timeout=ANSWER_S)["content"]
+    for result in (middle, last):
+        with pytest.raises(Exception, match=r"foreign\.content could not be sent"):
+            result.get(timeout=ANSWER_S)
+    logged = fleet.node.log()[seen:]
+    assert f"worker.callback_unsent: foreign.content of task {first.id}" in logged
+    assert question not in logged
+
+
+def test_a_queue_that_our_own_client_does_not_know_is_an_error_at_the_caller(fleet: Fleet, question: str) -> None:
+    """Not a list that no worker reads."""
+    with pytest.raises(QueueNotFound, match=r"persona\.bulc"):
+        fleet.client.submit(question, KEY, queue="persona.bulc")

@@ -21,3 +21,7 @@ class AnswerExpiredError(AnswerTimeoutError):
 
 class AnswerFailedError(WorkerError):
     """The worker gave up on the request; the message is its own."""
+
+
+class CallbackUnsentError(WorkerError):
+    """What a caller wanted sent after its task could not be. The task's own result stands."""
