@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
+import redis
+from celery import chord
 from fleet import Fleet
 from polling import until
 
@@ -45,7 +48,7 @@ def envelope(
     }
 
 
-# Items that cannot become a message at all: there is no sender to tell.
+# Items that cannot become a message at all.
 NO_MESSAGE: dict[str, str | bytes] = {
     "no JSON": "{" + CANARY,
     "nothing": "",
@@ -92,7 +95,22 @@ NO_TASK: dict[str, dict[str, Any]] = {
     | {"headers": {}},
 }
 
-# Messages without a readable id, which bring a stock worker into an endless loop of reconnections.
+# Items of the same sort that still say whose they are.
+ADDRESSED: dict[str, Callable[[str], str | bytes]] = {
+    "no properties": lambda id_: json.dumps(envelope(headers={"id": id_}) | {"properties": None}),
+    "no body's encoding that is known": lambda id_: json.dumps(
+        envelope(headers={"id": id_}, properties={"body_encoding": "rot13"})
+    ),
+    "a body that is a number": lambda id_: json.dumps(envelope(raw_body=5, headers={"id": id_})),
+    "headers that are a list": lambda id_: json.dumps(envelope(properties={"correlation_id": id_}) | {"headers": [1]}),
+    "an old message without properties": lambda id_: json.dumps(
+        envelope(body={"task": "persona.process", "id": id_}) | {"headers": {}, "properties": {}}
+    ),
+    "cut off": lambda id_: json.dumps(envelope(headers={"id": id_})).partition('"properties"')[0],
+    "cut off, and not UTF-8": lambda id_: b"\xff" + json.dumps(envelope(headers={"id": id_})).encode()[:-2],
+}
+
+# Messages without an id in their headers, which bring a stock worker into an endless loop of reconnections.
 NO_ID: dict[str, dict[str, Any]] = {
     "no id": envelope() | {"headers": {"task": "persona.process"}},
     "an id that is a list": envelope(headers={"id": [1]}),
@@ -130,6 +148,45 @@ def test_what_is_no_message_is_put_aside_and_the_worker_goes_on(poisoned_fleet: 
     assert CANARY not in fleet.node.log()
 
 
+@pytest.mark.parametrize("kind", ADDRESSED)
+def test_the_sender_of_what_is_no_message_is_told_if_its_id_can_be_read(kind: str, poisoned_fleet: Fleet) -> None:
+    """It fails, rather than being pending for ever; and neither the error nor the log quotes it."""
+    fleet = poisoned_fleet
+    result = fleet.app.AsyncResult(f"a task {uuid.uuid4()}")
+    fleet.queue.lpush("persona", ADDRESSED[kind](result.id))
+    with pytest.raises(Exception, match=r"message: is not a message") as failed:
+        result.get(timeout=20)
+    assert CANARY not in str(failed.value) + fleet.node.log()
+    assert fleet.node.running
+
+
+@pytest.mark.parametrize("task_id", ["x" * 256, "two\nlines", 5])
+def test_an_id_that_is_none_is_not_told(task_id: Any, poisoned_fleet: Fleet) -> None:
+    """Not a key of any length or content in the results."""
+    fleet = poisoned_fleet
+    seen = fleet.node.log().count("message_refused")
+    for message in (envelope(headers={"id": task_id}), envelope(headers={"id": task_id}) | {"headers": [1]}):
+        fleet.queue.lpush("persona", json.dumps(message | {"properties": {"correlation_id": task_id}}))
+    until(lambda: fleet.node.log().count("message_refused") == seen + 2, "both are refused")
+    with closing(redis.Redis.from_url(fleet.broker.url_of(1), decode_responses=True)) as results:
+        assert not [
+            key for key in results.scan_iter("celery-task-meta-*") if str(task_id) == key.removeprefix("celery-task-meta-")
+        ]
+
+
+def test_what_waits_for_a_refused_task_is_told_as_well(poisoned_fleet: Fleet) -> None:
+    """The rest of its chain, and the body of its chord."""
+    fleet = poisoned_fleet
+    seen = fleet.node.log().count("message_refused")
+    unknown, known = fleet.app.signature("persona.tomorrow", queue="persona"), fleet.app.signature("any.task", queue="elsewhere")
+    last = (unknown | known | known.clone()).apply_async()
+    body = chord([unknown.clone(), unknown.clone()], app=fleet.app)(known.clone())
+    for result in (last, body):
+        with pytest.raises(Exception, match=r"persona\.tomorrow"):
+            fleet.app.AsyncResult(result.id).get(timeout=20)  # by its id: not by what its parents have come to
+    until(lambda: fleet.node.log().count("message_refused") == seen + 3, "the other one of the chord is refused, too")
+
+
 def test_what_is_no_task_is_refused_and_its_sender_is_told(poisoned_fleet: Fleet) -> None:
     """Terminal, for the sender too: no task is pending for ever, and none comes back to end the next worker."""
     fleet = poisoned_fleet
@@ -138,8 +195,10 @@ def test_what_is_no_task_is_refused_and_its_sender_is_told(poisoned_fleet: Fleet
     calls = fleet.endpoint.calls
     for message in (*NO_TASK.values(), *NO_ID.values()):
         fleet.queue.lpush("persona", json.dumps(message))
-    for name, message in NO_TASK.items():
-        result = fleet.app.AsyncResult(message["headers"].get("id", "old-1"))
+    addressed = {name: message["headers"].get("id", "old-1") for name, message in NO_TASK.items()}
+    addressed |= {name: message["properties"]["correlation_id"] for name, message in NO_ID.items()}
+    for name, task_id in addressed.items():
+        result = fleet.app.AsyncResult(task_id)
         with pytest.raises(Exception, match=r"message: |persona\.tomorrow") as failed:
             result.get(timeout=20)
         assert type(failed.value).__name__ in ("InvalidRequestError", "NotRegistered"), name

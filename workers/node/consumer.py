@@ -10,19 +10,18 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from billiard.exceptions import WorkerLostError
-from celery.app.task import Context
-from celery.exceptions import BackendError, NotRegistered
+from celery.exceptions import NotRegistered
 from celery.signals import task_rejected
 from celery.worker.consumer import Consumer
 from kombu.exceptions import KombuError
 from kombu.utils.encoding import bytes_to_str
-from redis.exceptions import RedisError
 
 from pipeline.errors import InvalidRequestError
 from pipeline.settings import get_settings
 from workers.node.fetch.channel import FetchChannel
 from workers.node.fetch.claims import deliveries
 from workers.node.poison import bury, place
+from workers.node.refusals import MAX_ID_CHARS, addressed, tell
 from workers.queue.names import UNKNOWN_SINCE_HEADER
 
 logger: Final = logging.getLogger(__name__)
@@ -31,8 +30,6 @@ MAX_DELIVERIES: Final = 3
 """So often a message is given to a node that dies with it."""
 UNKNOWN_PAUSE_S: Final = 2.0
 LOST: Final = f"the message was with {MAX_DELIVERIES} nodes that died: it is not tried again"
-MAX_ID_CHARS: Final = 255
-
 
 UNREADABLE: Final = (
     KombuError,
@@ -121,23 +118,16 @@ class GuardedConsumer(Consumer):
         self._refuse(message, f"cannot be read ({place(exc)})")
 
     def _refuse(self, message: Any, why: str, error: Exception | None = None) -> None:
-        task_id = _named(message, "id")
-        logger.error("worker.message_refused: of task %s: it %s", task_id or "(no id)", why)
+        to = addressed(message.headers, _payload(message), message.properties)
+        logger.error("worker.message_refused: of task %s: it %s", to.id if to else "(no id)", why)
         error = error or InvalidRequestError("message", why)
         queue = str((message.delivery_info or {}).get("routing_key"))
         bury(message.channel, queue, json.dumps([message.headers, bytes_to_str(message.body)], default=repr), why)
-        if task_id:
-            self._tell(task_id, error, message.properties)
+        if to is not None:
+            tell(self.app, to, error)
         if not message.acknowledged:
             message.reject_log_error(logger, self.connection_errors)
         task_rejected.send(sender=self, message=message, exc=error)
-
-    def _tell(self, task_id: str, error: Exception, properties: dict[str, Any]) -> None:
-        to = Context(id=task_id, reply_to=properties.get("reply_to"), correlation_id=properties.get("correlation_id"))
-        try:
-            self.app.backend.mark_as_failure(task_id, error, request=to)
-        except (BackendError, KombuError, RedisError, OSError) as fault:
-            logger.warning("worker.refusal_untold: of task %s: %s", task_id, type(fault).__name__)
 
 
 def check(message: Any) -> None:
@@ -151,11 +141,13 @@ def check(message: Any) -> None:
 
 def _named(message: Any, field: str) -> str:
     """The message's own value of that field, if it is fit to be shown; else ''."""
-    found = message.headers
-    if "task" not in found:  # protocol 1
-        try:
-            found = message.payload
-        except UNREADABLE:
-            return ""
+    found = message.headers if "task" in message.headers else _payload(message)  # protocol 1
     value = found.get(field) if isinstance(found, dict) else None
     return value if isinstance(value, str) and value.isprintable() and len(value) <= MAX_ID_CHARS else ""
+
+
+def _payload(message: Any) -> Any:
+    try:
+        return message.payload
+    except UNREADABLE:
+        return None

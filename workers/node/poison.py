@@ -21,7 +21,9 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 from redis.exceptions import RedisError
 
+from pipeline.errors import InvalidRequestError
 from pipeline.settings import get_settings
+from workers.node.refusals import tell_sender
 
 logger: Final = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class GuardedChannel(redis_transport.Channel):
             name, why = bytes_to_str(queue).partition(self.sep)[0], f"is not a message ({place(error)})"
             logger.error("worker.message_refused: in queue %s: it %s", name, why)  # noqa: TRY400 - its text may quote the item
             bury(self, name, bytes_to_str(item), why)
+            tell_sender(item, InvalidRequestError("message", why))
             return None
         return popped
 

@@ -14,10 +14,12 @@ from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
+from pipeline.errors import InvalidRequestError
 from workers.node.fetch.claims import Claim
 from workers.node.fetch.fetch import Fetch
 from workers.node.fetch.hooks import Hooks
 from workers.node.poison import GuardedChannel, bury, place
+from workers.node.refusals import tell_sender
 
 logger: Final = logging.getLogger(__name__)
 
@@ -124,6 +126,7 @@ class FetchChannel(GuardedChannel):
             why = f"is not a message ({place(error)})"
             logger.error("worker.message_refused: in queue %s: it %s", queue, why)  # noqa: TRY400 - its text may quote the item
             bury(self, queue, bytes_to_str(claim.item), why)
+            tell_sender(claim.item, InvalidRequestError("message", why))
             fetch.settle(claim)
             return
         due_s = _due_s(payload["headers"])
