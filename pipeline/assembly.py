@@ -24,7 +24,7 @@ LONGEST_WAIT_S: Final = 30.0
 
 class Equipment(NamedTuple):
     """What a worker lends its processes: the node's bus, the way to tell the other nodes, the way to queue a request, and the
-    node's name. A program that is no worker has none."""
+    node's id. A program that is no worker has none."""
 
     bus: NodeBus | None = None
     announce: Announce | None = None

@@ -247,9 +247,8 @@ class Fleet:
         """One more node, with the fleet's settings and these on top."""
         node = WorkerNode(
             broker_url=self.broker.url,
-            name=f"node{len(self.nodes) + 1}",
             environ={**self.environ, **(environ or {})},
-            **{**self._options, **options},
+            **{"name": f"node{len(self.nodes) + 1}", **self._options, **options},
         )
         self._resources.callback(node.close)
         self.nodes.append(node)

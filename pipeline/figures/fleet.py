@@ -70,7 +70,7 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 class Applied(msgspec.Struct, frozen=True):
-    """A node that has applied an invalidation, so long after it was published (by the clocks of two hosts)."""
+    """A node, by its name as in Node, has applied an invalidation so long after it was published (by the clocks of two hosts)."""
 
     node: str
     delay_ms: float
@@ -108,7 +108,8 @@ class Process(msgspec.Struct, frozen=True):
 
 
 class Node(msgspec.Struct, frozen=True):
-    """A worker (with `alive`, whether its main process follows the log), or a host with its other programs."""
+    """A worker (with `alive`, whether its main process follows the log), or a host with its other programs. A worker's `name` is
+    `name/pid` where several share one."""
 
     name: str
     alive: bool

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from pipeline.cache.coherence.identity import shown_nodes
 from pipeline.cache.coherence.registry import NodeRegistry
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
@@ -120,6 +121,12 @@ def _figures(first: _Lists, raw: _Hashes, count: int) -> FleetFigures:
     requests = _requests(window)
     answered = max(requests.answered, 1)
     ended = slots[-1 - NOW_SLOTS : -1] or slots
+    reported = zip((at_ms for _, at_ms in first.processes), raw.rows, strict=True)
+    decoded = ((at_ms, _decoded(row, ProcessRow)) for at_ms, row in reported if row is not None)
+    rows = _living([(at_ms, row) for at_ms, row in decoded if row is not None])
+    here = {*first.alive, *(row.node for row in rows)}
+    # A worker that was started anew does not share its name with the one before, although that one has applied things.
+    names = shown_nodes(here | {node.decode() for reach in raw.reaches for node in reach}) | shown_nodes(here)
     return FleetFigures(
         available=True,
         at=first.at,
@@ -133,9 +140,10 @@ def _figures(first: _Lists, raw: _Hashes, count: int) -> FleetFigures:
         spreads={series.name: _spread(series.name, window) for series in SPREADS},
         invalidation_count=window.count(INVALIDATIONS),
         invalidations=tuple(
-            _invalidation(row, reach, len(first.alive)) for row, reach in zip(first.invalidations, raw.reaches, strict=True)
+            _invalidation(row, reach, len(first.alive), names)
+            for row, reach in zip(first.invalidations, raw.reaches, strict=True)
         ),
-        nodes=_nodes(raw.rows, [reported_ms for _, reported_ms in first.processes], first.alive),
+        nodes=_nodes(rows, first.alive, names),
         hot=first.hot,
         ever=_ever(Sums(raw.ever)),
     )
@@ -170,23 +178,23 @@ def _ever(sums: Sums) -> Ever:
     )
 
 
-def _invalidation(row: InvalidationRow, raw: Mapping[bytes, bytes], alive: int) -> MadeInvalidation:
-    reach = sorted((Applied(node.decode(), float(delay_ms)) for node, delay_ms in raw.items()), key=lambda each: each.delay_ms)
+def _invalidation(row: InvalidationRow, raw: Mapping[bytes, bytes], alive: int, names: Mapping[str, str]) -> MadeInvalidation:
+    applied = (Applied(names[node.decode()], float(delay_ms)) for node, delay_ms in raw.items())
+    reach = sorted(applied, key=lambda each: each.delay_ms)
     return MadeInvalidation(**msgspec.structs.asdict(row), reach=tuple(reach), alive=alive)
 
 
-def _nodes(rows: Iterable[bytes | None], reported_ms: Iterable[float], alive: list[str]) -> tuple[Node, ...]:
+def _nodes(rows: Iterable[ProcessRow], alive: list[str], names: Mapping[str, str]) -> tuple[Node, ...]:
     """By name; the processes of each by pid."""
     processes: dict[str, list[Process]] = defaultdict(list)
-    for name in alive:
-        processes[name] = []
-    decoded = ((at_ms, _decoded(raw, ProcessRow)) for at_ms, raw in zip(reported_ms, rows, strict=True) if raw is not None)
-    for row in _living([(at_ms, row) for at_ms, row in decoded if row is not None]):
+    for node in alive:
+        processes[node] = []
+    for row in rows:
         requests = Requests(**{series: row.requests.get(series, 0) for series in REQUESTS})
         processes[row.node].append(Process(row.pid, row.role, row.since, requests, row.l1_entries, row.missed))
     return tuple(
-        Node(name, name in alive, tuple(sorted(processes[name], key=lambda process: (process.role, process.pid))))
-        for name in sorted(processes)
+        Node(names[node], node in alive, tuple(sorted(processes[node], key=lambda process: (process.role, process.pid))))
+        for node in sorted(processes, key=lambda node: names[node])
     )
 
 

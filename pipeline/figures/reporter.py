@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
+from pipeline.cache.coherence.identity import name_of
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.server.commands import integer
 from pipeline.cache.server.connection import RedisConnection
@@ -90,8 +91,8 @@ class Reporter:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Becomes a passenger of `courier`, which the first record starts; without one this process counts for itself. `node`:
-        the worker's name; else that of the host. `pool`: see ProcessRow. Not `tells`: the courier is
-        started all the same, for its other passengers."""
+        the worker's id as a node (see `pipeline.cache.coherence.identity`); else the host's name. `pool`: see ProcessRow. Not
+        `tells`: the courier is started all the same, for its other passengers."""
         self.courier = Courier() if courier is None else courier
         """Closed by the owner of this reporter, or at the process's end."""
         self._keys = FigureKeys("") if keys is None else keys
@@ -125,7 +126,7 @@ class Reporter:
 
     def invalidated(self, invalidation: str, at: float, patterns: tuple[str, ...], *, durable: bool) -> None:
         """This process has published an invalidation, under an id that the nodes' `applied` will bear, at this wall time."""
-        by = f"{self._node} ({self._role} {os.getpid()})"
+        by = f"{name_of(self._node)} ({self._role} {os.getpid()})"
         row = InvalidationRow(invalidation, at, shown_patterns(patterns), len(patterns), by, durable)
         self._invalidations.append(row)  # one step, without a lock: a signal handler may invalidate in the middle of this
         self.tally.count(INVALIDATIONS)

@@ -7,6 +7,7 @@ be read while all slots are busy, and in the pool one child of many would get it
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from typing import Any, Final
@@ -20,6 +21,7 @@ from kombu.message import Message
 
 from pipeline.assembly import Equipment, equip, get_optimized_pipeline
 from pipeline.cache.coherence.bus import NodeBus
+from pipeline.cache.coherence.identity import node_id
 from pipeline.cache.coherence.log import RedisInvalidationLog
 from pipeline.cache.coherence.node import NodeFollower
 from pipeline.cache.coherence.registry import NodeRegistry, beat_every_s
@@ -38,19 +40,21 @@ from workers.queue.outbox import Outbox
 logger: Final = logging.getLogger(__name__)
 
 _bus: NodeBus | None = None
+_node = ""
 _outbox: Outbox | None = None
 
 
 @worker_init.connect(weak=False)
 def equip_processes(sender: Any = None, **_: Any) -> None:
     """Before the pool forks: make the bus that the children will share."""
-    global _bus, _outbox  # noqa: PLW0603 - one a worker, made here
+    global _bus, _node, _outbox  # noqa: PLW0603 - one a worker, made here
     _bus = NodeBus()
+    _node = node_id(sender.hostname, os.getpid())  # workers of one host have one name, unless they are given others
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # at INFO it writes a line for each call of the model
     _check(get_settings())
     _outbox = Outbox(sender.app)
     announcer = Announcer(sender.app, get_settings(), _outbox, note_in(lambda: get_optimized_pipeline().reporter))
-    equip(Equipment(bus=_bus, announce=announcer, refresh=refresher(sender.app, _outbox), node=sender.hostname))
+    equip(Equipment(bus=_bus, announce=announcer, refresh=refresher(sender.app, _outbox), node=_node))
 
 
 def _check(settings: Settings) -> None:
@@ -94,9 +98,9 @@ class InvalidationStep(bootsteps.ConsumerStep):
     def start(self, c: Any) -> None:
         settings = get_settings()
         if self._follower is None and _bus is not None:
-            self._follower = build_follower(c.hostname, _bus, settings)
+            self._follower = build_follower(_node, _bus, settings)
             courier = build_courier(settings, threaded=False)
-            self._reporter = build_reporter(settings, courier, node=c.hostname, role="main", pool=lambda: _pids(c.pool))
+            self._reporter = build_reporter(settings, courier, node=_node, role="main", pool=lambda: _pids(c.pool))
         if self._follower is None or self._reporter is None:
             return
         self._reporter.courier.start()
@@ -120,6 +124,8 @@ class InvalidationStep(bootsteps.ConsumerStep):
         super().shutdown(c)
         if self._reporter is not None:
             self._reporter.courier.close()
+        if self._follower is not None:
+            self._follower.leave(get_settings().staleness_bound_s)
 
     def get_consumers(self, channel: Any) -> list[Consumer]:
         return [
@@ -154,7 +160,7 @@ class InvalidationStep(bootsteps.ConsumerStep):
         if dispatcher is None or not dispatcher.enabled:
             return
         # The nodes share the message's id; Flower shows a task once. An id of this node's own keeps them apart.
-        uuid = str(uuid5(NAMESPACE_OID, f"{message.headers.get('id')}:{self._parent.hostname}"))
+        uuid = str(uuid5(NAMESPACE_OID, f"{message.headers.get('id')}:{_node}"))
         shown = repr(list(patterns))[:200]
         try:
             dispatcher.send("task-received", uuid=uuid, name=TASK, args=shown, kwargs="{}", retries=0, eta=None, expires=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from pipeline.cache.coherence.bus import ASKED, NodeBus
@@ -167,6 +168,12 @@ class NodeFollower:
             return self.catch_up()
         self._bus.publish(page_of(tail, [], after=tail.seq, restart=False), asked_at_s)
         return True
+
+    def leave(self, bound_s: float) -> None:
+        """The main process ends: no caller waits for this node for longer than its children may serve, a staleness bound."""
+        if self._registry is not None:
+            with suppress(SharedTierUnavailableError):  # then it is forgotten like a node that was killed, after 10 s
+                self._registry.leave(self._node, bound_s)
 
     def catch_up(self) -> bool:
         """Bring the bus up to the log. Returns whether Redis could be asked."""

@@ -30,8 +30,8 @@ class Invalidation(NamedTuple):
 
     `durable` is false when Redis was out of reach (or none is configured): the invalidation holds in this process and where the
     broadcast reaches, and is appended when Redis is back. `applied` and `silent`: the nodes that acknowledged within the time to
-    wait, and those alive that did not. `announced`: whether a notice to the nodes is known to be sent; else they learn of it from
-    the log, within the staleness bound.
+    wait, and those alive that did not, each by its name, or by `name/pid` where several share one. `announced`: whether a notice
+    to the nodes is known to be sent; else they learn of it from the log, within the staleness bound.
     """
 
     patterns: tuple[str, ...]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from pipeline.cache.coherence.identity import shown_nodes
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.server.commands import Commands, integer, several, text, texts
@@ -14,6 +15,7 @@ from pipeline.cache.server.scripts import run_script
 
 ALIVE_MS: Final = 10_000
 """A node that has been silent for this long is no longer waited for."""
+MISSED_BY_REPLICA_S: Final = 2.0
 ACKNOWLEDGEMENT_TTL_S: Final = 60
 _FIRST_PAUSE_S: Final = 0.001
 _LONGEST_PAUSE_S: Final = 0.02
@@ -36,7 +38,8 @@ def settle_s(bound_s: float) -> float:
 
 
 class NodeRegistry:
-    """Nodes by name: one for each worker's main process. Its calls raise SharedTierUnavailableError, `wait` excepted."""
+    """Nodes by id (see `identity`): one for each worker's main process. Its calls raise SharedTierUnavailableError, `wait`
+    excepted."""
 
     def __init__(
         self,
@@ -57,8 +60,13 @@ class NodeRegistry:
         tail, _, _ = self._beat(node)
         return tail or None
 
+    def leave(self, node: str, bound_s: float) -> None:
+        """Record that the node's main process ends. The node is waited for as long as its children may serve by what that one
+        has told them: a staleness bound."""
+        self._beat(node, ago_s=max(0.0, ALIVE_MS / 1000 - bound_s))
+
     def alive(self) -> list[str]:
-        """The names of the nodes that were heard of within the last 10 s, sorted."""
+        """The ids of the nodes that were heard of within the last 10 s, sorted."""
         return sorted(self._alive()[0])
 
     def acknowledge(self, invalidation_id: str, node: str) -> None:
@@ -74,9 +82,9 @@ class NodeRegistry:
         self._connection.call(command)
 
     def wait(self, invalidation_id: str, wait_s: float, *, settle_s: float) -> tuple[list[str], list[str]]:
-        """The nodes that acknowledged within `wait_s`, and those alive that did not.
+        """The nodes that acknowledged within `wait_s`, and those alive that did not: as people are told of them, sorted.
 
-        Each node writes its name anew at every beat. A list of nodes that is missing, or began less than `settle_s` ago (the
+        Each node writes its id anew at every beat. A list of nodes that is missing, or began less than `settle_s` ago (the
         server lost it, or there are no nodes), is read again until it is that old: by then every node that is alive is on it.
         """
         name = self._keys.acknowledgements(invalidation_id)
@@ -99,23 +107,28 @@ class NodeRegistry:
                 break
             self._sleep(min(pause_s, remaining_s))
             pause_s = min(_LONGEST_PAUSE_S, pause_s * _PAUSE_GROWTH)
-        return sorted(applied), sorted(expected - applied)
+        shown = shown_nodes(expected | applied)
+        return sorted(shown[node] for node in applied), sorted(shown[node] for node in expected - applied)
 
     def _acknowledged(self, name: bytes) -> set[str]:
         return {node.decode(errors="replace") for node in self._connection.call(lambda client: client.lrange(name, 0, -1))}
 
     def _alive(self) -> tuple[set[str], float]:
         """The nodes, including those that this process knew less than 10 s ago and the server has forgotten; and the age of the
-        server's list: -1 if there is none."""
+        server's list: -1 if there is none. A list that is as old as that has forgotten none: a node that is not on it has left.
+        A few seconds are left to a replica that took over, where the last to come may be missing until its next beat."""
         _, age_ms, names = self._beat("")
         now_s = self._clock()
-        self._heard_of = {node: at_s for node, at_s in self._heard_of.items() if now_s - at_s < ALIVE_MS / 1000}
+        remembered_s = ALIVE_MS / 1000 if age_ms < ALIVE_MS else MISSED_BY_REPLICA_S
+        self._heard_of = {node: at_s for node, at_s in self._heard_of.items() if now_s - at_s < remembered_s}
         self._heard_of |= {name.decode(errors="replace"): now_s for name in names}
         return set(self._heard_of), age_ms / 1000 if age_ms >= 0 else -1.0
 
-    def _beat(self, node: str) -> tuple[bytes, int, list[bytes]]:
+    def _beat(self, node: str, *, ago_s: float = 0.0) -> tuple[bytes, int, list[bytes]]:
         keys = [self._keys.nodes, self._keys.tail, self._keys.records]
-        return self._connection.call(lambda client: run_script(client, "beat", keys, [node, ALIVE_MS], _beaten))
+        return self._connection.call(
+            lambda client: run_script(client, "beat", keys, [node, ALIVE_MS, round(ago_s * 1000)], _beaten)
+        )
 
 
 def _beaten(reply: Any) -> tuple[bytes, int, list[bytes]]:

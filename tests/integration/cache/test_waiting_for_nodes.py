@@ -90,6 +90,22 @@ def test_who_was_alive_a_moment_ago_is_waited_for_though_the_server_forgot_it(
     assert waited.wait(1.0) == ([], [])
 
 
+@pytest.mark.parametrize(("bound_s", "silent"), [(0.0, []), (60.0, ["a"])])
+def test_a_node_that_has_left_is_waited_for_no_longer_than_its_children_may_serve(
+    bound_s: float, silent: list[str], connection: RedisConnection, client: redis.Redis, namespace: str
+) -> None:
+    """That is a staleness bound; and not because this process has seen it a moment ago."""
+    waited = Waited(connection, namespace)
+    waited.registry.beat("a")
+    waited.registry.beat("b")
+    older(client, KeySpace(namespace))
+    assert waited.registry.alive() == ["a", "b"]
+    waited.registry.leave("a", bound_s)
+    waited.clock.tick(5.0)
+    waited.registry.acknowledge("id", "b")
+    assert waited.wait(1.0) == (["b"], silent)
+
+
 def test_where_there_are_no_nodes_nobody_waits_for_longer_than_a_node_would_take_to_show(
     connection: RedisConnection, namespace: str
 ) -> None:

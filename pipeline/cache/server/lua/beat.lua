@@ -1,19 +1,20 @@
 -- Note that a node is alive, and read the log's tail in the same round trip. After history.lua.
 --
--- KEYS[1] nodes    sorted set: node name -> server time (ms) of its last beat; and '' -> when this set began
+-- KEYS[1] nodes    sorted set: node's id -> server time (ms) of its last beat; and '' -> when this set began
 -- KEYS[2] tail     string "epoch:seq:floor"
 -- KEYS[3] records  (see append.lua)
--- ARGV[1] the node's name ('' to read only)   ARGV[2] how long (ms) a silent node is remembered
+-- ARGV[1] the node's id ('' to read only)   ARGV[2] how long (ms) a silent node is remembered
+-- ARGV[3] how long ago (ms) the beat is to have been: 0, or more for a node that ends and is to be forgotten sooner
 --
 -- Returns {tail, or '' when the log is not there or must begin anew; how long (ms) there has been a set of nodes, -1 for none,
--- ARGV[2] for at least that; the names of the nodes that beat within ARGV[2]}. A beat is told the tail alone.
+-- ARGV[2] for at least that; the ids of the nodes that beat within ARGV[2]}. A beat is told the tail alone.
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local silent_ms = tonumber(ARGV[2])
 local beats = ARGV[1] ~= ''
 if beats then
   -- An idle node's commands are its beats, so that there are few: the names of the silent go when another one comes.
-  if redis.call('ZADD', KEYS[1], now_ms, ARGV[1]) == 1 then
+  if redis.call('ZADD', KEYS[1], now_ms - tonumber(ARGV[3]), ARGV[1]) == 1 then
     if redis.call('ZCARD', KEYS[1]) == 1 then
       redis.call('ZADD', KEYS[1], now_ms, '')
     end
