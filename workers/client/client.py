@@ -20,6 +20,7 @@ from pipeline.responders import responder_from
 from pipeline.settings import Settings, discover_settings, without_password
 from workers.client.mapping import Answered, Progress, map_requests
 from workers.client.ticket import AnsweredTicket, Ticket, WaitingTicket
+from workers.queue.backlog import Backlog
 from workers.queue.broadcast import Announcer, note_in
 from workers.queue.dispatch import Dispatcher, Sent, refresher
 from workers.queue.factory import make_app
@@ -42,6 +43,7 @@ class PersonaClient:
         bound_waits(self._app)
         self._mailbox = Mailbox(self._app)
         self._outbox = Outbox(self._app)
+        self._backlog = Backlog(self._app)
         self._lock = threading.Lock()
         self._pipeline: OptimizedPipeline | None = None
         self._dispatcher: Dispatcher | None = None
@@ -137,6 +139,7 @@ class PersonaClient:
             mailbox=self._mailbox,
             revoke=self._revoke,
             in_flight=self.cache.in_flight,
+            backlog=self._backlog,
             send_again=send,
             record=self.pipeline.reporter.tally.record,
         )

@@ -15,6 +15,7 @@ from celery.result import AsyncResult
 from pipeline.cache.flight.in_flight import InFlight
 from pipeline.errors import InvalidRequestError, PermanentModelError, PipelineError, TransientModelError
 from pipeline.models import PersonaResponse, Source
+from workers.queue.backlog import Backlog
 from workers.queue.dispatch import Sent
 from workers.queue.errors import AnswerExpiredError, AnswerFailedError, AnswerTimeoutError
 from workers.queue.reach import reaching
@@ -110,6 +111,7 @@ class WaitingTicket:
         mailbox: Mailbox,
         revoke: Callable[[str], None],
         in_flight: InFlight | None,
+        backlog: Backlog,
         send_again: Callable[[], Sent],
         record: Callable[[str, float], None],
     ) -> None:
@@ -119,7 +121,9 @@ class WaitingTicket:
         self._sent, self._queue = sent, queue
         self._result_ttl_s = result_ttl_s
         self._mailbox, self._revoke = mailbox, revoke
-        self._in_flight, self._send_again = in_flight, send_again
+        self._in_flight, self._backlog, self._send_again = in_flight, backlog, send_again
+        self._patience_s = CHECK_S
+        self._missed_since_s: float | None = None
         self._record: Callable[[str, float], None] | None = record
         self._began_s = time.monotonic()
 
@@ -197,10 +201,31 @@ class WaitingTicket:
             )
         if not sent.key or self._in_flight is None:
             return False
-        if self._in_flight.holds(sent.key, str(sent.result.id)) or _is_ready(sent.result):
+        waits_s = self._in_flight.waits_s(sent.key, self.task_id)
+        if waits_s is not None and not self._has_vanished(waits_s):
             return False
+        if _is_ready(sent.result):
+            return False
+        if waits_s is not None:
+            # Others that wait for it learn by this that it is lost, and join the one that is queued now.
+            self._in_flight.leave(sent.key, self.task_id)
         self._sent = self._send_again()  # it was lost, or has waited for too long to be shared
         return True
+
+    def _has_vanished(self, waits_s: float) -> bool:
+        """Whether the task, queued for so long, has been neither in its queue nor begun for a while: a purge took it, or the
+        broker lost it. Each time that a ticket finds this it looks for twice as long the next time, lest clocks that differ have
+        it queue one task after another."""
+        now_s = time.monotonic()
+        if waits_s < self._patience_s or not self._backlog.has_passed(self._queue, time.time() - waits_s):
+            self._missed_since_s = None
+        elif self._missed_since_s is None:
+            self._missed_since_s = now_s  # a worker may have taken it this moment
+        elif now_s - self._missed_since_s >= self._patience_s:
+            self._missed_since_s = None
+            self._patience_s *= 2
+            return True
+        return False
 
     def _lost_to_its_owner(self, outcome: object) -> bool:
         """Whether another caller's task was revoked by its id: then it is not this one's request that was given up."""

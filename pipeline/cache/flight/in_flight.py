@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.entry import AsOf
@@ -12,6 +12,7 @@ from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.flight.claims import Claim, Claims
 from pipeline.cache.flight.leases import Lease, Leases
 from pipeline.cache.keys import KeySpace
+from pipeline.cache.server.commands import Commands
 from pipeline.cache.server.connection import RedisConnection
 
 ENTERED_S: Final = 10.0
@@ -60,10 +61,10 @@ class InFlight:
                     return None
         return None
 
-    def renew(self, key: str, task_id: str) -> None:
-        """Note that the task was queued."""
+    def renew(self, key: str, task_id: str, *, begins_in_s: float = 0.0) -> None:
+        """Note that the task was queued, to begin no sooner than in so many seconds."""
         with suppress(SharedTierUnavailableError):
-            self._claims.renew(self._keys.in_flight(key), task_id, QUEUED_S)
+            self._claims.renew(self._keys.in_flight(key), task_id, QUEUED_S + begins_in_s)
 
     @contextmanager
     def running(self, key: str, task_id: str) -> Iterator[None]:
@@ -93,6 +94,27 @@ class InFlight:
         except SharedTierUnavailableError:
             return True
         return held is not None and Claim.parse(held).owner == task_id
+
+    def waits_s(self, key: str, task_id: str) -> float | None:
+        """For how long the task has been queued, as far as is known; 0 when it runs, is to begin later, is only being queued, or
+        Redis cannot be asked. None when it is not in flight."""
+        name = self._keys.in_flight(key)
+
+        def ask(client: Commands) -> list[Any]:
+            with client.pipeline() as commands:
+                commands.get(name)
+                commands.pttl(name)
+                return commands.execute()
+
+        try:
+            held, left_ms = self._connection.call(ask)
+        except SharedTierUnavailableError:
+            return 0.0
+        if held is None or Claim.parse(held).owner != task_id:
+            return None
+        # How long the claim lasts tells which: seconds for a task that is being queued, or runs and is renewed.
+        left_s = left_ms / 1000
+        return max(0.0, QUEUED_S - left_s) if left_s > max(ENTERED_S, self._leases.ttl_s) else 0.0
 
     def may_refresh(self, key: str, pause_s: float) -> bool:
         """Whether the caller is to have the key computed anew: no other in the fleet was told so within the last `pause_s`."""

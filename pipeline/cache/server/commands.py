@@ -54,6 +54,10 @@ class _Commands:
     def expire(self, name: Word, seconds: int) -> int:
         return self._run(integer, "EXPIRE", name, seconds)
 
+    def pttl(self, name: Word) -> int:
+        """In ms; negative for a name that does not exist, or has no end."""
+        return self._run(integer, "PTTL", name)
+
     def scan(self, cursor: int, *, match: Word, count: int) -> tuple[int, list[bytes]]:
         """The cursor to go on with, 0 at the end, and some names."""
         return self._run(_page, "SCAN", cursor, "MATCH", match, "COUNT", count)

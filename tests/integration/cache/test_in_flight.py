@@ -33,6 +33,24 @@ def test_the_first_enters_and_the_others_join_him(here: TwoTierCache, there: Two
     assert in_flight(there).enter("k", (), "fifth") is None
 
 
+def test_how_long_a_task_has_been_queued_is_known_to_all_that_wait_for_it(
+    make: MakeCache, there: TwoTierCache, client: redis.Redis, namespace: str
+) -> None:
+    """A task that runs, is only being queued, or is to begin later, waits for nothing that a look at its queue could tell."""
+    here, name = make(lease_s=0.3), KeySpace(namespace).in_flight("k")
+    assert in_flight(there).waits_s("k", "task") is None
+    assert in_flight(here).enter("k", (), "task") is None
+    assert in_flight(there).waits_s("k", "task") == 0
+    in_flight(here).renew("k", "task")
+    client.pexpire(name, round((QUEUED_S - 7) * 1000))
+    assert in_flight(there).waits_s("k", "task") == pytest.approx(7, abs=1)
+    assert in_flight(there).waits_s("k", "other") is None
+    in_flight(here).renew("k", "task", begins_in_s=10)
+    assert in_flight(there).waits_s("k", "task") == 0
+    with in_flight(here).running("k", "task"):
+        assert in_flight(there).waits_s("k", "task") == 0
+
+
 def test_those_of_another_name_are_joined_by_none_but_each_other(here: TwoTierCache, there: TwoTierCache) -> None:
     """A batch's task may be queued behind a thousand others: a caller that is in a hurry does not wait for it."""
     assert in_flight(here).enter("k", ("dep",), "batch", entered_as="bulk k") is None
