@@ -40,6 +40,11 @@ def read(connection: RedisConnection, fleet: Fleet) -> FleetFigures:
     return read_figures(connection, FigureKeys(load_settings(fleet.environ).cache_namespace))
 
 
+def reached(connection: RedisConnection, fleet: Fleet, pattern: str) -> set[str]:
+    made = [made for made in read(connection, fleet).invalidations if made.patterns == (pattern,)]
+    return {applied.node for each in made for applied in each.reach}
+
+
 def test_a_frozen_twin_is_silent_by_its_own_name(twins: Fleet) -> None:
     """The other one has applied it, and does not speak for both."""
     frozen, other = (f"{node.name}/{node.pid}" for node in twins.nodes)
@@ -57,10 +62,9 @@ def test_the_figures_tell_twins_apart(twins: Fleet) -> None:
     names = {f"{node.name}/{node.pid}" for node in twins.nodes}
     with figures_of(twins) as connection:
         until(lambda: sum(len(node.processes) for node in read(connection, twins).nodes if node.alive) == 4, "all report")
-        assert twins.client.invalidate("routing:*", wait_s=WAIT_S).silent == ()
-        until(lambda: len(read(connection, twins).invalidations[0].reach) == 2, "both have told")
+        assert twins.client.invalidate("prompt:*", wait_s=WAIT_S).silent == ()
+        until(lambda: reached(connection, twins, "prompt:*") == names, "both have told that they applied it")
         figures = read(connection, twins)
-        assert {applied.node for applied in figures.invalidations[0].reach} == names
         for node in (node for node in figures.nodes if node.alive):
             main, worker = node.processes
             assert (main.role, worker.role) == ("main", "worker")

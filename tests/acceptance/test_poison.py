@@ -90,6 +90,10 @@ NO_TASK: dict[str, dict[str, Any]] = {
     "a time that is a number": envelope(headers={"eta": 5}),
     "an end that is no time": envelope(headers={"expires": "never"}),
     "an argument of an unknown type": envelope(body=[[{"__type__": "nope", "__value__": CANARY}], {}, {}]),
+    "a link that is a number": envelope(body=[[REQUEST], {}, {"callbacks": [5]}]),
+    "a link for errors without options": envelope(body=[[REQUEST], {}, {"errbacks": [{"task": "x", "options": None}]}]),
+    "a chain that is text": envelope(body=[[REQUEST], {}, {"chain": "abc"}]),
+    "a chord of no task": envelope(body=[[REQUEST], {}, {"chord": {}}]),
     "an unknown task": envelope(headers={"task": "persona.tomorrow"}),
     "an old message without arguments' list": envelope(body={"task": "persona.process", "id": "old-1", "args": 5}, headers=None)
     | {"headers": {}},

@@ -14,6 +14,7 @@ from celery import group
 from celery.app.amqp import AMQP, Queues
 from celery.app.routes import Router
 from celery.app.task import Context
+from celery.exceptions import Reject
 from celery.signals import celeryd_after_setup
 from celery.utils import uuid
 from kombu import Exchange, Queue
@@ -72,7 +73,7 @@ class CallersAMQP(AMQP):
             return [self._retry_publish(each.apply_async, *args, **options) for each in callback.tasks]
         try:
             return super()._retry_publish(publish, *args, **options)
-        except MemoryError:
+        except (MemoryError, Reject):
             raise
         except Exception as error:  # noqa: BLE001 - whatever a caller's options or the broker raise
             self._unsent(callback, error, **options)
@@ -96,6 +97,8 @@ class CallersAMQP(AMQP):
         )
         try:
             self.app.backend.mark_as_failure(callback_id, unsent, request=to)
+        except Reject:
+            raise  # nothing can be stored now: the task goes back to its queue, and sends its callbacks again
         except Exception as fault:  # noqa: BLE001 - its own callbacks may be as bad, and the answer does not depend on them either
             logger.error("worker.callback_untold: %s of task %s: %s", name, parent_id, type(fault).__name__)  # noqa: TRY400
 

@@ -59,6 +59,20 @@ class _Headers(msgspec.Struct):
     expires: str | None = None
 
 
+class _Callback(msgspec.Struct):
+    task: str
+    options: dict[str, Any] = {}
+
+
+class _Embed(msgspec.Struct):
+    """What is to be sent when the task has ended: found to be none only then, it would make a failure of the answer."""
+
+    callbacks: list[_Callback] | None = None
+    errbacks: list[_Callback] | None = None
+    chain: list[_Callback] | None = None
+    chord: _Callback | None = None
+
+
 class _BodyOfProtocol1(msgspec.Struct):
     task: str
     id: _Id
@@ -68,9 +82,12 @@ class _BodyOfProtocol1(msgspec.Struct):
     timelimit: tuple[float | None, float | None] | None = None
     eta: str | None = None
     expires: str | None = None
+    callbacks: list[_Callback] | None = None
+    errbacks: list[_Callback] | None = None
+    chord: _Callback | None = None
 
 
-_BodyOfProtocol2 = tuple[list[Any], dict[str, Any], dict[str, Any] | None]
+_BodyOfProtocol2 = tuple[list[Any], dict[str, Any], _Embed | None]
 
 
 class GuardedConsumer(Consumer):
