@@ -1,4 +1,4 @@
-"""What the transport of our own overrides is what it was: a release of kombu that changes it must be looked at."""
+"""What is overridden of kombu and Celery is what it was: a release that changes it must be looked at."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from celery.app import trace
+from celery.app.amqp import AMQP, Queues
+from celery.app.routes import Router
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
+from workers.node.callbacks import CallersAMQP, CallersRouter
 from workers.node.fetch.channel import FetchChannel, FetchQoS
 from workers.node.fetch.transport import FetchPoller, FetchTransport
 from workers.node.poison import GuardedChannel
@@ -35,6 +39,9 @@ SIGNATURES = {
     (virtual.Channel, "basic_consume"): "(self, queue, no_ack, callback, consumer_tag, **kwargs)",
     (virtual.QoS, "can_consume_max_estimate"): "(self)",
     (virtual.Transport, "_deliver"): "(self, message, queue)",
+    (AMQP, "_retry_publish"): "(self, publish, *args, **kwargs)",
+    (AMQP, "Router"): "(self, queues=None, create_missing=None)",
+    (Router, "route"): "(self, options, name, args=(), kwargs=None, task_type=None)",
 }
 
 
@@ -56,6 +63,8 @@ def test_the_original_is_called_as_it_was(case: tuple[Any, str]) -> None:
         (GuardedChannel, kombu_redis.Channel),
         (FetchQoS, kombu_redis.QoS),
         (FetchTransport, kombu_redis.Transport),
+        (CallersAMQP, AMQP),
+        (CallersRouter, Router),
     ],
 )
 def test_whatever_is_overridden_is_listed(ours: type, theirs: type) -> None:
@@ -74,6 +83,8 @@ def test_whatever_is_overridden_is_listed(ours: type, theirs: type) -> None:
         (kombu_redis.MultiChannelPoller.on_poll_start, "if channel.active_queues:"),
         (virtual.Channel.basic_consume, "self.qos.append(message, message.delivery_tag)"),
         (virtual.Channel.close, "self._qos.restore_unacked_once()"),
+        (trace.build_tracer, "app.amqp._retry_publish("),
+        (Queues.__missing__, "if self.create_missing:"),
     ],
 )
 def test_what_is_relied_on_inside_is_still_there(where: Callable[..., Any], words: str) -> None:
