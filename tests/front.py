@@ -32,10 +32,11 @@ class Certificates:
         self.authority, self._authority_key = directory / "authority.pem", directory / "authority.key"
         self.stranger = directory / "stranger.pem"
         self.certificate, self.key = directory / "server.pem", directory / "server.key"
-        self._make(self.authority, self._authority_key, "/CN=tests", "-nodes")
-        self._make(self.stranger, directory / "stranger.key", "/CN=stranger", "-nodes")
-        signed = ["-CA", str(self.authority), "-CAkey", str(self._authority_key)]
-        named = ["-addext", f"subjectAltName=IP:{HOST},DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"]
+        signs = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]  # from Python 3.13 on nothing else is an authority
+        self._make(self.authority, self._authority_key, "/CN=tests", "-nodes", *signs)
+        self._make(self.stranger, directory / "stranger.key", "/CN=stranger", "-nodes", *signs)
+        signed = ["-CA", str(self.authority), "-CAkey", str(self._authority_key), "-addext", "basicConstraints=critical,CA:FALSE"]
+        named = ["-addext", f"subjectAltName=IP:{HOST},DNS:localhost"]
         self._make(self.certificate, self.key, "/CN=server", "-nodes", *signed, *named)
         self.client, self.client_key = directory / "client.pem", directory / "client.key"
         self._make(self.client, self.client_key, "/CN=client", "-passout", f"pass:{KEY_PASSWORD}", *signed)
