@@ -19,7 +19,9 @@ from kombu.transport import redis as redis_transport
 from kombu.transport.virtual import Empty
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pipeline.errors import InvalidRequestError
 from pipeline.settings import get_settings
@@ -33,6 +35,8 @@ DEAD_LETTERS_COUNT: Final = "persona.dead.count"
 MAX_DEAD_LETTERS: Final = 1000
 DEAD_LETTERS_TTL_S: Final = 86_400
 MAX_ITEM_CHARS: Final = 16_384
+BROKEN: Final = (RedisConnectionError, RedisTimeoutError, OSError)
+"""What a connection raises that is no more, or that could not be made."""
 
 
 @celeryd_init.connect(weak=False)  # `worker_init` comes after the first connection: the class would be chosen
@@ -76,6 +80,42 @@ class GuardedChannel(redis_transport.Channel):
         if not isinstance(message.delivery_tag, str) or not isinstance(message.headers, dict):
             raise TypeError
         _ = message.delivery_info["exchange"], message.delivery_info["routing_key"]
+
+    def _receive(self) -> Any:
+        try:
+            return super()._receive()
+        except BROKEN as error:
+            self.subscribe_anew(error)
+            return False
+
+    def subscribe_anew(self, error: BaseException) -> None:
+        """The connection for broadcasts has broken: it costs the broadcasts of a moment, and no task. The next turn of the loop
+        makes another one; that the broker itself is away shows elsewhere."""
+        if self.connection is None:
+            return
+        logger.warning("worker.subscription_lost (%s): made anew", type(error).__name__)
+        connection = self.subclient.connection
+        if connection is not None:
+            connection.disconnect()
+
+    def _queue_bind(self, *args: Any) -> None:
+        """Senders declare their queues, too: a server that is full or read-only now need not keep a node from its start."""
+        try:
+            super()._queue_bind(*args)
+        except ResponseError as error:
+            logger.warning("worker.queue_undeclared: %s: %s", args[-1], type(error).__name__)
+
+    def close(self) -> None:
+        """Never raises because the broker is away, or refuses: a channel that is half closed would break the next connection."""
+        try:
+            super().close()
+        except (RedisError, OSError) as error:
+            logger.warning("worker.channel_left (%s)", type(error).__name__)
+            self.auto_delete_queues.clear()  # what is left needs no server
+            self._consumers.clear()
+            self.qos._delivered.clear()  # noqa: SLF001 - the base class's own
+            self.closed = False
+            super().close()
 
     def _receive_one(self, c: Any) -> Any:
         try:

@@ -51,7 +51,8 @@ def _queue(settings: Settings) -> dict[str, Any]:
         "broker_connection_timeout": 2,  # a caller learns within seconds that the broker is away
         "broker_pool_limit": 10,
         "broker_pool_acquire_timeout": 5,  # the default blocks a caller for ever when the pool is empty
-        "broker_channel_error_retry": False,  # with a full broker, true would lose one message a turn of the loop
+        # A server that refuses is to be tried again; but with messages that are popped, a full one would lose one a try.
+        "broker_channel_error_retry": settings.fetch == "claims",
         "broker_transport_options": {
             "visibility_timeout": VISIBILITY_TIMEOUT_S,
             "unacked_restore_interval": 5,  # a dead worker's tasks return after the time-out and 5 s, not 100 s

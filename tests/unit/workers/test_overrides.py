@@ -25,7 +25,11 @@ SIGNATURES = {
     (kombu_redis.MultiChannelPoller, "_unregister_from_poll"): "(self, fileno)",
     (kombu_redis.Channel, "basic_consume"): "(self, queue, *args, **kwargs)",
     (kombu_redis.Channel, "_basic_cancel"): "(self, consumer_tag)",
+    (kombu_redis.MultiChannelPoller, "_register_LISTEN"): "(self, channel)",
+    (kombu_redis.Channel, "_receive"): "(self)",
     (kombu_redis.Channel, "_receive_one"): "(self, c)",
+    (kombu_redis.Channel, "_poll_error"): "(self, type, **options)",
+    (kombu_redis.Channel, "_queue_bind"): "(self, exchange, routing_key, pattern, queue)",
     (kombu_redis.Channel, "_deliver_fanout_message"): "(self, message, exchange)",
     (kombu_redis.Channel, "_create_client"): "(self, asynchronous=False)",
     (kombu_redis.Channel, "_q_for_pri"): "(self, queue, pri)",
@@ -85,6 +89,8 @@ def test_whatever_is_overridden_is_listed(ours: type, theirs: type) -> None:
         (virtual.Channel.close, "self._qos.restore_unacked_once()"),
         (trace.build_tracer, "app.amqp._retry_publish("),
         (Queues.__missing__, "if self.create_missing:"),
+        (kombu_redis.Channel.close, "if queue in self.auto_delete_queues:"),
+        (kombu_redis.MultiChannelPoller._register_LISTEN, "if not channel._in_listen:"),
     ],
 )
 def test_what_is_relied_on_inside_is_still_there(where: Callable[..., Any], words: str) -> None:

@@ -13,6 +13,7 @@ from kombu.transport import redis as redis_transport
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
+from redis.exceptions import ResponseError
 
 from pipeline.errors import InvalidRequestError
 from workers.node.fetch.claims import Claim
@@ -86,6 +87,7 @@ class FetchChannel(GuardedChannel):
     QoS = FetchQoS
     arriving: Claim | None = None
     fetch: Fetch | None = None
+    subscribe_from_s: float = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.hooks = Hooks()
@@ -138,6 +140,9 @@ class FetchChannel(GuardedChannel):
         self.arriving = claim
         try:
             self.connection._deliver(payload, queue)
+        except ResponseError:  # the consumer has not taken it; it is delivered again
+            self.qos.take(payload["properties"]["delivery_tag"])
+            raise
         finally:
             self.arriving = None
 
@@ -149,6 +154,9 @@ class FetchChannel(GuardedChannel):
         if not self.fetch.postpone(claim, due_s, headers):
             self.fetch.give_back(claim)
         return True
+
+    def _poll_error(self, type: str, **_: Any) -> Any:
+        return self.handlers[type]()  # it reads, and meets the error
 
     def close(self) -> None:
         if self.fetch is not None and self.connection is not None:

@@ -29,6 +29,7 @@ SILENT_MS: Final = 10_000
 FORGET_MS: Final = 3_600_000
 """For so long a silent node is looked after: what its connection had asked for may still reach it."""
 PORTION: Final = 64
+LOOK_DEPTH: Final = 1000
 ASIDE: Final = f"{PREFIX}.aside"
 """A sorted set: messages with their lists, by the time when they are due."""
 MOST_ASIDE: Final = 100_000
@@ -112,9 +113,10 @@ class Claims:
         items: list[bytes] = self._client.lrange(source, -most, -1)
         return items
 
-    def look(self, seen: dict[str, bytes], most: int) -> dict[str, list[bytes]]:
-        """Items that came into each list since the one that was seen last, up to `most`, the newest first. Claims nothing."""
-        found = self._run("look", list(seen), [most, *seen.values()])
+    def look(self, seen: dict[str, bytes], most: int, *, deep: bool = False) -> dict[str, list[bytes]]:
+        """Items that came into each list since the one that was seen last, up to `most`, the newest first. Claims nothing.
+        `deep`: also when many have come in since; else, as when the one is gone, they are the oldest of the list."""
+        found = self._run("look", list(seen), [most, 0 if deep else LOOK_DEPTH, *seen.values()])
         return dict(zip(seen, found, strict=True))
 
     def acknowledge(self, claim: Claim) -> None:

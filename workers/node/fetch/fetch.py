@@ -7,7 +7,6 @@ one: it answers some. The rest is delivered within the credit; what exceeds it g
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -17,13 +16,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from workers.node.fetch.claims import PORTION, Claim, Claims, claims_of, node_name
 from workers.node.fetch.hooks import Door, Hooks, judged
+from workers.node.fetch.shared import FOREIGN_S, Shared
 from workers.node.fetch.upkeep import Upkeep
 from workers.node.fetch.waiter import BLOCK_S, Waiter
 from workers.node.fetch.waits import Waits
+from workers.node.poison import BROKEN
 
 logger: Final = logging.getLogger(__name__)
 
@@ -31,10 +32,10 @@ HOLD_S: Final = 1.0
 """So long nothing is claimed from a server that refused it."""
 LOOK_S: Final = 0.005
 """So often, with all slots busy, the door is shown what came in."""
+SAID_S: Final = 10.0
+"""A refusal is in the log again once there was none for so long."""
 SELDOM_S: Final = 1.0
 """So often the lists of lower priorities are looked at while the others are empty."""
-FOREIGN_S: Final = 0.25
-"""So often a list that others use, too, is looked at while what lies there is not ours."""
 
 
 class Fetch:
@@ -55,15 +56,19 @@ class Fetch:
         self._waits = Waits(channel, self._rung)
         self._queues: list[str] = []
         """Ours alone; the one that was served last comes last."""
-        self._shared: dict[str, float] = {}
-        """Those of others, too, by when to look at them."""
+        self._shared = Shared(self._claims)
+        self._former: list[str] = []
+        """Lists that it may still have claims from."""
         self._thread = threading.get_ident()
         self._settled: deque[Claim] = deque()
         self._held: dict[Claim, int] = {}
+        self._undelivered: deque[Claim] = deque()
+        """Of those: what the consumer is still to be given. It waits here only while the server refuses."""
         self._more = True
         self._window = PORTION
         self._hold_until_s = self._seldom_due_s = 0.0
         self._seen: dict[str, bytes] = {}
+        self._refused_s = -SAID_S
         self._looking = False
         self._closed = False
 
@@ -79,7 +84,7 @@ class Fetch:
             return
         self._waits.add(queue, claims_of(self.node, queue), claiming=not shared)
         if shared:
-            self._shared[queue] = 0.0
+            self._shared.add(queue)
         else:
             self._queues.append(queue)
         self.upkeep.hurry()
@@ -91,10 +96,14 @@ class Fetch:
         if queue not in self._waits:
             return
         self._waits.end(queue)
-        self._shared.pop(queue, None)
+        self._former = list(dict.fromkeys([*self._former, *self._lists_of(queue)]))
+        self._shared.remove(queue)
         self._queues = [each for each in self._queues if each != queue]
-        unknown = [claim for claim in self._claims.kept(queue) if claim not in self._held]
-        self._claims.give_back(unknown, redelivered=False)
+        try:
+            unknown = [claim for claim in self._claims.kept(queue) if claim not in self._held]
+            self._claims.give_back(unknown, redelivered=False)
+        except (RedisError, OSError) as error:
+            logger.warning("fetch.not_given_back (%s): of queue %s; done with a later beat", type(error).__name__, queue)
 
     # -- a turn of the loop
 
@@ -113,7 +122,9 @@ class Fetch:
     def _turn(self, now_s: float) -> None:
         if self._queues or self._shared:
             self._more = self.upkeep.turn(now_s) or self._more
-            self._waits.look_for_overdue(now_s)
+            self._more = self._waits.break_off_overdue(now_s) or self._more
+        if self._undelivered:
+            self._deliver_some()
         credit = self._credit()
         if credit > 0 and self._more and self._queues:
             limit = credit if self._hooks.door is None else max(credit, self._window)
@@ -129,8 +140,8 @@ class Fetch:
             self._take(self._exchange(self._seldom(), credit))
         elif self._settled:
             self._exchange([], 0)
-        for source, due_s in list(self._shared.items()):
-            if credit > 0 and now_s >= due_s:
+        for source in self._shared:
+            if credit > 0 and self._shared.due(source, now_s):
                 self._take_ours(source, now_s)
         if self._credit() > 0:
             self._wait(now_s)
@@ -150,12 +161,18 @@ class Fetch:
             self._held[claim] = self._held.get(claim, 0) + 1
         if self._hooks.door is not None:
             claims = self._through_the_door(self._hooks.door, claims)
-        for number, claim in enumerate(claims):
+        self._undelivered.extend(claims)
+        self._deliver_some()
+
+    def _deliver_some(self) -> None:
+        while self._undelivered:
             if self._credit() <= 0:
-                self._give_back(claims[number:])
+                self._give_back(list(self._undelivered))
+                self._undelivered.clear()
                 self._window = 1
                 return
-            self._deliver(self, claim)
+            self._deliver(self, self._undelivered[0])
+            self._undelivered.popleft()
         self._window = min(PORTION, 2 * self._window)
 
     def _through_the_door(self, door: Door, claims: Sequence[Claim]) -> Sequence[Claim]:
@@ -178,26 +195,18 @@ class Fetch:
 
     def _take_ours(self, source: str, now_s: float) -> None:
         """Claim what is ours from a list that is not ours alone."""
-        items = list(reversed(self._claims.oldest(source, PORTION)))
-        ours = [item for item in items if self._names_ours(item)]
+        if self._hooks.is_ours is None:
+            return
         limit = self._credit() if self._hooks.door is None else PORTION
-        claims = self._claims.pick(source, ours[:limit])
+        claims, occupied = self._shared.claim(source, self._hooks.is_ours, limit, now_s)
         if claims:
             self._take(claims)
             self._waits.ring()
-        elif items:  # not ours, so that a waiter would be told at once
-            self._shared[source] = now_s + FOREIGN_S
+        elif occupied:  # not by ours, so that a waiter would be told at once
+            self._shared.look_at(source, now_s + FOREIGN_S)
         else:
-            self._shared[source] = now_s + BLOCK_S + HOLD_S
+            self._shared.look_at(source, now_s + BLOCK_S + HOLD_S)
             self._waits.ask(source, now_s)
-
-    def _names_ours(self, item: bytes) -> bool:
-        if self._hooks.is_ours is None:
-            return False
-        try:
-            return self._hooks.is_ours(json.loads(item)["headers"]["task"])
-        except (ValueError, TypeError, KeyError, RecursionError):
-            return False
 
     # -- waiting
 
@@ -213,8 +222,14 @@ class Fetch:
         except ResponseError as error:
             self._hold(error, self._clock())
             return
+        except BROKEN as error:  # the broker itself is asked at the next turn
+            logger.info("fetch.wait_broken (%s): of queue %s; it is begun anew", type(error).__name__, waiter.source)
+            self._waits.break_off(waiter)
+            self.upkeep.hurry()
+            self._more = True
+            item = None
         if waiter.source in self._shared:
-            self._shared[waiter.source] = 0.0
+            self._shared.look_at(waiter.source, 0.0)
         elif item is not None:
             self._more = True
             try:
@@ -254,7 +269,8 @@ class Fetch:
             for claim in claims:
                 self.settle(claim)
         elif claims:
-            self._give_back(claims)
+            self._undelivered.extend(claims)
+            self._deliver_some()
 
     # -- what the consumer says
 
@@ -264,14 +280,22 @@ class Fetch:
         if threading.get_ident() == self._thread and not self._closed:
             self._settled.append(claim)
         else:
-            self._claims.acknowledge(claim)
+            try:
+                self._claims.acknowledge(claim)
+            except (RedisError, OSError):
+                if self._closed:
+                    raise
+                self._settled.append(claim)
         if not self._closed:
             self._waits.ring()  # there is credit
 
     def give_back(self, claim: Claim) -> None:
         """Put a delivered item back to the head of its list, marked as delivered before."""
         self._let_go(claim)
-        self._claims.give_back([claim], redelivered=True)
+        try:
+            self._claims.give_back([claim], redelivered=True)
+        except ResponseError as error:
+            logger.warning("fetch.not_given_back (%s): done with a later beat", type(error).__name__)
 
     def postpone(self, claim: Claim, due_s: float, headers: Mapping[str, Any]) -> bool:
         """Take it aside until that time, in seconds since 1970; False if too many are aside."""
@@ -297,13 +321,16 @@ class Fetch:
         credit = self._channel.qos.can_consume_max_estimate()
         return PORTION if credit is None else int(credit)
 
+    def _lists_of(self, queue: str) -> list[str]:
+        return [self._channel._q_for_pri(queue, step) for step in self._channel.priority_steps]
+
     def _seldom(self) -> list[str]:
         channel = self._channel
         return [channel._q_for_pri(queue, step) for step in channel.priority_steps[1:] for queue in self._queues]
 
     def sources(self) -> list[str]:
         """All lists that it may claim from."""
-        return [*self._queues, *self._seldom(), *self._shared]
+        return list(dict.fromkeys([*self._queues, *self._seldom(), *self._shared, *self._former]))
 
     def known(self) -> Counter[Claim]:
         """The claims that this process knows of."""
@@ -324,4 +351,6 @@ class Fetch:
     def _hold(self, error: ResponseError, now_s: float) -> None:
         self._hold_until_s = now_s + HOLD_S
         self._more = True
-        logger.warning("fetch.refused (%s): nothing is taken from the queues for %g s", str(error)[:100], HOLD_S)
+        if now_s - self._refused_s > SAID_S:
+            logger.warning("fetch.refused (%s): tried again every %g s", str(error)[:100], HOLD_S)
+        self._refused_s = now_s

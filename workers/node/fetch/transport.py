@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import Any, Final
 
 from kombu.transport import redis as redis_transport
 
 from workers.node.fetch.channel import FetchChannel
+from workers.node.poison import BROKEN
+
+SUBSCRIBE_S: Final = 0.5
+"""So long after a subscription has failed it is tried again."""
 
 
 class FetchPoller(redis_transport.MultiChannelPoller):
@@ -17,6 +22,15 @@ class FetchPoller(redis_transport.MultiChannelPoller):
         for channel in list(self._channels):
             if channel.fetch is not None:
                 channel.fetch.turn()
+
+    def _register_LISTEN(self, channel: Any) -> None:  # noqa: N802 - the library's name
+        if time.monotonic() < channel.subscribe_from_s:
+            return
+        try:
+            super()._register_LISTEN(channel)
+        except BROKEN as error:
+            channel.subscribe_from_s = time.monotonic() + SUBSCRIBE_S
+            channel.subscribe_anew(error)
 
     def on_readable(self, fileno: int) -> Any:
         found = self._fd_to_chan.get(fileno)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from workers.node.fetch.bell import Bell
 from workers.node.fetch.waiter import BLOCK_S, Waiter
+from workers.node.poison import BROKEN
 
 OVERDUE_S: Final = 5.0
 """A reply that is so late does not come."""
@@ -34,13 +35,25 @@ class Waits:
         return iter(self._waiters)
 
     def add(self, source: str, claims: str, *, claiming: bool) -> None:
-        self._waiters[source] = Waiter(source, claims, self._channel.async_pool.get_connection, claiming=claiming)
+        self._waiters[source] = Waiter(source, claims, self._connect, claiming=claiming)
+
+    def _connect(self) -> Any:
+        """A connection that the pool does not count: it has a limit, and a node may have many queues."""
+        pool = self._channel.async_pool
+        return pool.connection_class(**pool.connection_kwargs)
 
     def ask(self, source: str, now_s: float) -> None:
         """Wait for its next item, unless that goes on already. Connects if need be."""
         waiter = self._waiters[source]
         if waiter.asked_at_s is not None:
             return
+        try:
+            self._ask(waiter, now_s)
+        except BROKEN:  # while it lay idle
+            self.break_off(waiter)
+            self._ask(waiter, now_s)
+
+    def _ask(self, waiter: Waiter, now_s: float) -> None:
         poller = self._channel.connection.cycle
         waiter.open()
         if waiter.connection._sock is None or (self._channel, waiter, waiter.type) not in poller._chan_to_sock:
@@ -48,21 +61,32 @@ class Waits:
             poller._register(self._channel, waiter, waiter.type)
         waiter.ask(now_s)
 
-    def look_for_overdue(self, now_s: float) -> None:
-        """Raise ConnectionError when a reply does not come: the connection is half open."""
-        for waiter in self._waiters.values():
-            if waiter.asked_at_s is not None and now_s - waiter.asked_at_s > BLOCK_S + OVERDUE_S:
-                waiter.connection.disconnect()
-                raise ConnectionError(f"no reply for {now_s - waiter.asked_at_s:.0f} s")
+    def break_off_overdue(self, now_s: float) -> bool:
+        """End waits whose reply does not come: their connections are half open. Whether there was one."""
+        overdue = [
+            waiter
+            for waiter in self._waiters.values()
+            if waiter.asked_at_s is not None and now_s - waiter.asked_at_s > BLOCK_S + OVERDUE_S
+        ]
+        for waiter in overdue:
+            self.break_off(waiter)
+        return bool(overdue)
+
+    def break_off(self, waiter: Waiter) -> None:
+        """End its connection; it waits anew, on another one, when it is asked to. What the server had claimed for it meanwhile is
+        a stray."""
+        poller = self._channel.connection.cycle
+        poller._chan_to_sock.pop((self._channel, waiter, waiter.type), None)
+        for fileno, known in list(poller._fd_to_chan.items()):
+            if known == (self._channel, waiter.type):
+                self._forget(fileno)
+        waiter.close()
 
     def end(self, source: str) -> None:
         """Wait for it no longer."""
         waiter = self._waiters.pop(source)
-        sock = self._channel.connection.cycle._chan_to_sock.pop((self._channel, waiter, waiter.type), None)
-        if sock is not None and sock.fileno() >= 0:
-            self._forget(sock.fileno())
+        self.break_off(waiter)
         self._channel.handlers.pop(waiter.type, None)
-        waiter.close()
 
     def close(self) -> None:
         for source in list(self._waiters):

@@ -1,0 +1,142 @@
+"""Faults of the broker and of its connections: no node ends by them, each goes on by itself, and no message is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+from celery.exceptions import OperationalError
+from fleet import Fleet
+from polling import until
+from sender import Sender
+
+from benchmarks.kit.endpoint import Fault
+
+AWAY_S = 2.5
+FULL = "1mb"
+
+
+def nothing_is_left(fleet: Fleet) -> bool:
+    return fleet.queued() + fleet.claimed() == 0
+
+
+def works(fleet: Fleet, sender: Sender) -> None:
+    """Each node runs, hears remote control, and a task is answered."""
+    assert all(node.running for node in fleet.nodes), fleet.logs()
+    names = {node.name for node in fleet.nodes}
+    until(lambda: names <= pinged(fleet), "each node answers")
+    sender.wait(sender.request(2 * len(names)), bound_s=20)
+    until(lambda: nothing_is_left(fleet), "nothing is left")
+
+
+def pinged(fleet: Fleet) -> set[str]:
+    try:
+        replies: list[dict[str, Any]] = fleet.app.control.ping(timeout=0.3)
+    except (redis.RedisError, OperationalError, OSError):
+        return set()
+    return {name for reply in replies for name in reply}
+
+
+def reconnections(fleet: Fleet) -> int:
+    return fleet.logs().count("Connected to ")
+
+
+@contextmanager
+def read_only(fleet: Fleet) -> Iterator[None]:
+    """As a primary is that a failover has made a replica."""
+    fleet.queue.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        yield
+    finally:
+        fleet.queue.execute_command("REPLICAOF", "NO", "ONE")
+
+
+@contextmanager
+def full(fleet: Fleet) -> Iterator[None]:
+    fleet.queue.config_set("maxmemory", FULL)
+    try:
+        yield
+    finally:
+        fleet.queue.config_set("maxmemory", "0")
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_a_broker_that_is_killed_several_times_ends_no_node(busy: bool) -> None:
+    with Fleet(nodes=2, concurrency=1, delay_ms=200) as fleet, Sender.of(fleet) as sender:
+        ids = sender.request(12) if busy else []
+        for _ in range(3):
+            if busy:
+                calls = fleet.endpoint.calls
+                until(lambda calls=calls: fleet.endpoint.calls > calls or nothing_is_left(fleet), "a task runs")
+            fleet.broker.kill()
+            fleet.broker.start()
+            until(lambda: len(pinged(fleet)) == 2 or not all(node.running for node in fleet.nodes), "they are back")
+        sender.wait(ids)
+        works(fleet, sender)
+
+
+@pytest.mark.parametrize("refusing", [read_only, full])
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_a_broker_that_refuses_for_a_while_ends_no_node(refusing: Callable[[Fleet], Any], busy: bool) -> None:
+    """Nor one that starts meanwhile, whose queues cannot be declared."""
+    with Fleet(concurrency=1, delay_ms=300) as fleet, Sender.of(fleet) as sender:
+        ids = sender.request(5) if busy else []
+        if busy:
+            until(lambda: fleet.endpoint.calls > 0, "a task runs")
+        connected = reconnections(fleet)
+        with refusing(fleet):
+            started = fleet.add_node(wait=False)
+            until(lambda: "Connected to" in started.log() or not started.running, "the second has met it")
+            time.sleep(AWAY_S)
+        assert fleet.node.log().count("Connected to") == connected, "it had no reason to connect anew"
+        sender.wait(ids)
+        works(fleet, sender)
+
+
+def test_a_full_broker_gives_its_messages_away() -> None:
+    with Fleet(concurrency=1, environ={"PERSONA_DOOR": "false"}) as fleet, Sender.of(fleet) as sender:
+        fleet.endpoint.script(Fault("hang"))
+        ids = sender.request(3)
+        until(lambda: fleet.endpoint.calls == 1, "the first runs")
+        with full(fleet):
+            waiting = fleet.queued() + fleet.claimed()
+            fleet.endpoint.script(Fault())
+            until(lambda: fleet.endpoint.calls >= 2 or fleet.queued() < waiting - 2, "more are taken")
+        sender.wait(ids)
+        works(fleet, sender)
+
+
+def test_subscriptions_that_break_touch_no_task() -> None:
+    with Fleet(concurrency=2, delay_ms=1000) as fleet, Sender.of(fleet) as sender:
+        ids = sender.request(8)
+        until(lambda: fleet.endpoint.calls == 2, "tasks run")
+        connected = reconnections(fleet)
+        ends_s = time.monotonic() + 5
+        while time.monotonic() < ends_s:
+            fleet.queue.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            time.sleep(0.2)
+        sender.wait(ids)
+        assert fleet.endpoint.calls == len(ids)
+        assert reconnections(fleet) == connected
+        works(fleet, sender)
+
+
+def waiters(fleet: Fleet) -> list[str]:
+    return [client["id"] for client in fleet.queue.client_list() if client["cmd"] == "blmove"]
+
+
+def test_a_wait_that_breaks_is_begun_anew() -> None:
+    with Fleet(concurrency=1) as fleet, Sender.of(fleet) as sender:
+        connected = reconnections(fleet)
+        for _ in range(3):
+            until(lambda: len(waiters(fleet)) == 4, "it waits on each queue")
+            before = waiters(fleet)
+            for client in before:
+                fleet.queue.client_kill_filter(_id=client)
+            until(lambda before=before: len(set(waiters(fleet)) - set(before)) == 4, "it waits anew")
+        assert reconnections(fleet) == connected
+        works(fleet, sender)
