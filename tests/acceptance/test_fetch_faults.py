@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 from celery.exceptions import OperationalError
-from fleet import Fleet
+from fleet import Fleet, Pool
 from polling import until
 from sender import Sender
 
@@ -64,15 +64,16 @@ def full(fleet: Fleet) -> Iterator[None]:
         fleet.queue.config_set("maxmemory", "0")
 
 
-@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
-def test_a_broker_that_is_killed_several_times_ends_no_node(busy: bool) -> None:
-    with Fleet(nodes=2, concurrency=1, delay_ms=200) as fleet, Sender.of(fleet) as sender:
+@pytest.mark.parametrize(("pool", "busy"), [("prefork", False), ("prefork", True), ("threads", True)])
+def test_a_broker_that_is_killed_several_times_ends_no_node(pool: Pool, busy: bool) -> None:
+    with Fleet(nodes=2, pool=pool, concurrency=1, delay_ms=200) as fleet, Sender.of(fleet) as sender:
         ids = sender.request(12) if busy else []
-        for _ in range(3):
+        for away_s in (0.0, 1.0, 0.0):
             if busy:
                 calls = fleet.endpoint.calls
                 until(lambda calls=calls: fleet.endpoint.calls > calls or nothing_is_left(fleet), "a task runs")
             fleet.broker.kill()
+            time.sleep(away_s)
             fleet.broker.start()
             until(lambda: len(pinged(fleet)) == 2 or not all(node.running for node in fleet.nodes), "they are back")
         sender.wait(ids)
@@ -110,8 +111,9 @@ def test_a_full_broker_gives_its_messages_away() -> None:
         works(fleet, sender)
 
 
-def test_subscriptions_that_break_touch_no_task() -> None:
-    with Fleet(concurrency=2, delay_ms=1000) as fleet, Sender.of(fleet) as sender:
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_subscriptions_that_break_touch_no_task(pool: Pool) -> None:
+    with Fleet(pool=pool, concurrency=2, delay_ms=1000) as fleet, Sender.of(fleet) as sender:
         ids = sender.request(8)
         until(lambda: fleet.endpoint.calls == 2, "tasks run")
         connected = reconnections(fleet)
@@ -129,8 +131,9 @@ def waiters(fleet: Fleet) -> list[str]:
     return [client["id"] for client in fleet.queue.client_list() if client["cmd"] == "blmove"]
 
 
-def test_a_wait_that_breaks_is_begun_anew() -> None:
-    with Fleet(concurrency=1) as fleet, Sender.of(fleet) as sender:
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_wait_that_breaks_is_begun_anew(pool: Pool) -> None:
+    with Fleet(pool=pool, concurrency=1) as fleet, Sender.of(fleet) as sender:
         connected = reconnections(fleet)
         for _ in range(3):
             until(lambda: len(waiters(fleet)) == 4, "it waits on each queue")
@@ -140,3 +143,30 @@ def test_a_wait_that_breaks_is_begun_anew() -> None:
             until(lambda before=before: len(set(waiters(fleet)) - set(before)) == 4, "it waits anew")
         assert reconnections(fleet) == connected
         works(fleet, sender)
+
+
+def test_a_stop_takes_as_long_as_the_tasks_that_run() -> None:
+    """And not the 30 s that a soft shutdown may take; what was claimed beside them is back in its queue."""
+    with Fleet(concurrency=2, delay_ms=1500) as fleet, Sender.of(fleet) as sender:
+        ids = sender.request(10)
+        until(lambda: fleet.endpoint.calls == 2, "tasks run")
+        fleet.node.stop(wait=False)
+        until(lambda: not fleet.node.running, "it has ended", bound_s=10)
+        assert fleet.node.exit_code == 0
+        assert fleet.claimed() == 0
+        assert sender.done(ids) + fleet.queued() == len(ids)
+        assert sender.done(ids) >= 2
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_stop_without_a_broker_ends(pool: Pool) -> None:
+    with Fleet(pool=pool, concurrency=1, delay_ms=300) as fleet, Sender.of(fleet) as sender:
+        ids = sender.request(3)
+        until(lambda: fleet.endpoint.calls == 1, "a task runs")
+        fleet.broker.kill()
+        fleet.node.stop(wait=False)
+        until(lambda: not fleet.node.running, "it has ended", bound_s=45)
+        fleet.broker.start()
+        fleet.add_node()
+        sender.wait(ids)
+        until(lambda: nothing_is_left(fleet), "nothing is left")
