@@ -34,7 +34,9 @@ def bench(
     context: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help=f"Of: {', '.join(all_benchmarks())}; else all.", show_default=False),
+        typer.Argument(
+            metavar="[NAME]...", help=f"Of: {', '.join(all_benchmarks())}; else all but the long ones.", show_default=False
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few measurements: a test of the benchmark itself.")] = False,
     out: Annotated[
@@ -63,7 +65,7 @@ def bench(
     report = None if out is None else Report(out)
     documents: list[dict[str, Any]] = []
     problems: list[str] = []
-    for name in dict.fromkeys(names or all_benchmarks()):
+    for name in dict.fromkeys(names or _usual(screen)):
         found: tuple[str, ...] = ()
         try:
             document = run_benchmark(all_benchmarks()[name], screen.note, quick=quick)
@@ -86,6 +88,13 @@ def bench(
         raise CommandError("bench_failed", None, "\n".join(problems), document=alone or {"benches": documents})
     if screen.as_json:
         screen.document(alone or documents)  # type: ignore[arg-type]  # all of them: a list is JSON, too
+
+
+def _usual(screen: Screen) -> list[str]:
+    """All but the long ones, which are told of."""
+    if long := [name for name, benchmark in all_benchmarks().items() if benchmark.long]:
+        screen.note(f"left out, as they take many minutes (run them by name): {', '.join(long)}")
+    return [name for name in all_benchmarks() if name not in long]
 
 
 def _show(screen: Screen, document: dict[str, Any]) -> None:

@@ -23,7 +23,8 @@ class Benchmark(NamedTuple):
 
     `measure(progress, quick=...)` reports its progress; `quick` makes it a test of itself. It returns flat figures with
     units in their names. It ends every process that it started, and raises BenchmarkFailedError when an answer was wrong. `place`
-    orders the page. Without a `view` the figures are shown as a list.
+    orders the page. Without a `view` the figures are shown as a list. A `long` one, of many minutes, is run only by its name; the
+    page keeps its last record.
     """
 
     name: str
@@ -31,3 +32,4 @@ class Benchmark(NamedTuple):
     place: int
     measure: Callable[..., Figures | Measured]
     view: Callable[[Figures], View] | None = None
+    long: bool = False

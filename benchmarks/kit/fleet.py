@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
@@ -46,10 +47,14 @@ class Fleet:
         pool: Pool = "prefork",
         app: str = APP,
         environ: Mapping[str, str] | None = None,
+        broker_url: str = "",
     ) -> None:
         """`children`: processes or threads of a node's pool. `app`: the app of its nodes. `environ`: further variables of the
-        nodes, such as a model's; `settings` has them, too."""
+        nodes, such as a model's; `settings` has them, too. `broker_url`: a server of the caller's, in the place of one of the
+        fleet's own."""
         self.nodes, self.children_per_node = nodes, children
+        self._broker_url = broker_url
+        self._numbers = itertools.count(1)
         self._progress = progress
         self._pool, self._app, self._extra = pool, app, dict(environ or {})
         self._resources = ExitStack()
@@ -82,6 +87,27 @@ class Fleet:
             process.kill()
         self._processes.clear()
 
+    def kill_node(self, name: str) -> int:
+        """End a node at once with its children, as the machine's end does, and forget it. Returns its main process's id."""
+        process = self._processes.pop(name)
+        self.nodes -= 1
+        process.kill()
+        return process.pid
+
+    def start_node(self) -> str:
+        """Start one more node. Returns its name at once: it works some seconds later."""
+        name = self._start_node()
+        self.nodes += 1
+        return name
+
+    def pid_of(self, name: str) -> int:
+        """The id of a node's main process, and of the process group of its children."""
+        return self._processes[name].pid
+
+    def ended(self) -> list[str]:
+        """The nodes that have ended by themselves, and are not forgotten."""
+        return [name for name, process in self._processes.items() if process.exit_code is not None]
+
     def await_(self, condition: Callable[[], bool], what: str, *, timeout_s: float) -> None:
         """Poll until the condition holds. Raises BenchmarkFailedError when it does not in time, or when a node has ended."""
         deadline_s = time.monotonic() + timeout_s
@@ -95,16 +121,20 @@ class Fleet:
         """Raise BenchmarkFailedError if a node has ended."""
         for name, process in self._processes.items():
             if process.exit_code is not None:
-                lines = process.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
-                raise BenchmarkFailedError([f"{name} ended with {process.exit_code}; the end of its log:", *lines])
+                raise BenchmarkFailedError(
+                    [f"{name} ended with {process.exit_code}; the end of its log:", *self.last_words(name)]
+                )
+
+    def last_words(self, name: str) -> list[str]:
+        """The last lines of a node's log."""
+        return self._processes[name].log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
 
     def _start(self) -> None:
         folder = Path(tempfile.mkdtemp(prefix="persona-bench-"))
         self._resources.callback(shutil.rmtree, folder, ignore_errors=True)
         environ = own_environment()
-        options = StackOptions(
-            services=("broker", "cache"), directory=folder / "stack", environ=environ, cache_memory=CACHE_MEMORY
-        )
+        given = {**environ, "PERSONA_BROKER_URL": self._broker_url} if self._broker_url else environ
+        options = StackOptions(services=("broker", "cache"), directory=folder / "stack", environ=given, cache_memory=CACHE_MEMORY)
         stack = self._resources.enter_context(Stack(options, self._progress))
         self._resources.callback(self.stop_nodes)
         self.servers = {service.name: service.pid for service in stack.info.services}
@@ -122,9 +152,7 @@ class Fleet:
 
     def add_nodes(self, count: int) -> None:
         """Start `count` more nodes; return when they work. Raises BenchmarkFailedError if one does not."""
-        names = [f"bench{number}@{socket.gethostname()}" for number in range(self.nodes + 1, self.nodes + count + 1)]
-        for name in names:
-            self._start_node(name)
+        names = [self._start_node() for _ in range(count)]
         for name in names:
             self.await_(
                 lambda: worker_is_ready(self.settings.broker_url, name),  # noqa: B023 - called before `name` changes
@@ -136,12 +164,7 @@ class Fleet:
 
     def start(self, name: str, command: Sequence[str]) -> ChildProcess:
         """A further program, with the nodes' variables. It ends with the fleet at the latest."""
-        process = ChildProcess(
-            command,
-            log=self.folder / f"{name}.log",
-            environ=self._of_nodes,
-            directory=self.folder,  # no file of the user's directory is imported
-        )
+        process = self._spawn(name, command)
         self._resources.callback(process.kill)
         return process
 
@@ -149,9 +172,19 @@ class Fleet:
         """A path for memory that processes share: in a file system without a disk to wait for, where there is one."""
         return self._memory / name
 
-    def _start_node(self, name: str) -> None:
+    def _start_node(self) -> str:
+        name = f"bench{next(self._numbers)}@{socket.gethostname()}"
         command = node_command(name, pool=self._pool, concurrency=self.children_per_node, app=self._app)
-        self._processes[name] = self.start(name, command)
+        self._processes[name] = self._spawn(name, command)  # `stop_nodes` ends it
+        return name
+
+    def _spawn(self, name: str, command: Sequence[str]) -> ChildProcess:
+        return ChildProcess(
+            command,
+            log=self.folder / f"{name}.log",
+            environ=self._of_nodes,
+            directory=self.folder,  # no file of the user's directory is imported
+        )
 
 
 def _memory_folder(folder: Path, resources: ExitStack) -> Path:
