@@ -47,16 +47,18 @@ class FetchQoS(redis_transport.QoS):
 
     def ack(self, delivery_tag: str) -> None:
         claim = self._claims.pop(delivery_tag, None)
-        if claim is None:
-            super().ack(delivery_tag)
-        else:
+        if claim is not None:
             virtual.QoS.ack(self, delivery_tag)
             self.channel.fetch.settle(claim)
+        elif delivery_tag in self._delivered:
+            super().ack(delivery_tag)
+        # else the channel was closed, and gave it back: its connection cannot be asked
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         claim = self._claims.pop(delivery_tag, None)
         if claim is None:
-            super().reject(delivery_tag, requeue=requeue)
+            if delivery_tag in self._delivered:
+                super().reject(delivery_tag, requeue=requeue)
             return
         virtual.QoS.ack(self, delivery_tag)
         if requeue:
@@ -75,7 +77,8 @@ class FetchQoS(redis_transport.QoS):
         for tag in self._claims:  # the channel gives these back when it closes
             self._delivered.pop(tag, None)
         self._claims.clear()
-        super().restore_unacked(client)
+        if self._delivered:  # else nothing is asked of a broker that may be away, by a connection that may be closed
+            super().restore_unacked(client)
 
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
         """Nothing: what lies in `unacked` is another program's, or an older release's."""
