@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -21,6 +20,7 @@ from workers.queue.names import DELIVERIES_HEADER
 
 PREFIX: Final = "persona.fetch"
 CLAIMS: Final = f"{PREFIX}.claims:"
+SOURCES: Final = f"{PREFIX}.sources:"
 NODES: Final = f"{PREFIX}.nodes"
 """A sorted set: nodes by the time of their last beat, in ms by the server's clock."""
 BEAT_S: Final = 3.0
@@ -36,8 +36,6 @@ MOST_ASIDE: Final = 100_000
 NEAR_S: Final = 4.0
 """What is due so soon is back in its list: nodes look every BEAT_S."""
 DUE_PORTION: Final = 1000
-CLEAN_S: Final = 60.0
-"""So often it is looked whether a silent node that had no claims has one."""
 
 
 class Claim(NamedTuple):
@@ -48,7 +46,7 @@ class Claim(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """What a beat has told: how many claims the server has of the node, and others that have been silent."""
+    """What a beat has told: how many claims the server has of the node, and silent others with claims or to be forgotten."""
 
     claimed: int
     silent: list[str]
@@ -64,7 +62,7 @@ def claims_of(node: str, source: str) -> str:
 
 
 def sources_of(node: str) -> str:
-    return f"{PREFIX}.sources:{node}"
+    return f"{SOURCES}{node}"
 
 
 class Claims:
@@ -74,19 +72,17 @@ class Claims:
     BEAT_S.
     """
 
-    def __init__(self, client: Any, node: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, client: Any, node: str) -> None:
         self.node = node
         self._client = client
-        self._clock = clock
         self._scripts: dict[str, Any] = {}
-        self._clean: dict[str, float] = {}
 
     # -- this node's own
 
     def beat(self, sources: Sequence[str]) -> Beat:
         """Show that the node lives."""
         keys = [NODES, sources_of(self.node), *(claims_of(self.node, source) for source in sources)]
-        count, silent = self._run("beat", keys, [self.node, SILENT_MS, *sources])
+        count, silent = self._run("beat", keys, [self.node, SILENT_MS, FORGET_MS, SOURCES, CLAIMS, *sources])
         return Beat(int(count), [name.decode(errors="replace") for name in silent])
 
     def exchange(self, settled: Sequence[Claim], sources: Sequence[str], equals: int, limit: int) -> list[Claim]:
@@ -163,8 +159,6 @@ class Claims:
 
     def recover(self, dead: str) -> int:
         """Give back some claims of a node that has been silent, marked; how many. To be repeated while it gives some."""
-        if self._clean.get(dead, -CLEAN_S) > self._clock() - CLEAN_S:
-            return 0
         sources = sorted(name.decode(errors="replace") for name in self._client.smembers(sources_of(dead)))
         given = 0
         for source in sources:
@@ -175,10 +169,8 @@ class Claims:
                     return given  # it lives
                 given += moved
         if given == 0:
-            self._clean[dead] = self._clock()
             keys = [NODES, sources_of(dead), *(claims_of(dead, source) for source in sources or [""])]
-            if self._run("forget", keys, [dead, FORGET_MS]):
-                del self._clean[dead]
+            self._run("forget", keys, [dead, FORGET_MS])
         return given
 
     # -- how

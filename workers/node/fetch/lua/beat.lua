@@ -1,16 +1,37 @@
 #!lua flags=allow-oom
 -- A node shows that it lives, by this server's clock, and names the lists that it may have claims from.
 -- KEYS: the nodes' times, the node's sources, then the claims from each source.
--- ARGV: the node; from which silence on, in ms, a node counts as dead; the sources.
--- Returns how many claims there are, and the names of some silent nodes.
+-- ARGV: the node; from which silence on, in ms, a node counts as dead; from which on it is to be forgotten; how the names of a
+-- node's sources and of its claims begin; the sources.
+-- Returns how many claims there are, and the names of some silent nodes: of those that have claims or are to be forgotten. The
+-- others may be many, where nodes come and go, and must not hide them.
+local MOST = 100
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], now_ms, ARGV[1])
-redis.call('SADD', KEYS[2], unpack(ARGV, 3))
+redis.call('SADD', KEYS[2], unpack(ARGV, 6))
 local count = 0
 if redis.call('EXISTS', unpack(KEYS, 3)) > 0 then
   for i = 3, #KEYS do
     count = count + redis.call('LLEN', KEYS[i])
   end
 end
-return {count, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms - tonumber(ARGV[2]), 'LIMIT', 0, 100)}
+local function is_wanted(name, silent_ms)
+  if silent_ms >= tonumber(ARGV[3]) then
+    return true
+  end
+  for _, source in ipairs(redis.call('SMEMBERS', ARGV[4] .. name)) do
+    if redis.call('EXISTS', ARGV[5] .. name .. ':' .. source) == 1 then
+      return true
+    end
+  end
+  return false
+end
+local silent = {}
+local found = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms - tonumber(ARGV[2]), 'WITHSCORES')
+for i = 1, #found, 2 do
+  if #silent < MOST and is_wanted(found[i], now_ms - tonumber(found[i + 1])) then
+    silent[#silent + 1] = found[i]
+  end
+end
+return {count, silent}
