@@ -73,10 +73,14 @@ class FetchQoS(redis_transport.QoS):
             virtual.QoS.ack(self, delivery_tag)
         return claim
 
-    def restore_unacked(self, client: Any = None) -> None:
-        for tag in self._claims:  # the channel gives these back when it closes
+    def forget(self) -> None:
+        """The claims go back with the channel: from here on their acknowledgement means nothing."""
+        for tag in self._claims:
             self._delivered.pop(tag, None)
         self._claims.clear()
+
+    def restore_unacked(self, client: Any = None) -> None:
+        self.forget()
         if self._delivered:  # else nothing is asked of a broker that may be away, by a connection that may be closed
             super().restore_unacked(client)
 
@@ -164,6 +168,7 @@ class FetchChannel(GuardedChannel):
     def close(self) -> None:
         if self.fetch is not None and self.connection is not None:
             self.fetch.close()
+            self.qos.forget()
         super().close()
 
 

@@ -61,7 +61,7 @@ class Fetch:
         """Lists that it may still have claims from."""
         self._thread = threading.get_ident()
         self._settled: deque[Claim] = deque()
-        self._held: dict[Claim, int] = {}
+        self._held: Counter[Claim] = Counter()
         self._undelivered: deque[Claim] = deque()
         """Of those: what the consumer is still to be given. It waits here only while the server refuses."""
         self._more = True
@@ -72,17 +72,13 @@ class Fetch:
         self._looking = False
         self._closed = False
 
-    @property
-    def node(self) -> str:
-        return self._claims.node
-
     # -- what is fetched
 
     def add(self, queue: str, *, shared: bool = False) -> None:
         """Fetch from this queue from the next turn on. `shared`: other programs put messages of their own there."""
         if queue in self._waits:
             return
-        self._waits.add(queue, claims_of(self.node, queue), claiming=not shared)
+        self._waits.add(queue, claims_of(self._claims.node, queue), claiming=not shared)
         if shared:
             self._shared.add(queue)
         else:
@@ -157,8 +153,7 @@ class Fetch:
 
     def _take(self, claims: Sequence[Claim]) -> None:
         """Have the door answer some, deliver others, and give back the rest."""
-        for claim in claims:
-            self._held[claim] = self._held.get(claim, 0) + 1
+        self._held.update(claims)
         if self._hooks.door is not None:
             claims = self._through_the_door(self._hooks.door, claims)
         self._undelivered.extend(claims)
@@ -263,8 +258,7 @@ class Fetch:
         """Claim those that the door can answer; the others stay where they lie."""
         answers = {item: answer for item, answer in zip(items, judged(door, items), strict=True) if answer is not None}
         claims = self._claims.pick(source, list(answers))
-        for claim in claims:
-            self._held[claim] = self._held.get(claim, 0) + 1
+        self._held.update(claims)
         if claims and door.tell([answers[claim.item] for claim in claims]):
             for claim in claims:
                 self.settle(claim)
@@ -334,12 +328,12 @@ class Fetch:
 
     def known(self) -> Counter[Claim]:
         """The claims that this process knows of."""
-        return Counter(self._held) + Counter(self._settled)
+        return self._held + Counter(self._settled)
 
     def _let_go(self, claim: Claim) -> None:
-        count = self._held.pop(claim, 0)
-        if count > 1:
-            self._held[claim] = count - 1
+        self._held[claim] -= 1
+        if self._held[claim] <= 0:
+            del self._held[claim]
 
     def _rotate(self, served: str) -> None:
         """The queue that was served last comes last."""
