@@ -26,7 +26,7 @@ NODES: Final = f"{PREFIX}.nodes"
 BEAT_S: Final = 3.0
 SILENT_MS: Final = 10_000
 """The claims of a node that has not been heard of for so long are given back by others."""
-FORGET_MS: Final = 3_600_000
+FORGET_MS: Final = 600_000
 """For so long a silent node is looked after: what its connection had asked for may still reach it."""
 PORTION: Final = 64
 LOOK_DEPTH: Final = 1000
@@ -46,10 +46,12 @@ class Claim(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """What a beat has told: how many claims the server has of the node, and silent others with claims or to be forgotten."""
+    """What a beat has told: how many claims the server has of the node, silent others with claims or to be forgotten, and whether
+    something that is aside is due."""
 
     claimed: int
     silent: list[str]
+    due: bool
 
 
 def node_name(host: str, pid: int) -> str:
@@ -81,9 +83,10 @@ class Claims:
 
     def beat(self, sources: Sequence[str]) -> Beat:
         """Show that the node lives."""
-        keys = [NODES, sources_of(self.node), *(claims_of(self.node, source) for source in sources)]
-        count, silent = self._run("beat", keys, [self.node, SILENT_MS, FORGET_MS, SOURCES, CLAIMS, *sources])
-        return Beat(int(count), [name.decode(errors="replace") for name in silent])
+        keys = [NODES, sources_of(self.node), ASIDE, *(claims_of(self.node, source) for source in sources)]
+        arguments = [self.node, SILENT_MS, FORGET_MS, SOURCES, CLAIMS, int(NEAR_S * 1000), *sources]
+        count, silent, due = self._run("beat", keys, arguments)
+        return Beat(int(count), [name.decode(errors="replace") for name in silent], bool(due))
 
     def exchange(self, settled: Sequence[Claim], sources: Sequence[str], equals: int, limit: int) -> list[Claim]:
         """Give up these claims, and claim up to `limit` items: from the first `equals` sources in turns, then from the next.
@@ -96,6 +99,10 @@ class Claims:
             arguments += [places[claim.source], claim.item]
         reply = self._run("exchange", keys, arguments)
         return [Claim(everywhere[number - 1], item) for number, item in zip(reply[::2], reply[1::2], strict=True)]
+
+    def any_in(self, sources: Sequence[str]) -> bool:
+        """Whether one of these lists has an item."""
+        return bool(self._client.exists(*sources))
 
     def pick(self, source: str, items: Sequence[bytes]) -> list[Claim]:
         """Claim these, wherever they lie in the list; those that were still there."""

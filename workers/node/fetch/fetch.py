@@ -133,7 +133,8 @@ class Fetch:
                 self._waits.ring()
         elif credit > 0 and now_s >= self._seldom_due_s and self._queues:
             self._seldom_due_s = now_s + SELDOM_S
-            self._take(self._exchange(self._seldom(), credit))
+            if self._settled or self._claims.any_in(self._seldom()):
+                self._take(self._exchange(self._seldom(), credit))
         elif self._settled:
             self._exchange([], 0)
         for source in self._shared:
@@ -319,8 +320,7 @@ class Fetch:
         return [self._channel._q_for_pri(queue, step) for step in self._channel.priority_steps]
 
     def _seldom(self) -> list[str]:
-        channel = self._channel
-        return [channel._q_for_pri(queue, step) for step in channel.priority_steps[1:] for queue in self._queues]
+        return [self._channel._q_for_pri(queue, step) for step in self._channel.priority_steps[1:] for queue in self._queues]
 
     def sources(self) -> list[str]:
         """All lists that it may claim from."""

@@ -52,7 +52,8 @@ class Upkeep:
             return False
         self._due_s = now_s + BEAT_S
         beat = self._claims.beat(self._node.sources())
-        given = self._return_own() + self._return_strays(beat) + self._recover(beat) + self._claims.restore_due()
+        given = self._return_own() + self._return_strays(beat) + self._recover(beat)
+        given += self._claims.restore_due() if beat.due else 0
         is_ours = self._channel.hooks.is_ours
         if now_s >= self._abandoned_due_s and is_ours is not None:
             self._abandoned_due_s = now_s + ABANDONED_S

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-BLOCK_S: Final = 4
+BLOCK_S: Final = 6
 """The longest wait of one command. What a broken connection had asked for is over by then."""
 
 

@@ -34,7 +34,7 @@ def silent(client: Any, name: str, *, claims: int = 0, for_ms: int = SILENT_MS +
 
 
 def test_nodes_that_left_nothing_do_not_hide_one_that_did(client: Any) -> None:
-    """Each restart of a node, and each lost connection, leaves a name for an hour."""
+    """Each restart of a node, and each lost connection, leaves a name for ten minutes."""
     for number in range(150):
         silent(client, f"gone{number}", for_ms=2 * SILENT_MS)
     silent(client, "dead", claims=1)
