@@ -15,7 +15,6 @@ from pipeline.cache.server.scripts import run_script
 
 ALIVE_MS: Final = 10_000
 """A node that has been silent for this long is no longer waited for."""
-MISSED_BY_REPLICA_S: Final = 2.0
 ACKNOWLEDGEMENT_TTL_S: Final = 60
 _FIRST_PAUSE_S: Final = 0.001
 _LONGEST_PAUSE_S: Final = 0.02
@@ -24,6 +23,8 @@ _PAUSE_GROWTH: Final = 1.5
 
 IDLE_BEAT_S: Final = ALIVE_MS / 1000 / 3
 """How often a node beats whose processes do not read: so that it is known to be alive."""
+MISSED_BY_REPLICA_S: Final = IDLE_BEAT_S + 0.5
+"""How long a replica that took over may lack a node that came last."""
 
 
 def beat_every_s(bound_s: float) -> float:
@@ -63,7 +64,7 @@ class NodeRegistry:
     def leave(self, node: str, bound_s: float) -> None:
         """Record that the node's main process ends. The node is waited for as long as its children may serve by what that one
         has told them: a staleness bound."""
-        self._beat(node, ago_s=max(0.0, ALIVE_MS / 1000 - bound_s))
+        self._beat(node, ago_s=max(0.0, ALIVE_MS / 1000 - bound_s + 0.001))
 
     def alive(self) -> list[str]:
         """The ids of the nodes that were heard of within the last 10 s, sorted."""

@@ -106,6 +106,15 @@ def test_a_node_that_has_left_is_waited_for_no_longer_than_its_children_may_serv
     assert waited.wait(1.0) == (["b"], silent)
 
 
+def test_a_node_that_leaves_a_list_younger_than_that_is_all_that_leaves_it(connection: RedisConnection, namespace: str) -> None:
+    """What says when the list began is no node, wherever it stands."""
+    registry = NodeRegistry(connection, KeySpace(namespace))
+    registry.beat("a")
+    registry.beat("b")
+    registry.leave("a", 5.0)
+    assert registry.alive() == ["a", "b"]
+
+
 def test_where_there_are_no_nodes_nobody_waits_for_longer_than_a_node_would_take_to_show(
     connection: RedisConnection, namespace: str
 ) -> None:

@@ -13,7 +13,7 @@ local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local silent_ms = tonumber(ARGV[2])
 local beats = ARGV[1] ~= ''
 if beats then
-  -- An idle node's commands are its beats, so that there are few: the names of the silent go when another one comes.
+  -- An idle node's commands are its beats, so that there are few: the ids of the silent go when another one comes.
   if redis.call('ZADD', KEYS[1], now_ms - tonumber(ARGV[3]), ARGV[1]) == 1 then
     if redis.call('ZCARD', KEYS[1]) == 1 then
       redis.call('ZADD', KEYS[1], now_ms, '')
@@ -46,8 +46,10 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
   local since = redis.call('ZSCORE', KEYS[1], '')
   age_ms = since and math.min(silent_ms, math.max(0, now_ms - tonumber(since))) or silent_ms
 end
-local names = redis.call('ZRANGEBYSCORE', KEYS[1], now_ms - silent_ms, '+inf')
-if names[1] == '' then
-  table.remove(names, 1)
+local names = {}
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now_ms - silent_ms, '+inf')) do
+  if name ~= '' then
+    table.insert(names, name)
+  end
 end
 return {tail, age_ms, names}
