@@ -93,6 +93,8 @@ def _section(record: Mapping[str, Any], drawn: Sequence[str]) -> Iterator[str]:
     name = record["bench"]
     yield f"## {name}{' (quick: not to be quoted)' if record.get('quick') else ''}"
     yield all_benchmarks()[name].about
+    if all_benchmarks()[name].long:
+        yield f"It takes many minutes, and `make bench` leaves it out: `python -m benchmarks {name} --out docs` renews it."
     if record.get("problems"):
         yield "**It failed in the last run, and has no figures:**"
         yield "\n".join(f"- {problem}" for problem in record["problems"])

@@ -182,6 +182,22 @@ def test_the_command_measures_those_that_are_named_and_writes_them_beside_what_i
     assert b"a hit | a miss" in capfdbinary.readouterr().out
 
 
+@pytest.mark.usefixtures("benches")
+def test_a_long_benchmark_is_run_by_its_name_only(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """And a run without names says that it left it out. On the page it keeps its record, with how to renew it."""
+    monkeypatch.setitem(all_benchmarks(), "second", all_benchmarks()["second"]._replace(long=True))
+    assert measure(["--json"]) == 0
+    said = capfdbinary.readouterr()
+    assert [each["bench"] for each in json.loads(said.out)] == ["first"]
+    assert b"left out, as they take many minutes (run them by name): second" in said.err
+    assert measure(["second", "--json"]) == 0
+    assert json.loads(capfdbinary.readouterr().out)["bench"] == "second"
+    page = page_of([document("first", {"p50_ms": 2.0}), document("second", {"rate_per_s": 512.0})], {})
+    assert page.count("--out docs` renews it") == 1
+
+
 @pytest.mark.slow
 def test_equal_plots_give_equal_files(tmp_path: Path) -> None:
     """A page that is made anew from the same figures changes nothing in a repository."""
