@@ -296,7 +296,7 @@ def judge(figures: Figures) -> list[str]:
     for what, names in {
         "tasks were lost": ("lost", "frozen_lost", "broken_lost", "restart_lost"),
         "answers were wrong": ("wrong", "frozen_wrong", "broken_wrong", "restart_wrong"),
-        "tasks had a second outcome": ("committed_twice", "frozen_committed_twice", "broken_committed_twice"),
+        "tasks had a second outcome": tuple(f"{when}committed_twice" for when in ("", "frozen_", "broken_", "restart_")),
         "tasks failed": ("frozen_failed", "broken_failed", "restart_failed"),
         "nodes ended by themselves": ("frozen_exits", "broken_exits", "restart_exits"),
     }.items():
