@@ -83,15 +83,16 @@ class WorkerNode:
         log_level: str = "INFO",
         environ: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
+        app: str = "workers",
         working_directory: Path = ROOT,
     ) -> None:
-        """`environ` wins over the URLs; `arguments` go to the worker's command line."""
+        """`environ` wins over the URLs; `arguments` go to the worker's command line; `app` may be a module beside the tests."""
         self.name = f"{name}@{socket.gethostname()}"
         self.pool = pool
         self.directory = Path(tempfile.mkdtemp(prefix="node-"))
         self.environ = persona_environ(broker_url=broker_url, result_url=result_url, cache_url=cache_url, llm_url=llm_url)
         self.environ |= environ or {}
-        self._command = [*node_command(self.name, pool=pool, concurrency=concurrency, log_level=log_level), *arguments]
+        self._command = [*node_command(self.name, pool=pool, concurrency=concurrency, app=app, log_level=log_level), *arguments]
         self._working_directory = working_directory
         self._process: ChildProcess | None = None
 
@@ -129,7 +130,7 @@ class WorkerNode:
             self._command,
             log=self.directory / "log",
             # The tree under test, whichever is installed.
-            environ={**own_environment(), STACK_DIR: NO_STACK, "PYTHONPATH": str(ROOT), **self.environ},
+            environ={**own_environment(), STACK_DIR: NO_STACK, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", **self.environ},
             directory=self._working_directory,
         )
         if wait:
@@ -212,6 +213,7 @@ class Fleet:
         delay_ms: float = 0.0,
         environ: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
+        app: str = "workers",
     ) -> None:
         """`delay_ms`: how long the endpoint takes for an answer. The rest is as WorkerNode has it."""
         self._resources = ExitStack()
@@ -223,7 +225,7 @@ class Fleet:
         )
         self.nodes: list[WorkerNode] = []
         self._planned = nodes
-        self._options: dict[str, Any] = {"pool": pool, "concurrency": concurrency, "arguments": arguments}
+        self._options: dict[str, Any] = {"pool": pool, "concurrency": concurrency, "arguments": arguments, "app": app}
 
     def start(self) -> Self:
         try:
