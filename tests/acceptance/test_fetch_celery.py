@@ -86,7 +86,7 @@ def test_a_node_claims_no_more_than_it_has_slots_for(fleet: Fleet, sender: Sende
     """The rest waits where another node finds it."""
     nap = occupy(fleet, sender, 2.0)
     ids = [sender.send("test.note", f"{number}") for number in range(5)]
-    inspect = fleet.app.control.inspect(timeout=1)
+    inspect = fleet.app.control.inspect(timeout=5, limit=1)
     assert [task["id"] for task in (inspect.active() or {})[fleet.node.name]] == [nap]
     assert (inspect.reserved() or {})[fleet.node.name] == []
     assert fleet.node.name in (inspect.ping() or {})

@@ -11,10 +11,13 @@ import pytest
 import redis
 from celery.exceptions import OperationalError
 from fleet import Fleet, Pool
+from noted_tasks import RUNS
 from polling import until
 from sender import Sender
 
 from benchmarks.kit.endpoint import Fault
+from workers.node.fetch.claims import CLAIMS, NODES
+from workers.node.poison import DEAD_LETTERS
 
 AWAY_S = 2.5
 FULL = "1mb"
@@ -160,13 +163,68 @@ def test_a_stop_takes_as_long_as_the_tasks_that_run() -> None:
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_stop_without_a_broker_ends(pool: Pool) -> None:
-    with Fleet(pool=pool, concurrency=1, delay_ms=300) as fleet, Sender.of(fleet) as sender:
-        ids = sender.request(3)
-        until(lambda: fleet.endpoint.calls == 1, "a task runs")
+    """With one that also keeps the results it takes longer: an outcome waits for its server for 30 s."""
+    with Fleet(pool=pool, concurrency=1) as fleet, Sender.of(fleet) as sender:
+        sender.wait(sender.request(1))
         fleet.broker.kill()
         fleet.node.stop(wait=False)
-        until(lambda: not fleet.node.running, "it has ended", bound_s=45)
+        until(lambda: not fleet.node.running, "it has ended", bound_s=20)
         fleet.broker.start()
         fleet.add_node()
-        sender.wait(ids)
+        sender.wait(sender.request(1))
+
+
+def age(fleet: Fleet, name: str) -> None:
+    """Let a node that has ended, or stands still, seem to have been silent for long."""
+    fleet.queue.zadd(NODES, {name: 1.0})
+
+
+def claiming_nodes(fleet: Fleet) -> list[str]:
+    """The names, at the broker, of the nodes that have claims."""
+    prefixes = fleet.queue.zrange(NODES, 0, -1)
+    return [name for name in prefixes if fleet.queue.keys(f"{CLAIMS}{name}:*")]
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_a_message_that_ends_its_node_is_given_to_three(pool: Pool) -> None:
+    """Then it is a dead letter, and its caller is told."""
+    with Fleet(nodes=0, app="fetch_tasks", pool=pool, concurrency=1) as fleet, Sender.of(fleet) as sender:
+        deadly = sender.send("test.die", "deadly")
+        for count in (1, 2, 3):
+            node = fleet.add_node(wait=False)
+            until(lambda node=node: not node.running, "it has ended")
+            assert fleet.queue.llen(RUNS) == count
+            (name,) = claiming_nodes(fleet)
+            age(fleet, name)
+        fleet.add_node()
+        sender.wait([deadly], "FAILURE")
+        assert fleet.queue.llen(RUNS) == 3
+        (letter,) = fleet.queue.lrange(DEAD_LETTERS, 0, -1)
+        assert deadly in letter
+        (outcome,) = sender.outcomes([deadly])
+        assert outcome is not None
+        assert outcome["result"]["exc_type"] == "WorkerLostError"
         until(lambda: nothing_is_left(fleet), "nothing is left")
+
+
+def test_a_node_that_was_frozen_acknowledges_nothing_of_another() -> None:
+    """Another one has its message by then. What the first does when it wakes harms neither the task nor that claim."""
+    with Fleet(app="fetch_tasks", concurrency=1) as fleet, Sender.of(fleet) as sender:
+        ids = [sender.send("test.nap", "nap", 4.0)]
+        until(lambda: fleet.queue.llen(RUNS) == 1, "it runs")
+        (frozen,) = claiming_nodes(fleet)
+        fleet.node.freeze()
+        age(fleet, frozen)
+        other = fleet.add_node()
+        until(lambda: fleet.queue.llen(RUNS) == 2, "the other one has it")
+        (owner,) = claiming_nodes(fleet)
+        assert owner != frozen
+        fleet.node.thaw()
+        until(lambda: "succeeded in" in fleet.node.log(), "the first has acknowledged it")
+        until(lambda: fleet.queue.zscore(NODES, frozen) > 1.0, "it beats again")
+        assert fleet.queued() == 0
+        assert claiming_nodes(fleet) == [owner]
+        until(lambda: "succeeded in" in other.log(), "the other has acknowledged it")
+        until(lambda: nothing_is_left(fleet), "nothing is left")
+        assert sender.done(ids) == 1
+        assert fleet.queue.llen(RUNS) == 2

@@ -94,7 +94,7 @@ class Claims:
         everywhere = list(dict.fromkeys([*sources, *(claim.source for claim in settled)]))
         places = {source: number for number, source in enumerate(everywhere, start=1)}
         keys = [name for source in everywhere for name in (source, claims_of(self.node, source))]
-        arguments: list[Any] = [limit, max(1, equals)]
+        arguments: list[Any] = [limit, max(1, equals), len(set(sources))]  # none of a list that it only acknowledges
         for claim in settled:
             arguments += [places[claim.source], claim.item]
         reply = self._run("exchange", keys, arguments)

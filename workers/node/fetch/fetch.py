@@ -80,7 +80,8 @@ class Fetch:
             return
         self._waits.add(queue, claims_of(self._claims.node, queue), claiming=not shared)
         if shared:
-            self._shared.add(queue)
+            for source in self._lists_of(queue):
+                self._shared.add(source)
         else:
             self._queues.append(queue)
         self.upkeep.hurry()
@@ -93,7 +94,8 @@ class Fetch:
             return
         self._waits.end(queue)
         self._former = list(dict.fromkeys([*self._former, *self._lists_of(queue)]))
-        self._shared.remove(queue)
+        for source in self._lists_of(queue):
+            self._shared.remove(source)
         self._queues = [each for each in self._queues if each != queue]
         try:
             unknown = [claim for claim in self._claims.kept(queue) if claim not in self._held]
@@ -200,9 +202,11 @@ class Fetch:
             self._waits.ring()
         elif occupied:  # not by ours, so that a waiter would be told at once
             self._shared.look_at(source, now_s + FOREIGN_S)
-        else:
+        elif source in self._waits:
             self._shared.look_at(source, now_s + BLOCK_S + HOLD_S)
             self._waits.ask(source, now_s)
+        else:
+            self._shared.look_at(source, now_s + SELDOM_S)
 
     # -- waiting
 

@@ -1,19 +1,19 @@
 #!lua flags=allow-oom
 -- Give up acknowledged claims, and claim more, in order. A full server must be able to get rid of its messages, hence the flag.
--- KEYS: for each source its list and the claims from it, the urgent sources first.
--- ARGV: how many to claim; how many sources are of equal right, and take turns; then, for each acknowledgement, the number of its
--- source and the item.
+-- KEYS: for each source its list and the claims from it: those to claim from, the urgent ones first, then others.
+-- ARGV: how many to claim; how many sources are of equal right, and take turns; how many sources to claim from; then, for each
+-- acknowledgement, the number of its source and the item.
 -- Returns, for each claimed item, the number of its source and the item.
 local limit, equals = tonumber(ARGV[1]), tonumber(ARGV[2])
-for i = 3, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
   redis.call('LREM', KEYS[2 * tonumber(ARGV[i])], -1, ARGV[i + 1])
 end
 local claimed = {}
-if limit == 0 then
+if limit == 0 or tonumber(ARGV[3]) == 0 then
   return claimed
 end
 local sources = {}
-for number = 1, #KEYS / 2 do
+for number = 1, tonumber(ARGV[3]) do
   sources[number] = KEYS[2 * number - 1]
 end
 if redis.call('EXISTS', unpack(sources)) == 0 then
