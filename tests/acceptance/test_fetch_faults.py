@@ -83,6 +83,19 @@ def test_a_broker_that_is_killed_several_times_ends_no_node(pool: Pool, busy: bo
         works(fleet, sender)
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_broker_that_stands_still_ends_no_node(pool: Pool) -> None:
+    """Its connections are given up after 5 s. A task that ends after that has a channel that is closed."""
+    with Fleet(pool=pool, concurrency=1, delay_ms=500) as fleet, Sender.of(fleet) as sender:
+        ids = sender.request(3)
+        until(lambda: fleet.endpoint.calls == 1, "a task runs")
+        fleet.broker.freeze()
+        until(lambda: "Connection to broker lost" in fleet.node.log() or not fleet.node.running, "it has noticed")
+        fleet.broker.thaw()
+        sender.wait(ids)
+        works(fleet, sender)
+
+
 @pytest.mark.parametrize("refusing", [read_only, full])
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
 def test_a_broker_that_refuses_for_a_while_ends_no_node(refusing: Callable[[Fleet], Any], busy: bool) -> None:

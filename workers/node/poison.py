@@ -50,8 +50,23 @@ def guard_transport(**_: Any) -> None:
         logger.warning("fetch.popped: PERSONA_FETCH=pop; a message that a node has just taken is lost if the node dies")
 
 
+class GuardedQoS(redis_transport.QoS):
+    """What a closed channel had delivered went back when it closed: a task that ends later has nothing to acknowledge. kombu
+    would ask for the host of a connection that is gone, and the worker would end."""
+
+    def ack(self, delivery_tag: str) -> None:
+        if not self.channel.closed:
+            super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        if not self.channel.closed:
+            super().reject(delivery_tag, requeue=requeue)
+
+
 class GuardedChannel(redis_transport.Channel):
     """Checks each item that it pops, before anything depends on it."""
+
+    QoS = GuardedQoS
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         client = super()._create_client(asynchronous)
@@ -109,7 +124,7 @@ class GuardedChannel(redis_transport.Channel):
         """Never raises because the broker is away, or refuses: a channel that is half closed would break the next connection."""
         try:
             super().close()
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, AttributeError) as error:  # the last: kombu asks for the host of a connection that is gone
             logger.warning("worker.channel_left (%s)", type(error).__name__)
             self.auto_delete_queues.clear()  # what is left needs no server
             self._consumers.clear()

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from kombu.transport import redis as redis_transport
 from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
@@ -19,7 +18,7 @@ from pipeline.errors import InvalidRequestError
 from workers.node.fetch.claims import Claim
 from workers.node.fetch.fetch import Fetch
 from workers.node.fetch.hooks import Hooks
-from workers.node.poison import GuardedChannel, bury, place
+from workers.node.poison import GuardedChannel, GuardedQoS, bury, place
 from workers.node.refusals import tell_sender
 
 logger: Final = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ SHARED: Final = frozenset({"celery"})
 """Queues of Celery's own names, where a program without any configuration puts its tasks: ours or another project's."""
 
 
-class FetchQoS(redis_transport.QoS):
+class FetchQoS(GuardedQoS):
     """Acknowledges claims. What was not fetched (a single `basic_get`) is acknowledged as kombu does it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
