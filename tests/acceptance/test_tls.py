@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -32,6 +33,7 @@ def test_a_worker_behind_tls_answers_and_forgets(front: TlsFront, said: str, nam
     """The certificate is checked whether the URL says so or not; results beside the queue are behind TLS as it is."""
     broker, results, cache = (front.url_of(database, PASSWORD) + said for database in range(3))
     environ = persona_environ(broker_url=broker, result_url=results if named else "", cache_url=cache)
+    environ["PERSONA_CACHE_NAMESPACE"] = uuid.uuid4().hex  # the nodes of the others, which were killed, are still waited for
     settings = load_settings(environ)
     with WorkerNode(broker_url=broker, environ=environ, concurrency=1) as node, PersonaClient(settings) as client:
         question = f"How do I begin, {named}{said}?"

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from workers.node.fetch.claims import PORTION, Claim, Claims, claims_of, node_name
 from workers.node.fetch.hooks import Door, Hooks, judged
+from workers.node.fetch.pause import PAUSE_S, Pause
 from workers.node.fetch.shared import FOREIGN_S, Shared
 from workers.node.fetch.upkeep import Upkeep
 from workers.node.fetch.waiter import BLOCK_S, Waiter
@@ -28,12 +29,8 @@ from workers.node.poison import BROKEN
 
 logger: Final = logging.getLogger(__name__)
 
-HOLD_S: Final = 1.0
-"""So long nothing is claimed from a server that refused it."""
 LOOK_S: Final = 0.005
 """So often, with all slots busy, the door is shown what came in."""
-SAID_S: Final = 10.0
-"""A refusal is in the log again once there was none for so long."""
 SELDOM_S: Final = 1.0
 """So often the lists of lower priorities are looked at while the others are empty."""
 
@@ -66,9 +63,9 @@ class Fetch:
         """Of those: what the consumer is still to be given. It waits here only while the server refuses."""
         self._more = True
         self._window = PORTION
-        self._hold_until_s = self._seldom_due_s = 0.0
+        self._seldom_due_s = 0.0
+        self._pause = Pause()
         self._seen: dict[str, bytes] = {}
-        self._refused_s = -SAID_S
         self._looking = False
         self._closed = False
 
@@ -110,7 +107,7 @@ class Fetch:
         if self._closed:
             return
         now_s = self._clock()
-        if now_s < self._hold_until_s:
+        if self._pause.goes_on(now_s):
             return
         try:
             self._turn(now_s)
@@ -203,7 +200,7 @@ class Fetch:
         elif occupied:  # not by ours, so that a waiter would be told at once
             self._shared.look_at(source, now_s + FOREIGN_S)
         elif source in self._waits:
-            self._shared.look_at(source, now_s + BLOCK_S + HOLD_S)
+            self._shared.look_at(source, now_s + BLOCK_S + PAUSE_S)
             self._waits.ask(source, now_s)
         else:
             self._shared.look_at(source, now_s + SELDOM_S)
@@ -347,8 +344,5 @@ class Fetch:
             self._queues.append(queue)
 
     def _hold(self, error: ResponseError, now_s: float) -> None:
-        self._hold_until_s = now_s + HOLD_S
+        self._pause.begin(error, now_s)
         self._more = True
-        if now_s - self._refused_s > SAID_S:
-            logger.warning("fetch.refused (%s): tried again every %g s", str(error)[:100], HOLD_S)
-        self._refused_s = now_s
