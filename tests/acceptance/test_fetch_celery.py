@@ -106,16 +106,16 @@ def test_queues_are_taken_in_turns(fleet: Fleet, sender: Sender) -> None:
 
 def test_queues_come_and_go_by_remote_control(fleet: Fleet, sender: Sender) -> None:
     control = fleet.app.control
-    control.cancel_consumer("persona.bulk", reply=True, timeout=2)
+    control.cancel_consumer("persona.bulk", reply=True, timeout=5, limit=1)
     left = sender.send("test.note", "left", queue="persona.bulk")
     sender.wait([sender.send("test.note", "taken")])
     assert fleet.queued("persona.bulk") == 1
-    control.add_consumer("persona.bulk", reply=True, timeout=2)
+    control.add_consumer("persona.bulk", reply=True, timeout=5, limit=1)
     sender.wait([left])
-    control.add_consumer("added", reply=True, timeout=2)
+    control.add_consumer("added", reply=True, timeout=5, limit=1)
     fleet.app.conf.task_create_missing_queues = True
     sender.wait([sender.send("test.note", "added", queue="added")])
-    control.cancel_consumer("added", reply=True, timeout=2)
+    control.cancel_consumer("added", reply=True, timeout=5, limit=1)
 
 
 def test_chains_and_chords_end(fleet: Fleet) -> None:
@@ -175,7 +175,7 @@ def test_a_node_may_have_many_queues() -> None:
     with Fleet(app="fetch_tasks", pool="threads", nodes=1, concurrency=1, environ=environ) as fleet, Sender.of(fleet) as sender:
         fleet.app.conf.task_create_missing_queues = True
         for name in names:
-            fleet.app.control.add_consumer(name, reply=True, timeout=2)
+            fleet.app.control.add_consumer(name, reply=True, timeout=5, limit=1)
         sender.wait([sender.send("test.note", name, queue=name) for name in names])
         assert sorted(runs(fleet)) == sorted(names)
         assert fleet.node.log().count("Connected to") == 1

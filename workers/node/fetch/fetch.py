@@ -21,6 +21,7 @@ from redis.exceptions import RedisError, ResponseError
 from workers.node.fetch.claims import PORTION, Claim, Claims, claims_of, node_name
 from workers.node.fetch.hooks import Door, Hooks, judged
 from workers.node.fetch.pause import PAUSE_S, Pause
+from workers.node.fetch.queues import Queues
 from workers.node.fetch.shared import FOREIGN_S, Shared
 from workers.node.fetch.upkeep import Upkeep
 from workers.node.fetch.waiter import BLOCK_S, Waiter
@@ -51,11 +52,8 @@ class Fetch:
         self._claims = Claims(channel._create_client(), node_name(socket.gethostname(), os.getpid()))
         self.upkeep = Upkeep(channel, self._claims, self)
         self._waits = Waits(channel, self._rung)
-        self._queues: list[str] = []
-        """Ours alone; the one that was served last comes last."""
+        self._queues = Queues(channel)
         self._shared = Shared(self._claims)
-        self._former: list[str] = []
-        """Lists that it may still have claims from."""
         self._thread = threading.get_ident()
         self._settled: deque[Claim] = deque()
         self._held: Counter[Claim] = Counter()
@@ -77,10 +75,10 @@ class Fetch:
             return
         self._waits.add(queue, claims_of(self._claims.node, queue), claiming=not shared)
         if shared:
-            for source in self._lists_of(queue):
+            for source in self._queues.lists_of(queue):
                 self._shared.add(source)
         else:
-            self._queues.append(queue)
+            self._queues.names.append(queue)
         self.upkeep.hurry()
         self._more = True
         self._waits.ring()
@@ -90,10 +88,9 @@ class Fetch:
         if queue not in self._waits:
             return
         self._waits.end(queue)
-        self._former = list(dict.fromkeys([*self._former, *self._lists_of(queue)]))
-        for source in self._lists_of(queue):
+        self._queues.remove(queue)
+        for source in self._queues.lists_of(queue):
             self._shared.remove(source)
-        self._queues = [each for each in self._queues if each != queue]
         try:
             unknown = [claim for claim in self._claims.kept(queue) if claim not in self._held]
             self._claims.give_back(unknown, redelivered=False)
@@ -115,25 +112,25 @@ class Fetch:
             self._hold(error, now_s)
 
     def _turn(self, now_s: float) -> None:
-        if self._queues or self._shared:
+        if self._queues.names or self._shared:
             self._more = self.upkeep.turn(now_s) or self._more
             self._more = self._waits.break_off_overdue(now_s) or self._more
         if self._undelivered:
             self._deliver_some()
         credit = self._credit()
-        if credit > 0 and self._more and self._queues:
+        if credit > 0 and self._more and self._queues.names:
             limit = credit if self._hooks.door is None else max(credit, self._window)
-            claims = self._exchange([*self._queues, *self._seldom()], limit)
+            claims = self._exchange([*self._queues.names, *self._queues.seldom()], limit)
             self._seldom_due_s = now_s + SELDOM_S
             self._more = bool(claims)
             if claims:
-                self._rotate(claims[-1].source)
+                self._queues.served(claims[-1].source)
                 self._take(claims)
                 self._waits.ring()
-        elif credit > 0 and now_s >= self._seldom_due_s and self._queues:
+        elif credit > 0 and now_s >= self._seldom_due_s and self._queues.names:
             self._seldom_due_s = now_s + SELDOM_S
-            if self._settled or self._claims.any_in(self._seldom()):
-                self._take(self._exchange(self._seldom(), credit))
+            if self._settled or self._claims.any_in(self._queues.seldom()):
+                self._take(self._exchange(self._queues.seldom(), credit))
         elif self._settled:
             self._exchange([], 0)
         for source in self._shared:
@@ -146,7 +143,7 @@ class Fetch:
 
     def _exchange(self, sources: Sequence[str], limit: int) -> list[Claim]:
         settled = list(self._settled)
-        claims = self._claims.exchange(settled, sources, len(self._queues), limit)
+        claims = self._claims.exchange(settled, sources, len(self._queues.names), limit)
         for _ in settled:
             self._settled.popleft()
         return claims
@@ -209,7 +206,7 @@ class Fetch:
 
     def _wait(self, now_s: float) -> None:
         if not self._more:
-            for queue in self._queues:
+            for queue in self._queues.names:
                 self._waits.ask(queue, now_s)
 
     def _rung(self, waiter: Waiter) -> None:
@@ -237,7 +234,7 @@ class Fetch:
     # -- without credit
 
     def _look_past_soon(self) -> None:
-        if self._hooks.later is not None and not self._looking and self._queues:
+        if self._hooks.later is not None and not self._looking and self._queues.names:
             self._looking = True
             self._hooks.later(LOOK_S, self._look_past)
 
@@ -247,7 +244,7 @@ class Fetch:
         if self._closed or self._hooks.door is None or self._credit() > 0:
             return
         try:
-            found = self._claims.look({source: self._seen.get(source, b"") for source in self._queues}, PORTION)
+            found = self._claims.look({source: self._seen.get(source, b"") for source in self._queues.names}, PORTION)
             for source, items in found.items():
                 if items:
                     self._seen[source] = items[0]
@@ -317,15 +314,9 @@ class Fetch:
         credit = self._channel.qos.can_consume_max_estimate()
         return PORTION if credit is None else int(credit)
 
-    def _lists_of(self, queue: str) -> list[str]:
-        return [self._channel._q_for_pri(queue, step) for step in self._channel.priority_steps]
-
-    def _seldom(self) -> list[str]:
-        return [self._channel._q_for_pri(queue, step) for step in self._channel.priority_steps[1:] for queue in self._queues]
-
     def sources(self) -> list[str]:
         """All lists that it may claim from."""
-        return list(dict.fromkeys([*self._queues, *self._seldom(), *self._shared, *self._former]))
+        return list(dict.fromkeys([*self._queues.names, *self._queues.seldom(), *self._shared, *self._queues.former]))
 
     def known(self) -> Counter[Claim]:
         """The claims that this process knows of."""
@@ -335,13 +326,6 @@ class Fetch:
         self._held[claim] -= 1
         if self._held[claim] <= 0:
             del self._held[claim]
-
-    def _rotate(self, served: str) -> None:
-        """The queue that was served last comes last."""
-        queue = served.partition(self._channel.sep)[0]
-        if queue in self._queues:
-            self._queues.remove(queue)
-            self._queues.append(queue)
 
     def _hold(self, error: ResponseError, now_s: float) -> None:
         self._pause.begin(error, now_s)
