@@ -133,9 +133,8 @@ class Fetch:
                 self._take(self._exchange(self._queues.seldom(), credit))
         elif self._settled:
             self._exchange([], 0)
-        for source in self._shared:
-            if credit > 0 and self._shared.due(source, now_s):
-                self._take_ours(source, now_s)
+        if credit > 0:
+            self._take_from_shared(now_s)
         if self._credit() > 0:
             self._wait(now_s)
         elif self._hooks.door is not None:
@@ -184,6 +183,16 @@ class Fetch:
             self._let_go(claim)
             self._seen[claim.source] = claim.item
         self._more = True
+
+    def _take_from_shared(self, now_s: float) -> None:
+        due = [source for source in self._shared if self._shared.due(source, now_s)]
+        seldom = [source for source in due if source not in self._waits]
+        if seldom and not self._claims.any_in(seldom):  # as ever: one question for all of them
+            for source in seldom:
+                self._shared.look_at(source, now_s + SELDOM_S)
+            due = [source for source in due if source in self._waits]
+        for source in due:
+            self._take_ours(source, now_s)
 
     def _take_ours(self, source: str, now_s: float) -> None:
         """Claim what is ours from a list that is not ours alone."""
