@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from functools import cache
 from typing import Any, Final
@@ -15,6 +16,7 @@ from pipeline.optimized import OptimizedPipeline
 from pipeline.settings import get_settings
 from workers.node.door import Door
 from workers.node.fetch.channel import FetchChannel
+from workers.node.fetch.claims import refused_needs
 from workers.node.fetch.fetch import Fetch
 from workers.node.invalidation import InvalidationStep
 from workers.node.outcomes import QuickOutcomes, are_quick
@@ -33,12 +35,24 @@ class FetchStep(bootsteps.StartStopStep):
         channel = c.task_consumer.channel
         if not isinstance(channel, FetchChannel):
             return
+        _check(channel)
         hooks = channel.hooks
         hooks.door = build_door(c)
         hooks.is_ours = lambda name: name in c.app.tasks and not name.startswith("celery.")
         if c.hub:
             hooks.later = c.timer.call_after
         _channels.add(channel)
+
+
+def _check(channel: FetchChannel) -> None:
+    """End the worker with one sentence if the broker cannot do what claims need."""
+    refused = refused_needs(channel._create_client())  # noqa: SLF001 - the claims' own way
+    if refused:
+        told = ", ".join(f"{need} ({why})" for need, why in refused.items())
+        sys.exit(
+            f"error: the broker refuses {told}. Claims need Redis 6.2 or later, or any Valkey, and a user with these rights: see "
+            "docs/fetch.md. Or set PERSONA_FETCH=pop: then a message that a worker has just taken is lost if it dies."
+        )
 
 
 def build_door(c: Any) -> Door | None:

@@ -67,6 +67,27 @@ def sources_of(node: str) -> str:
     return f"{SOURCES}{node}"
 
 
+def refused_needs(client: Any) -> dict[str, str]:
+    """What this needs and the server does not do for this user, with its words: an older server lacks it, or a rule forbids it.
+
+    A server that is only full, read-only or busy now lacks nothing.
+    """
+    name = f"{PREFIX}.probe"  # of which there is no list
+    tried = {
+        "BLMOVE": ("BLMOVE", name, name, "RIGHT", "LEFT", 0.001),
+        "LPOS": ("LPOS", name, ""),
+        "scripts (EVALSHA, EVAL)": ("EVAL", "return 1", 0),
+    }
+    refused = {}
+    for need, words in tried.items():
+        try:
+            client.execute_command(*words)
+        except ResponseError as error:
+            if str(error).lower().startswith(("unknown command", "noperm", "no permission", "user ", "this user has no")):
+                refused[need] = str(error)[:100]
+    return refused
+
+
 class Claims:
     """One node's claims. Not thread-safe, but for `acknowledge`. Methods raise RedisError.
 

@@ -1,0 +1,69 @@
+"""What a request costs the broker and the results' server, as they are asked: by what a monitor sees of the node."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+from fleet import Fleet
+
+from benchmarks.kit.listening import Listening, children_of, ports_of
+
+KEY = "calm-flowing-learning"
+BESIDE = frozenset({"ping", "publish", "exists", "info", "monitor", "client", "hello", "select", "lrange"})
+"""What a node sends, whether it works or not, or to those who watch it."""
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    """Queue and results are on one server, and the cache on another."""
+    with Fleet(concurrency=1) as fleet:
+        for number in range(3):  # every connection is made
+            ask(fleet, [f"the first {number}"] * 2)
+        yield fleet
+
+
+def ask(fleet: Fleet, questions: list[str]) -> None:
+    sent = [
+        fleet.app.send_task("persona.process", args=[{"user_input": each, "resonance_key": KEY}], queue="persona")
+        for each in questions
+    ]
+    for result in sent:
+        result.get(timeout=30)
+
+
+def commands_of(fleet: Fleet, work: Callable[[], None]) -> Counter[str]:
+    """What the node has sent meanwhile."""
+    with Listening(fleet.broker.url) as heard:
+        work()
+        ports = set().union(*map(ports_of, (fleet.node.pid, *children_of(fleet.node.pid))))
+    sent = sum((names for port, names in heard.received.items() if port in ports), Counter())
+    return Counter({name: count for name, count in sent.items() if name not in BESIDE})
+
+
+def test_a_miss_costs_four_exchanges_at_most(fleet: Fleet, question: str) -> None:
+    """To wait, to claim and acknowledge, and to store its outcome; stock Celery has eight and more. (A few are beats.)"""
+
+    def one_by_one() -> None:
+        for number in range(20):
+            ask(fleet, [f"{question} {number}"])
+
+    sent = commands_of(fleet, one_by_one)
+    assert 40 <= sent.total() <= 4 * 20 + 8, sent
+
+
+def test_hits_that_wait_together_are_answered_together(fleet: Fleet, question: str) -> None:
+    """Some exchanges for all, not some for each."""
+    ask(fleet, [question])
+
+    def together() -> None:
+        fleet.node.freeze()
+        request = {"user_input": question, "resonance_key": KEY}
+        sent = [fleet.app.send_task("persona.process", args=[request], queue="persona") for _ in range(60)]
+        fleet.node.thaw()
+        for result in sent:
+            result.get(timeout=30)
+
+    sent = commands_of(fleet, together)
+    assert 3 <= sent.total() <= 30, sent
