@@ -14,14 +14,14 @@ from celery.exceptions import NotRegistered
 from celery.signals import task_rejected
 from celery.worker.consumer import Consumer
 from kombu.exceptions import KombuError
-from kombu.utils.encoding import bytes_to_str
 
 from pipeline.errors import InvalidRequestError
 from pipeline.settings import get_settings
 from workers.node.fetch.channel import FetchChannel
 from workers.node.fetch.claims import deliveries
-from workers.node.poison import bury, place
-from workers.node.refusals import MAX_ID_CHARS, addressed, tell
+from workers.node.guard.bounds import MAX_ARGUMENTS, OutOfBoundsError, check_body
+from workers.node.guard.refusals import MAX_ID_CHARS, addressed, tell
+from workers.node.poison import MAX_ITEM_CHARS, bury, place
 from workers.queue.names import UNKNOWN_SINCE_HEADER
 
 logger: Final = logging.getLogger(__name__)
@@ -42,6 +42,8 @@ UNREADABLE: Final = (
 )
 """The errors of decoding and dispatching a message of a wrong shape."""
 
+_Arguments = Annotated[list[Any], msgspec.Meta(max_length=MAX_ARGUMENTS)]
+_NamedArguments = Annotated[dict[str, Any], msgspec.Meta(max_length=MAX_ARGUMENTS)]
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
 
 
@@ -76,8 +78,8 @@ class _Embed(msgspec.Struct):
 class _BodyOfProtocol1(msgspec.Struct):
     task: str
     id: _Id
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
+    args: _Arguments = []
+    kwargs: _NamedArguments = {}
     retries: Annotated[int, msgspec.Meta(ge=0)] | None = None
     timelimit: tuple[float | None, float | None] | None = None
     eta: str | None = None
@@ -87,7 +89,7 @@ class _BodyOfProtocol1(msgspec.Struct):
     chord: _Callback | None = None
 
 
-_BodyOfProtocol2 = tuple[list[Any], dict[str, Any], _Embed | None]
+_BodyOfProtocol2 = tuple[_Arguments, _NamedArguments, _Embed | None]
 
 
 class GuardedConsumer(Consumer):
@@ -106,6 +108,8 @@ class GuardedConsumer(Consumer):
                     self._refuse(message, f"was with {MAX_DELIVERIES} nodes that died", WorkerLostError(LOST))
                 else:
                     take(message)
+            except OutOfBoundsError as error:
+                self._refuse(message, str(error))
             except msgspec.ValidationError as error:
                 self._refuse(message, f"is not of the Celery protocol: {error}")
             except UNREADABLE as error:
@@ -132,14 +136,16 @@ class GuardedConsumer(Consumer):
         self._refuse(message, f"cannot be read ({place(exc)})")
 
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
-        self._refuse(message, f"cannot be read ({place(exc)})")
+        self._refuse(message, str(exc) if isinstance(exc, OutOfBoundsError) else f"cannot be read ({place(exc)})")
 
     def _refuse(self, message: Any, why: str, error: Exception | None = None) -> None:
         to = addressed(message.headers, _payload(message), message.properties)
         logger.error("worker.message_refused: of task %s: it %s", to.id if to else "(no id)", why)
         error = error or InvalidRequestError("message", why)
         queue = str((message.delivery_info or {}).get("routing_key"))
-        bury(message.channel, queue, json.dumps([message.headers, bytes_to_str(message.body)], default=repr), why)
+        body = message.body[:MAX_ITEM_CHARS] if isinstance(message.body, bytes | str) else None
+        body = body.decode(errors="replace") if isinstance(body, bytes) else body
+        bury(message.channel, queue, json.dumps([message.headers, body], default=repr), why)
         if to is not None:
             tell(self.app, to, error)
         if not message.acknowledged:
@@ -149,6 +155,7 @@ class GuardedConsumer(Consumer):
 
 def check(message: Any) -> None:
     """Raise msgspec.ValidationError, or one of UNREADABLE, for a message that would break a worker."""
+    check_body(message.body)
     if "task" in message.headers:
         msgspec.convert(message.headers, _Headers)
         msgspec.convert(message.payload, _BodyOfProtocol2)

@@ -21,6 +21,7 @@ from pipeline.figures.fields import NOT_SHOWN, QUEUE_WAIT
 from pipeline.figures.tally import delay_ms
 from pipeline.models import PersonaRequest, PersonaResponse
 from pipeline.optimized import Hit, OptimizedPipeline
+from workers.node.guard.bounds import MAX_BYTES
 from workers.queue.names import PROCESS_TASK
 from workers.queue.redaction import REDACTED
 
@@ -126,6 +127,8 @@ class Door:
 
     def _plain(self, item: bytes) -> tuple[_Headers | None, PersonaRequest | None]:
         """The headers and the request of a plain message."""
+        if len(item) > MAX_BYTES:
+            return None, None
         try:
             envelope = _ENVELOPE.decode(item)
             request = self._requests.get(envelope.body) or self._read(envelope.body)

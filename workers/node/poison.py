@@ -25,7 +25,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pipeline.errors import InvalidRequestError
 from pipeline.settings import get_settings
-from workers.node.refusals import tell_sender
+from workers.node.guard.bounds import OutOfBoundsError, check_body, check_item
+from workers.node.guard.refusals import tell_sender
 
 logger: Final = logging.getLogger(__name__)
 
@@ -79,15 +80,25 @@ class GuardedChannel(redis_transport.Channel):
         if not popped:
             return popped
         queue, item = popped
+        return None if self.read(bytes_to_str(queue).partition(self.sep)[0], item) is None else popped
+
+    def read(self, queue: str, item: bytes) -> Any:
+        """The envelope of a queue item; None if it is not a message, which is then refused: its sender is told, if it says who
+        that is."""
         try:
-            self._try(loads(bytes_to_str(item)))
+            check_item(item)
+            raw = loads(bytes_to_str(item))
+            self._try(raw)
+        except OutOfBoundsError as error:
+            why = str(error)
         except Exception as error:  # noqa: BLE001 - foreign bytes may raise anything; it must cost one item, not the worker
-            name, why = bytes_to_str(queue).partition(self.sep)[0], f"is not a message ({place(error)})"
-            logger.error("worker.message_refused: in queue %s: it %s", name, why)  # noqa: TRY400 - its text may quote the item
-            bury(self, name, bytes_to_str(item), why)
-            tell_sender(item, InvalidRequestError("message", why))
-            return None
-        return popped
+            why = f"is not a message ({place(error)})"
+        else:
+            return raw
+        logger.error("worker.message_refused: in queue %s: it %s", queue, why)
+        bury(self, queue, item[:MAX_ITEM_CHARS].decode(errors="replace"), why)
+        tell_sender(item, InvalidRequestError("message", why))
+        return None
 
     def _try(self, raw: Any) -> None:
         """Do with it what the transport will do, and raise what it would raise."""
@@ -137,6 +148,18 @@ class GuardedChannel(redis_transport.Channel):
             return super()._receive_one(c)
         except Empty:
             return None  # kombu would leave what has come in with it unread until something else comes
+
+    def _handle_message(self, client: Any, response: Any) -> Any:
+        """kombu reads a broadcast before it looks at it."""
+        payload = super()._handle_message(client, response)
+        data = payload.get("data")
+        if isinstance(data, bytes | str):
+            try:
+                check_body(data)
+            except OutOfBoundsError as error:
+                logger.warning("worker.broadcast_dropped: it %s", error)
+                payload["data"] = b""
+        return payload
 
     def _deliver_fanout_message(self, message: Any, exchange: str) -> Any:
         try:

@@ -10,16 +10,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from kombu.transport import virtual
-from kombu.utils.encoding import bytes_to_str
-from kombu.utils.json import loads
 from redis.exceptions import ResponseError
 
-from pipeline.errors import InvalidRequestError
 from workers.node.fetch.claims import Claim
 from workers.node.fetch.fetch import Fetch
 from workers.node.fetch.hooks import Hooks
-from workers.node.poison import GuardedChannel, GuardedQoS, bury, place
-from workers.node.refusals import tell_sender
+from workers.node.poison import GuardedChannel, GuardedQoS
 
 logger: Final = logging.getLogger(__name__)
 
@@ -126,17 +122,11 @@ class FetchChannel(GuardedChannel):
     def _arrive(self, fetch: Fetch, claim: Claim) -> None:
         """Deliver a claimed item to the consumer of its queue; a bad one harms none of its neighbours."""
         queue = claim.source.partition(self.sep)[0]
-        try:
-            payload = loads(bytes_to_str(claim.item))
-            self._try(payload)
-            payload["properties"]["delivery_tag"] = f"{next(self._tags)}"  # a foreign one need not be unique
-        except Exception as error:  # noqa: BLE001 - foreign bytes may raise anything; it must cost one item, not the worker
-            why = f"is not a message ({place(error)})"
-            logger.error("worker.message_refused: in queue %s: it %s", queue, why)  # noqa: TRY400 - its text may quote the item
-            bury(self, queue, bytes_to_str(claim.item), why)
-            tell_sender(claim.item, InvalidRequestError("message", why))
+        payload = self.read(queue, claim.item)
+        if payload is None:
             fetch.settle(claim)
             return
+        payload["properties"]["delivery_tag"] = f"{next(self._tags)}"  # a foreign one need not be unique
         due_s = _due_s(payload["headers"])
         if due_s is not None and due_s > time.time() + FAR_S and fetch.postpone(claim, due_s, {}):
             return

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from workers.node.guard.bounds import is_readable
 from workers.queue.names import DELIVERIES_HEADER
 
 PREFIX: Final = "persona.fetch"
@@ -243,6 +244,8 @@ def deliveries(item_headers: Any) -> int:
 
 def marked(item: bytes, headers: Mapping[str, Any], *, redelivered: bool = False) -> bytes:
     """The item with these headers more. What cannot be read stays as it is."""
+    if not is_readable(item):
+        return item
     try:
         envelope = json.loads(item)
         envelope["headers"] |= headers
@@ -256,7 +259,7 @@ def marked(item: bytes, headers: Mapping[str, Any], *, redelivered: bool = False
 def _again(item: bytes, counted: bool) -> bytes:
     """The item as one that is delivered again; `counted`: its node has died with it."""
     headers: dict[str, Any] = {"redelivered": True}
-    if counted:
+    if counted and is_readable(item):
         try:
             headers[DELIVERIES_HEADER] = deliveries(json.loads(item)["headers"]) + 1
         except (ValueError, TypeError, KeyError, RecursionError):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from workers.node.fetch.claims import PORTION, Claim, Claims
+from workers.node.guard.bounds import is_readable
 
 logger: Final = logging.getLogger(__name__)
 
 FOREIGN_S: Final = 0.25
 """So often a list is looked at while what lies there is not ours."""
+_NAME_IN_HEADERS: Final = re.compile(rb'"headers"\s*:\s*\{[^{}]{0,16384}?"task"\s*:\s*"([^"\\]{1,255})"')
+"""Of an item that is too large to be read."""
 AGAIN_S: Final = 60.0
 """So often a long list is looked through from its beginning."""
 MOST_NAMES: Final = 5
@@ -86,6 +90,9 @@ def _ours(source: str, items: Sequence[bytes], is_ours: Callable[[Any], bool]) -
 
 
 def _task(item: bytes) -> Any:
+    if not is_readable(item):
+        found = _NAME_IN_HEADERS.search(item)
+        return found.group(1).decode(errors="replace") if found else None
     try:
         name = json.loads(item)["headers"]["task"]
     except (ValueError, TypeError, KeyError, RecursionError):

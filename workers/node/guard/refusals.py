@@ -13,6 +13,8 @@ from celery.app.task import Context
 from celery.signals import celeryd_init
 from kombu.utils.json import loads
 
+from workers.node.guard.bounds import is_readable
+
 MAX_ID_CHARS: Final = 255
 
 # An id in the headers of what is no JSON, such as a message that was cut off. A body is base64, and is not looked into.
@@ -51,14 +53,15 @@ def tell(app: Celery, to: Context, error: Exception) -> None:
 
 def addressee(item: bytes) -> Context | None:
     """The task that a raw queue item was to be: see `addressed`. Whatever the bytes are, this raises nothing."""
-    raw = _read(lambda: loads(item.decode()))
+    raw = _read(lambda: loads(item.decode())) if is_readable(item) else None
     if not isinstance(raw, dict):
         found = _ID_IN_HEADERS.search(item)
         task_id = _fit(found.group(1).decode(errors="replace")) if found else ""
         return Context(id=task_id) if task_id else None
     body = raw.get("body")
     if isinstance(body, str):
-        body = _read(lambda: loads(base64.b64decode(raw["body"])))
+        unpacked = _read(lambda: base64.b64decode(raw["body"]))
+        body = _read(lambda: loads(unpacked)) if unpacked is not None and is_readable(unpacked) else None
     return addressed(raw.get("headers"), body, raw.get("properties"))
 
 

@@ -1,0 +1,167 @@
+"""Messages that would cost a worker gigabytes or minutes: each is a dead letter and its sender's failure, and no more."""
+
+from __future__ import annotations
+
+import base64
+import bz2
+import json
+import lzma
+import uuid
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fleet import Fleet
+from polling import until
+
+from workers.node import poison
+
+KEY = "calm-flowing-planning"
+REQUEST = {"user_input": "How do I begin?", "resonance_key": KEY}
+GIGABYTE = 2**30
+PEAK_MB = 150
+CANARY = "Kanarienvogel"
+
+
+def envelope(body: bytes, **headers: Any) -> bytes:
+    """A message with this body, as kombu queues it."""
+    task_id = headers.setdefault("id", str(uuid.uuid4()))
+    return json.dumps(
+        {
+            "body": base64.b64encode(body).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {"task": "persona.process", "root_id": task_id, "lang": "py"} | headers,
+            "properties": {
+                "correlation_id": task_id,
+                "delivery_info": {"exchange": "", "routing_key": "persona"},
+                "delivery_tag": task_id,
+                "body_encoding": "base64",
+            },
+        }
+    ).encode()
+
+
+def bomb(new: Callable[[], Any]) -> bytes:
+    """A gigabyte of zeros, packed."""
+    packer, zeros = new(), b"0" * 2**20
+    return b"".join([*(packer.compress(zeros) for _ in range(GIGABYTE // len(zeros))), packer.flush()])
+
+
+def packed(content_type: str, body: bytes) -> bytes:
+    pack = {"application/x-gzip": zlib.compress, "application/x-bz2": bz2.compress, "application/x-lzma": lzma.compress}
+    return pack[content_type](body)
+
+
+def whole(*arguments: Any, **named: Any) -> bytes:
+    return json.dumps([arguments, named, {}]).encode()
+
+
+def refused() -> dict[str, tuple[Callable[[str], bytes], str]]:
+    """Each message by what it is, with what its sender is told. Made when asked for: they are large."""
+    deep = b"[" * 2000 + b"]" * 2000
+    return {
+        "a bomb of bzip2": (
+            lambda task_id: envelope(bomb(bz2.BZ2Compressor), id=task_id, compression="application/x-bz2"),
+            "has more than 4194304 bytes when it is unpacked",
+        ),
+        "a bomb of gzip": (
+            lambda task_id: envelope(bomb(zlib.compressobj), id=task_id, compression="application/x-gzip"),
+            "has more than 4194304 bytes when it is unpacked",
+        ),
+        "a bomb of xz, by its short name": (
+            lambda task_id: envelope(bomb(lambda: lzma.LZMACompressor(preset=0)), id=task_id, compression="xz"),
+            "has more than 4194304 bytes when it is unpacked",
+        ),
+        "half of what was packed": (
+            lambda task_id: envelope(bz2.compress(whole(REQUEST))[:-9], id=task_id, compression="application/x-bz2"),
+            "is a part of what application/x-bz2 packs",
+        ),
+        "many lists": (lambda task_id: envelope(b"[" + b"[]," * 60_000 + b"[]]", id=task_id), "has 60002 lists and objects"),
+        "lists in lists": (lambda task_id: envelope(deep, id=task_id), "is nested in more than 100 levels"),
+        "lists in the headers": (
+            lambda task_id: envelope(whole(REQUEST), id=task_id, x=json.loads(deep[1900:2100])),
+            "is nested",
+        ),
+        "many arguments": (lambda task_id: envelope(whole(*range(300)), id=task_id), "Expected `array` of length <= 255"),
+        "many named arguments": (
+            lambda task_id: envelope(whole(**{f"a{number}": 1 for number in range(300)}), id=task_id),
+            "Expected `object` of length <= 255",
+        ),
+        "64 MB of lists in lists": (lambda task_id: envelope(b"[" * 48_000_000, id=task_id), "allowed are up to 4194304"),
+    }
+
+
+@pytest.fixture(scope="module", params=["claims", "pop"])
+def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    with Fleet(environ={"PERSONA_FETCH": request.param}) as fleet:
+        yield fleet
+
+
+def peak_mb(fleet: Fleet) -> int:
+    """The most memory that the main process has ever held."""
+    status = Path(f"/proc/{fleet.node.pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) // 1024
+
+
+@pytest.mark.parametrize("what", refused())
+@pytest.mark.parametrize("queue", ["persona", "celery"])
+def test_its_sender_is_told_and_its_neighbours_are_answered(what: str, queue: str, fleet: Fleet) -> None:
+    make, told = refused()[what]
+    result = fleet.app.AsyncResult(str(uuid.uuid4()))
+    fleet.queue.delete(poison.DEAD_LETTERS)
+    item = make(result.id)
+    fleet.queue.lpush(queue, item)
+    neighbour = fleet.app.send_task("persona.process", args=[REQUEST | {"user_input": str(uuid.uuid4())}], queue=queue)
+    with pytest.raises(Exception, match=told.replace("`", ".")):
+        result.get(timeout=20)
+    assert neighbour.get(timeout=20)["persona"]
+    until(lambda: fleet.queued() + fleet.claimed() == 0, "nothing is left")
+    letters = [json.loads(letter) for letter in fleet.queue.lrange(poison.DEAD_LETTERS, 0, -1)]
+    assert [told in letter["why"] for letter in letters] == [True]
+    assert len(letters[0]["item"]) <= poison.MAX_ITEM_CHARS
+
+
+@pytest.mark.parametrize(
+    ("what", "most_mb"),
+    [
+        ("a bomb of bzip2", PEAK_MB),
+        (
+            "64 MB of lists in lists",
+            PEAK_MB + 400,
+        ),  # it has come by then, and is sent once more to take it off
+    ],
+)
+def test_it_takes_no_more_memory_than_its_bound_allows(what: str, most_mb: int) -> None:
+    make, _ = refused()[what]
+    with Fleet() as fleet:
+        result = fleet.app.AsyncResult(str(uuid.uuid4()))
+        fleet.queue.lpush("persona", make(result.id))
+        with pytest.raises(Exception, match="allowed"):
+            result.get(timeout=20)
+        assert fleet.ask_plain("Are you still there?", KEY).persona
+        assert peak_mb(fleet) < most_mb
+
+
+@pytest.mark.parametrize("content_type", ["application/x-gzip", "application/x-bz2", "application/x-lzma"])
+def test_what_was_packed_and_is_small_is_answered(content_type: str, fleet: Fleet) -> None:
+    task_id = str(uuid.uuid4())
+    fleet.queue.lpush("persona", envelope(packed(content_type, whole(REQUEST)), id=task_id, compression=content_type))
+    assert fleet.app.AsyncResult(task_id).get(timeout=20)["persona"]
+
+
+def test_the_longest_request_is_answered(fleet: Fleet) -> None:
+    """Fifty turns of 8,000 characters, each of which takes six bytes."""
+    history = [{"role": ("user", "assistant")[number % 2], "content": "가" * 8000} for number in range(50)]
+    wire = REQUEST | {"user_input": "나" * 8000, "context": {"history": history}}
+    assert fleet.app.send_task("persona.process", args=[wire], queue="persona").get(timeout=60)["persona"]
+
+
+@pytest.mark.parametrize("data", [b"[" * 5_000_000, b"[]," * 60_000], ids=["large", "many lists"])
+def test_a_broadcast_out_of_bounds_is_dropped(data: bytes, fleet: Fleet) -> None:
+    assert fleet.queue.publish("/0.celery.pidbox", data) >= 1
+    assert fleet.app.control.ping(destination=[fleet.node.name], timeout=5)
+    until(lambda: "worker.broadcast_dropped: it has" in fleet.node.log(), "the log says so")
+    assert fleet.node.running
