@@ -1,7 +1,8 @@
 """Every setting of the project, its default and its meaning. Read once, from the environment, and never changed after.
 
 A variable is `PERSONA_` and the field's name in capitals. A value that is not allowed, or an unknown `PERSONA_` variable, is
-refused at start with the variable's name.
+refused at start with the variable's name. What may hold a secret
+may also be read from a file, which `PERSONA_BROKER_URL_FILE` names.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, urlsplit
 
@@ -157,11 +159,40 @@ class Settings(BaseModel):
         return parts._replace(path="/1").geturl()
 
 
+SECRETS: Final = tuple(
+    name for name, field in Settings.model_fields.items() if name.endswith("_url") or field.annotation is SecretStr
+)
+"""Settings that may hold a password or are one."""
+_OF_FILES: Final = {f"{PREFIX}{name.upper()}_FILE": PREFIX + name.upper() for name in SECRETS}
+
+
+def with_files(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment, with the text of a file in place of each variable that names one (without the end of its last line).
+
+    Raises ConfigurationError naming each variable whose file cannot be read, or that is given beside the one it stands for.
+    """
+    given = {variable: path for variable, path in environ.items() if variable in _OF_FILES}
+    if not given:
+        return environ
+    filled = {variable: value for variable, value in environ.items() if variable not in given}
+    problems = []
+    for variable, path in given.items():
+        if _OF_FILES[variable] in environ:
+            problems.append(f"{variable}: {_OF_FILES[variable]} is given, too; expected one of them")
+        try:
+            filled[_OF_FILES[variable]] = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeError) as error:
+            problems.append(f"{variable}: its file cannot be read ({getattr(error, 'strerror', None) or type(error).__name__})")
+    if problems:
+        raise ConfigurationError("\n".join(problems))
+    return filled
+
+
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """The settings in `environ`. Raises ConfigurationError naming each variable that is not allowed."""
     given: dict[str, Any] = {}
     problems: list[str] = []
-    for variable, value in environ.items():
+    for variable, value in with_files(environ).items():
         if not variable.startswith(PREFIX):
             continue
         name = variable.removeprefix(PREFIX).lower()
@@ -196,7 +227,7 @@ def discover_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
     Raises ConfigurationError as `load_settings` does.
     """
-    environ = os.environ if environ is None else environ
+    environ = with_files(os.environ if environ is None else environ)
     return load_settings({**stack_environment(environ), **environ})
 
 

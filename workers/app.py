@@ -14,7 +14,13 @@ for _name in not_obeyed(settings):
     logging.getLogger(__name__).warning("%s (also -b, --result-backend) is not used: PERSONA_ variables name the servers", _name)
 app = make_app(settings)
 # By name, so that they are imported when a worker starts and not when the app is made: each is a file of `workers/`.
-app.conf.imports = ("workers.tasks", "workers.node.processes", "workers.node.invalidation", "workers.node.poison")
+app.conf.imports = (
+    "workers.tasks",
+    "workers.node.processes",
+    "workers.node.invalidation",
+    "workers.node.poison",
+    "workers.node.inspection",
+)
 app.amqp_cls = "workers.node.callbacks:CallersAMQP"
 app.conf.worker_consumer = "workers.node.consumer:GuardedConsumer"
 app.steps["consumer"].update(

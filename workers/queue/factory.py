@@ -10,6 +10,7 @@ from celery import Celery
 
 from pipeline.settings import Settings
 from workers.queue.celery_settings import celery_settings
+from workers.queue.censor import Censor
 from workers.queue.redaction import RedactedTask
 from workers.queue.redis_client import guard_redis_client
 
@@ -37,6 +38,10 @@ class PersonaApp(Celery):
 
     def connection(self, hostname: str | None = None, **options: Any) -> Any:
         return super().connection(hostname or self.settings.broker_url, **options)
+
+    def bugreport(self) -> str:
+        """As Celery's, without secrets."""
+        return str(Censor(self.settings)(super().bugreport()))
 
 
 def _backend_of(settings: Settings) -> str:

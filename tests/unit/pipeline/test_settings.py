@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from pipeline.assembly import build_cache
 from pipeline.errors import ConfigurationError
 from pipeline.keys import LONGEST_TTL_S
-from pipeline.settings import load_settings, without_password
+from pipeline.settings import discover_settings, load_settings, without_password
 
 SECRET = "s3cr3t"
 
@@ -219,3 +221,41 @@ def test_settings_do_not_change() -> None:
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
     """Wherever the client library takes a password from, a log line hides it."""
     assert without_password(url) == shown
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_what_may_hold_a_secret_may_be_read_from_a_file(end: str, tmp_path: Path) -> None:
+    """As container platforms hand secrets over: not in the environment, which `docker inspect` and /proc show."""
+    for variable, value, name in (
+        ("PERSONA_BROKER_URL", "redis://:s3cret@h:1/0", "broker_url"),
+        ("PERSONA_CACHE_URL", "redis://:s3cret@h:2/0", "cache_url"),
+        ("PERSONA_RESULT_URL", "redis://:s3cret@h:3/0", "result_url"),
+    ):
+        path = tmp_path / variable
+        path.write_bytes((value + end).encode())
+        assert getattr(load_settings({f"{variable}_FILE": str(path)}), name) == value
+        assert getattr(discover_settings({f"{variable}_FILE": str(path), "PERSONA_STACK_DIR": "/none"}), name) == value
+    path.write_text(f"sk-1{end}")
+    assert load_settings({"PERSONA_LLM_API_KEY_FILE": str(path)}).llm_api_key.get_secret_value() == "sk-1"
+
+
+def test_a_file_that_cannot_be_read_is_named_by_its_variable(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff")
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings(
+            {
+                "PERSONA_BROKER_URL_FILE": str(tmp_path / "none"),
+                "PERSONA_CACHE_URL_FILE": str(tmp_path / "binary"),
+                "PERSONA_LLM_API_KEY": "a",
+                "PERSONA_LLM_API_KEY_FILE": str(tmp_path / "binary"),
+            }
+        )
+    told = str(refused.value)
+    assert "PERSONA_BROKER_URL_FILE: its file cannot be read (No such file or directory)" in told
+    assert "PERSONA_CACHE_URL_FILE: its file cannot be read (UnicodeDecodeError)" in told
+    assert "PERSONA_LLM_API_KEY_FILE: PERSONA_LLM_API_KEY is given, too" in told
+
+
+def test_only_what_may_hold_a_secret_has_a_file() -> None:
+    with pytest.raises(ConfigurationError, match="PERSONA_LEASE_S_FILE: unknown setting"):
+        load_settings({"PERSONA_LEASE_S_FILE": "/none"})

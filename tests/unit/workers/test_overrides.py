@@ -28,6 +28,7 @@ SIGNATURES = {
     (kombu_redis.MultiChannelPoller, "_register_LISTEN"): "(self, channel)",
     (kombu_redis.Channel, "_receive"): "(self)",
     (kombu_redis.Channel, "_receive_one"): "(self, c)",
+    (kombu_redis.Channel, "_handle_message"): "(self, client, r)",
     (kombu_redis.Channel, "_poll_error"): "(self, type, **options)",
     (kombu_redis.Channel, "_queue_bind"): "(self, exchange, routing_key, pattern, queue)",
     (kombu_redis.Channel, "_deliver_fanout_message"): "(self, message, exchange)",
