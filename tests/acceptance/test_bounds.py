@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import bz2
 import json
 import lzma
@@ -13,35 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from envelopes import envelope, whole
 from fleet import Fleet
 from polling import until
 
-from workers.node import poison
+from workers.queue.dead_letters import letter as dead
 
 KEY = "calm-flowing-planning"
 REQUEST = {"user_input": "How do I begin?", "resonance_key": KEY}
 GIGABYTE = 2**30
 PEAK_MB = 150
 CANARY = "Kanarienvogel"
-
-
-def envelope(body: bytes, **headers: Any) -> bytes:
-    """A message with this body, as kombu queues it."""
-    task_id = headers.setdefault("id", str(uuid.uuid4()))
-    return json.dumps(
-        {
-            "body": base64.b64encode(body).decode(),
-            "content-encoding": "utf-8",
-            "content-type": "application/json",
-            "headers": {"task": "persona.process", "root_id": task_id, "lang": "py"} | headers,
-            "properties": {
-                "correlation_id": task_id,
-                "delivery_info": {"exchange": "", "routing_key": "persona"},
-                "delivery_tag": task_id,
-                "body_encoding": "base64",
-            },
-        }
-    ).encode()
 
 
 def bomb(new: Callable[[], Any]) -> bytes:
@@ -53,10 +34,6 @@ def bomb(new: Callable[[], Any]) -> bytes:
 def packed(content_type: str, body: bytes) -> bytes:
     pack = {"application/x-gzip": zlib.compress, "application/x-bz2": bz2.compress, "application/x-lzma": lzma.compress}
     return pack[content_type](body)
-
-
-def whole(*arguments: Any, **named: Any) -> bytes:
-    return json.dumps([arguments, named, {}]).encode()
 
 
 def refused() -> dict[str, tuple[Callable[[str], bytes], str]]:
@@ -111,7 +88,7 @@ def peak_mb(fleet: Fleet) -> int:
 def test_its_sender_is_told_and_its_neighbours_are_answered(what: str, queue: str, fleet: Fleet) -> None:
     make, told = refused()[what]
     result = fleet.app.AsyncResult(str(uuid.uuid4()))
-    fleet.queue.delete(poison.DEAD_LETTERS)
+    fleet.queue.delete(dead.DEAD_LETTERS)
     item = make(result.id)
     fleet.queue.lpush(queue, item)
     neighbour = fleet.app.send_task("persona.process", args=[REQUEST | {"user_input": str(uuid.uuid4())}], queue=queue)
@@ -119,9 +96,9 @@ def test_its_sender_is_told_and_its_neighbours_are_answered(what: str, queue: st
         result.get(timeout=20)
     assert neighbour.get(timeout=20)["persona"]
     until(lambda: fleet.queued() + fleet.claimed() == 0, "nothing is left")
-    letters = [json.loads(letter) for letter in fleet.queue.lrange(poison.DEAD_LETTERS, 0, -1)]
+    letters = [json.loads(letter) for letter in fleet.queue.lrange(dead.DEAD_LETTERS, 0, -1)]
     assert [told in letter["why"] for letter in letters] == [True]
-    assert len(letters[0]["item"]) <= poison.MAX_ITEM_CHARS
+    assert len(letters[0]["item"]) <= dead.MAX_ITEM_CHARS
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from sender import Sender, new_request
 
 from benchmarks.kit.nodes import node_command, own_environment
 from workers.node.fetch.claims import ASIDE
-from workers.node.poison import DEAD_LETTERS
+from workers.queue.dead_letters.letter import DEAD_LETTERS
 from workers.stack.processes import ChildProcess
 
 

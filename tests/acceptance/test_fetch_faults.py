@@ -17,7 +17,7 @@ from sender import Sender
 
 from benchmarks.kit.endpoint import Fault
 from workers.node.fetch.claims import CLAIMS, NODES
-from workers.node.poison import DEAD_LETTERS
+from workers.queue.dead_letters.letter import DEAD_LETTERS
 
 AWAY_S = 2.5
 FULL = "1mb"

@@ -15,7 +15,7 @@ from celery import chord
 from fleet import Fleet
 from polling import until
 
-from workers.node import poison
+from workers.queue.dead_letters import letter as dead
 
 KEY = "calm-flowing-planning"
 CANARY = "Kanarienvogel"
@@ -130,23 +130,23 @@ def poisoned_fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
 
 
 def dead_letters(fleet: Fleet) -> list[dict[str, Any]]:
-    return [json.loads(letter) for letter in fleet.queue.lrange(poison.DEAD_LETTERS, 0, -1)]
+    return [json.loads(letter) for letter in fleet.queue.lrange(dead.DEAD_LETTERS, 0, -1)]
 
 
 def test_what_is_no_message_is_put_aside_and_the_worker_goes_on(poisoned_fleet: Fleet) -> None:
     """One item is worth one item: the worker neither ends nor reconnects, and the next request is answered."""
     fleet = poisoned_fleet
-    fleet.queue.delete(poison.DEAD_LETTERS, poison.DEAD_LETTERS_COUNT)
+    fleet.queue.delete(dead.DEAD_LETTERS, dead.DEAD_LETTERS_COUNT)
     connected = fleet.node.log().count("Connected to")
     for item in NO_MESSAGE.values():
         fleet.queue.lpush("persona", item)
     assert fleet.ask_plain("Are you still there?", KEY).persona
     until(lambda: fleet.queued() + fleet.claimed() == 0, "nothing is left")
     letters = dead_letters(fleet)
-    assert len(letters) == len(NO_MESSAGE) == int(fleet.queue.get(poison.DEAD_LETTERS_COUNT) or 0)
+    assert len(letters) == len(NO_MESSAGE) == int(fleet.queue.get(dead.DEAD_LETTERS_COUNT) or 0)
     assert {letter["queue"] for letter in letters} == {"persona"}
     assert "{" + CANARY in [letter["item"] for letter in letters]
-    assert 0 < fleet.queue.ttl(poison.DEAD_LETTERS) <= poison.DEAD_LETTERS_TTL_S
+    assert 0 < fleet.queue.ttl(dead.DEAD_LETTERS) <= dead.DEAD_LETTERS_TTL_S
     assert fleet.node.running
     assert fleet.node.log().count("Connected to") == connected
     assert CANARY not in fleet.node.log()
@@ -194,7 +194,7 @@ def test_what_waits_for_a_refused_task_is_told_as_well(poisoned_fleet: Fleet) ->
 def test_what_is_no_task_is_refused_and_its_sender_is_told(poisoned_fleet: Fleet) -> None:
     """Terminal, for the sender too: no task is pending for ever, and none comes back to end the next worker."""
     fleet = poisoned_fleet
-    fleet.queue.delete(poison.DEAD_LETTERS, poison.DEAD_LETTERS_COUNT)
+    fleet.queue.delete(dead.DEAD_LETTERS, dead.DEAD_LETTERS_COUNT)
     connected = fleet.node.log().count("Connected to")
     calls = fleet.endpoint.calls
     for message in (*NO_TASK.values(), *NO_ID.values()):
@@ -219,13 +219,13 @@ def test_what_is_no_task_is_refused_and_its_sender_is_told(poisoned_fleet: Fleet
 def test_dead_letters_are_bounded(poisoned_fleet: Fleet) -> None:
     """A flood of garbage does not fill the broker."""
     fleet = poisoned_fleet
-    fleet.queue.delete(poison.DEAD_LETTERS, poison.DEAD_LETTERS_COUNT)
-    flood = poison.MAX_DEAD_LETTERS + 50
+    fleet.queue.delete(dead.DEAD_LETTERS, dead.DEAD_LETTERS_COUNT)
+    flood = dead.MAX_DEAD_LETTERS + 50
     fleet.queue.lpush("persona", *[f"{{{number}" + "x" * 100_000 * (number == flood - 1) for number in range(flood)])
-    until(lambda: int(fleet.queue.get(poison.DEAD_LETTERS_COUNT) or 0) == flood, "all are counted")
+    until(lambda: int(fleet.queue.get(dead.DEAD_LETTERS_COUNT) or 0) == flood, "all are counted")
     letters = dead_letters(fleet)
-    assert len(letters) == poison.MAX_DEAD_LETTERS
-    assert max(len(letter["item"]) for letter in letters) == poison.MAX_ITEM_CHARS
+    assert len(letters) == dead.MAX_DEAD_LETTERS
+    assert max(len(letter["item"]) for letter in letters) == dead.MAX_ITEM_CHARS
 
 
 @pytest.mark.parametrize("published", ["null", "{", "[1]", '{"properties": {}}'])

@@ -11,11 +11,12 @@ import typer
 from workers import cli
 
 _OTHERS: Final = ("program", "terminal")
-"""The rest of this folder: every other module is a command of its name, which its `register` adds."""
+"""The rest of this folder: every other module is a command of its name, with - for _, which its `register` adds."""
 
 
 def _commands() -> list[str]:
-    return sorted(each.name for each in pkgutil.iter_modules(cli.__path__) if each.name not in _OTHERS and each.name[0] != "_")
+    modules = (each.name for each in pkgutil.iter_modules(cli.__path__))
+    return sorted(name.replace("_", "-") for name in modules if name not in _OTHERS and name[0] != "_")
 
 
 def program_for(command: str | None) -> typer.Typer:
@@ -33,7 +34,7 @@ def program_for(command: str | None) -> typer.Typer:
     )(_persona)
     commands = _commands()
     for name in [command] if command in commands else commands:
-        import_module(f"{cli.__name__}.{name}").register(program)
+        import_module(f"{cli.__name__}.{name.replace('-', '_')}").register(program)
     return program
 
 

@@ -16,6 +16,7 @@ from tornado.web import HTTPError, RequestHandler, StaticFileHandler, authentica
 
 from workers.dashboard.metrics import exposition
 from workers.dashboard.page import page_document
+from workers.queue.dead_letters.letter import DEAD_LETTERS
 
 logger: Final = logging.getLogger(__name__)
 
@@ -100,11 +101,14 @@ class Metrics(BaseHandler):
         self.application.purge_offline_worker_metrics()
         figures, lengths = await asyncio.gather(self.application.figures.latest(), self._queue_lengths())
         self.set_header("Content-Type", TEXT_FORMAT)
-        self.write(prometheus_client.generate_latest() + exposition(figures, lengths))
+        dead = lengths.pop(DEAD_LETTERS, None)
+        self.write(prometheus_client.generate_latest() + exposition(figures, lengths, dead))
 
     async def _queue_lengths(self) -> dict[str, int]:
-        """The lengths of the configured queues: a user cannot choose a label. RabbitMQ is asked by --broker_api."""
+        """The lengths of the configured queues: a user cannot choose a label. RabbitMQ is asked by --broker_api. On Redis the
+        list of dead letters is asked with them."""
         names = [queue.name for queue in self.capp.conf.task_queues]
+        names += [DEAD_LETTERS] * self.capp.conf.broker_url.startswith("redis")
         try:
             queues = await asyncio.wait_for(self.get_broker().queues(names), QUEUES_BOUND_S)
         except (

@@ -30,8 +30,8 @@ class FleetCollector(Collector):
     """One reading's figures. If there are none, only that the cache's server does not answer. The length of a queue that could
     not be asked is left out."""
 
-    def __init__(self, figures: FleetFigures, queue_lengths: Mapping[str, int]) -> None:
-        self._figures, self._queue_lengths = figures, queue_lengths
+    def __init__(self, figures: FleetFigures, queue_lengths: Mapping[str, int], dead_letters: int | None = None) -> None:
+        self._figures, self._queue_lengths, self._dead_letters = figures, queue_lengths, dead_letters
 
     def collect(self) -> Iterator[Metric]:
         up = self._figures.available and not self._figures.refused
@@ -40,15 +40,17 @@ class FleetCollector(Collector):
         for queue, length in self._queue_lengths.items():
             lengths.add_metric([queue], length)
         yield lengths
+        if self._dead_letters is not None:
+            yield _gauge("persona_dead_letters", "Messages that no worker could take, kept for a day.", self._dead_letters)
         if self._figures.available:
             yield from _now(self._figures)
             yield from _ever(self._figures.ever)
 
 
-def exposition(figures: FleetFigures, queue_lengths: Mapping[str, int]) -> bytes:
+def exposition(figures: FleetFigures, queue_lengths: Mapping[str, int], dead_letters: int | None = None) -> bytes:
     """In Prometheus's text format."""
     registry = CollectorRegistry()
-    registry.register(FleetCollector(figures, queue_lengths))
+    registry.register(FleetCollector(figures, queue_lengths, dead_letters))
     return generate_latest(registry)
 
 

@@ -21,7 +21,8 @@ from workers.node.fetch.channel import FetchChannel
 from workers.node.fetch.claims import deliveries
 from workers.node.guard.bounds import MAX_ARGUMENTS, OutOfBoundsError, check_body
 from workers.node.guard.refusals import MAX_ID_CHARS, addressed, tell
-from workers.node.poison import MAX_ITEM_CHARS, bury, place
+from workers.node.poison import bury, place
+from workers.queue.dead_letters.letter import MAX_ITEM_CHARS, written
 from workers.queue.names import UNKNOWN_SINCE_HEADER
 
 logger: Final = logging.getLogger(__name__)
@@ -143,9 +144,16 @@ class GuardedConsumer(Consumer):
         logger.error("worker.message_refused: of task %s: it %s", to.id if to else "(no id)", why)
         error = error or InvalidRequestError("message", why)
         queue = str((message.delivery_info or {}).get("routing_key"))
-        body = message.body[:MAX_ITEM_CHARS] if isinstance(message.body, bytes | str) else None
-        body = body.decode(errors="replace") if isinstance(body, bytes) else body
-        bury(message.channel, queue, json.dumps([message.headers, body], default=repr), why)
+        item = message.channel.item(message.delivery_tag) if isinstance(message.channel, FetchChannel) else None
+        letter = written(
+            queue,
+            _told(message) if item is None else item,
+            why,
+            whole=item is not None,
+            task=_named(message, "task"),
+            task_id=to.id if to else "",
+        )
+        bury(message.channel, letter)
         if to is not None:
             tell(self.app, to, error)
         if not message.acknowledged:
@@ -161,6 +169,14 @@ def check(message: Any) -> None:
         msgspec.convert(message.payload, _BodyOfProtocol2)
     else:
         msgspec.convert(message.payload, _BodyOfProtocol1)
+
+
+def _told(message: Any) -> bytes:
+    """A message as JSON where it is not known how it was queued."""
+    body = message.body[:MAX_ITEM_CHARS] if isinstance(message.body, bytes | str) else None
+    return json.dumps(
+        [message.headers, body.decode(errors="replace") if isinstance(body, bytes) else body], default=repr
+    ).encode()
 
 
 def _named(message: Any, field: str) -> str:

@@ -6,9 +6,7 @@ shape than it expects; in the latter case the message goes back to the queue and
 
 from __future__ import annotations
 
-import json
 import logging
-import time
 import traceback
 from collections.abc import Callable
 from typing import Any, Final
@@ -27,15 +25,11 @@ from pipeline.errors import InvalidRequestError
 from pipeline.settings import get_settings
 from workers.node.guard.bounds import OutOfBoundsError, check_body, check_item
 from workers.node.guard.refusals import tell_sender
+from workers.queue.dead_letters.box import keep
+from workers.queue.dead_letters.letter import written
 
 logger: Final = logging.getLogger(__name__)
 
-DEAD_LETTERS: Final = "persona.dead"
-"""A list at the broker, the latest first: `{"at", "queue", "why", "item"}`. It holds what users wrote: hence the short TTL."""
-DEAD_LETTERS_COUNT: Final = "persona.dead.count"
-MAX_DEAD_LETTERS: Final = 1000
-DEAD_LETTERS_TTL_S: Final = 86_400
-MAX_ITEM_CHARS: Final = 16_384
 BROKEN: Final = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a connection raises that is no more, or that could not be made."""
 
@@ -96,7 +90,7 @@ class GuardedChannel(redis_transport.Channel):
         else:
             return raw
         logger.error("worker.message_refused: in queue %s: it %s", queue, why)
-        bury(self, queue, item[:MAX_ITEM_CHARS].decode(errors="replace"), why)
+        bury(self, written(queue, item, why, whole=True))
         tell_sender(item, InvalidRequestError("message", why))
         return None
 
@@ -176,23 +170,18 @@ class GuardedTransport(redis_transport.Transport):
     Channel = GuardedChannel
 
 
-def bury(channel: Any, queue: str, item: str, why: str) -> None:
-    """Keep an item among the dead letters, if the broker is Redis; on RabbitMQ the queue's own policy keeps it.
+def bury(channel: Any, letter: bytes) -> None:
+    """Keep a dead letter, if the broker is Redis; on RabbitMQ the queue's own policy keeps what is refused.
 
     Never raises because the broker is away.
     """
     if not isinstance(channel, redis_transport.Channel):
         return
-    letter = json.dumps({"at": time.time(), "queue": queue, "why": why, "item": item[:MAX_ITEM_CHARS]})
     try:
-        with channel.conn_or_acquire() as client, client.pipeline() as pipe:
-            pipe.incr(DEAD_LETTERS_COUNT)
-            pipe.lpush(DEAD_LETTERS, letter)
-            pipe.ltrim(DEAD_LETTERS, 0, MAX_DEAD_LETTERS - 1)
-            pipe.expire(DEAD_LETTERS, DEAD_LETTERS_TTL_S)
-            pipe.execute()
+        with channel.conn_or_acquire() as client:
+            keep(client, letter)
     except (RedisError, OSError) as error:
-        logger.warning("worker.dead_letter_lost: of queue %s: %s", queue, type(error).__name__)
+        logger.warning("worker.dead_letter_lost: %s", type(error).__name__)
 
 
 def place(error: BaseException) -> str:

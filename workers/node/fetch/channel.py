@@ -61,6 +61,10 @@ class FetchQoS(GuardedQoS):
         else:
             self.channel.fetch.settle(claim)
 
+    def item(self, delivery_tag: str) -> bytes | None:
+        claim = self._claims.get(delivery_tag)
+        return None if claim is None else claim.item
+
     def take(self, delivery_tag: str) -> Claim | None:
         """The claim of a message that its consumer is not to have any more."""
         claim = self._claims.pop(delivery_tag, None)
@@ -141,6 +145,11 @@ class FetchChannel(GuardedChannel):
             raise
         finally:
             self.arriving = None
+
+    def item(self, delivery_tag: str) -> bytes | None:
+        """A delivered message as it was queued; None if it was not claimed, or is no longer."""
+        item: bytes | None = self.qos.item(delivery_tag)
+        return item
 
     def put_off(self, delivery_tag: str, due_s: float, headers: Mapping[str, Any]) -> bool:
         """Take a delivered message aside until that time, in seconds since 1970; whether that was possible."""
