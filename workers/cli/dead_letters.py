@@ -171,7 +171,7 @@ def _selected(
     yes: bool,
     what: str,
 ) -> list[Found]:
-    """Those that the command names; whoever names many is asked once."""
+    """Those that the command names. The operator is asked once before many."""
     if bool(ids) == everything:
         raise CommandError("usage", "ID", "expected some, or --all", exit_code=BAD_USAGE)
     if ids:
