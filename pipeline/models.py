@@ -317,7 +317,7 @@ def _quote(value: object) -> str:
 
 def _name(name: object) -> str:
     """A field's name from outside, for an error message."""
-    return name if isinstance(name, str) and name.isprintable() and len(name) <= 60 else _quote(name)
+    return name if isinstance(name, str) and name.isprintable() and 0 < len(name) <= 60 else _quote(name)
 
 
 def _kind(value: object) -> str:
