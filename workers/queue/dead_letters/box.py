@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar
 
-from pipeline.cache.server.scripts import Script
+from redis.exceptions import WatchError
+
 from pipeline.settings import without_password
 from workers.queue.dead_letters.letter import (
     DEAD_LETTERS,
@@ -16,6 +17,7 @@ from workers.queue.dead_letters.letter import (
     found,
     to_queue,
 )
+from workers.queue.errors import QueueUnavailableError
 from workers.queue.factory import PersonaApp
 from workers.queue.reach import reaching
 
@@ -23,7 +25,8 @@ T = TypeVar("T")
 
 Requeued = Literal["queued", "gone", "cut"]
 
-_REQUEUE: Final = Script.read(__file__, "requeue")
+_TRIES: Final = 100
+"""The list may change between a look and the step that follows from it: workers add to it."""
 
 
 class NoDeadLettersError(Exception):
@@ -59,8 +62,7 @@ class DeadLetters:
         item = to_queue(one.letter)
         if item is None:
             return "cut"
-        arguments = (2, DEAD_LETTERS, one.letter.queue, one.raw, item)
-        return "queued" if self._do(lambda client: client.eval(_REQUEUE.source, *arguments)) else "gone"
+        return "queued" if self._do(lambda client: _moved(client, one, item)) else "gone"
 
     def drop(self, one: Found) -> bool:
         """False if it is gone."""
@@ -76,3 +78,22 @@ class DeadLetters:
                 raise NoDeadLettersError
             with connected() as client:
                 return command(client)
+
+
+def _moved(client: Any, one: Found, item: bytes) -> bool:
+    """Take a letter off its list and queue its item, in one step: it is in one of them at any time, and is queued once. False if
+    it is gone. No script: that would need the right to read the queue."""
+    for _ in range(_TRIES):
+        with client.pipeline() as pipe:
+            pipe.watch(DEAD_LETTERS)
+            if pipe.lpos(DEAD_LETTERS, one.raw) is None:
+                return False
+            pipe.multi()
+            pipe.lrem(DEAD_LETTERS, 1, one.raw)
+            pipe.lpush(one.letter.queue, item)
+            try:
+                pipe.execute()
+            except WatchError:
+                continue
+            return True
+    raise QueueUnavailableError("the list of dead letters changes faster than one of them can be moved")

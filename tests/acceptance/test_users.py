@@ -1,0 +1,273 @@
+"""Every part under a user of its own, with the rights of deploy/valkey/*.acl: nothing is refused, no right is unused, and what a
+part does not need it cannot do."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+import redis
+from fleet import ROOT, WorkerNode, bare_app, persona_environ, send_plain
+from monitor import FlowerServer
+from polling import until
+from servers import NO_STACK, ValkeyServer
+
+from benchmarks.kit.nodes import own_environment
+from pipeline.discovery import STACK_DIR
+from pipeline.models import PersonaRequest
+from pipeline.settings import load_settings
+from workers.client import PersonaClient
+from workers.queue.dead_letters.letter import DEAD_LETTERS
+from workers.stack.processes import ChildProcess
+
+KEY: Final = "calm-flowing-planning"
+ROLES: Final = ("caller", "worker", "beat", "flower", "operator")
+PASSWORD: Final = "a-password"
+_SEEN: Final = re.compile(rb'\[\d+ (\S+)\] "(\w+)"')
+"""A line of MONITOR: who has what run."""
+
+
+def users_of(name: str) -> dict[str, list[str]]:
+    """The rules of a file's users, a selector in its brackets being one rule."""
+    users = {}
+    for line in (ROOT / "deploy" / "valkey" / name).read_text().splitlines():
+        if line.startswith("user "):
+            user, *rules = re.findall(r"\([^)]*\)|\S+", line.removeprefix("user "))
+            users[user] = [f">{PASSWORD}" if rule.startswith(">CHANGE_ME_") else rule for rule in rules]
+    return users
+
+
+class Guarded:
+    """A server with the users of a file, and what each of them has it run."""
+
+    def __init__(self, server: ValkeyServer, file: str) -> None:
+        self.server, self.file = server, file
+        self.admin = redis.Redis.from_url(server.url, decode_responses=True)
+        self.users = users_of(file)
+        # Not `default`: the test itself looks by it.
+        for user in set(self.users) - {"default"}:
+            self.admin.execute_command("ACL", "SETUSER", user, *self.users[user])
+        self.used: defaultdict[str, set[str]] = defaultdict(set)
+        self._names: dict[str, str] = {}
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def url(self, user: str, database: int = 0) -> str:
+        return self.server.url_of(database).replace("redis://", f"redis://{user}:{PASSWORD}@", 1)
+
+    def refused(self) -> list[str]:
+        """What was refused, as the server has noted it."""
+        return [
+            f"{each['username']}: {each['object']} ({each['reason']} in {each['context']})"
+            for each in self.admin.acl_log(128)
+            if each["username"] != "default"
+        ]
+
+    def granted(self, user: str) -> set[str]:
+        rules = " ".join(self.users[user]).replace("(", " ").replace(")", " ").split()
+        return {rule[1:].partition("|")[0].upper() for rule in rules if rule.startswith("+")}
+
+    def allows(self, user: str, *words: str) -> bool:
+        return bool(self.admin.execute_command("ACL", "DRYRUN", user, *words) == "OK")
+
+    def _watch(self) -> None:
+        running = ""  # a script's own commands follow it, and run by its caller's rights
+        with closing(redis.Redis.from_url(self.server.url, socket_timeout=None)) as client:
+            connection = client.connection_pool.get_connection()
+            connection.send_command("MONITOR")
+            while True:
+                try:
+                    line = connection.read_response()
+                except redis.RedisError:  # the server has ended
+                    return
+                if (seen := _SEEN.search(line)) is not None:
+                    address, word = seen[1].decode(), seen[2].decode().upper()
+                    running = running if address == "lua" else self._user(address)
+                    self.used[running].add(word)
+
+    def _user(self, address: str) -> str:
+        if address not in self._names:
+            self._names |= {client["addr"]: client["user"] for client in self.admin.client_list()}
+        return self._names.get(address, "?")
+
+
+@contextmanager
+def guarded() -> Iterator[tuple[Guarded, Guarded]]:
+    with ValkeyServer(keep_on_disk=True) as broker, ValkeyServer() as cache:
+        yield Guarded(broker, "broker.acl"), Guarded(cache, "cache.acl")
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Guarded, Guarded]]:
+    """After all that the product does was done once."""
+    with guarded() as (broker, cache):
+        environ = {
+            role: persona_environ(
+                broker_url=broker.url(role),
+                result_url=broker.url(role, 1),
+                cache_url=cache.url("flower" if role == "flower" else "app"),
+            )
+            | {"PERSONA_UNKNOWN_TASK_S": "3"}
+            for role in ROLES
+        }
+        login = {"FLOWER_BASIC_AUTH": "operator:a-login"}
+        log = tmp_path_factory.mktemp("users") / "beat"
+        with (
+            WorkerNode(broker_url=broker.url("worker"), environ=environ["worker"]) as node,
+            beat(environ["beat"], log),
+            FlowerServer(
+                broker_url=broker.url("flower"), cache_url=cache.url("flower"), environ=environ["flower"] | login
+            ) as flower,
+        ):
+            flower.login = login["FLOWER_BASIC_AUTH"]
+            ask(environ["caller"], broker)
+            operate(environ["operator"], broker)
+            for path in ("/fleet/figures", "/metrics", "/api/workers?refresh=1", f"/worker/{node.name}", "/broker"):
+                assert flower.ask(path).status == 200, path
+            until(lambda: broker.admin.hget("persona:redbeat:cache.preload", "meta"), "beat has queued a task")
+            until(lambda: not broker.admin.llen("maintenance"), "it is taken")
+            assert node.stop()
+            assert "Traceback" not in flower.log() + log.read_text() + node.log()
+        yield broker, cache
+
+
+@contextmanager
+def beat(environ: Mapping[str, str], log: Path) -> Iterator[None]:
+    environ = {**own_environment(), STACK_DIR: NO_STACK, **environ, "PERSONA_PRELOAD_INTERVAL_S": "5"}
+    command = [sys.executable, "-m", "celery", "-A", "workers", "beat", f"--pidfile={log}.pid"]
+    process = ChildProcess(command, log=log, environ=environ, directory=ROOT)
+    try:
+        yield
+        assert process.stop(10)
+    finally:
+        process.kill()
+
+
+def ask(environ: Mapping[str, str], broker: Guarded) -> None:
+    """Hits, misses, tickets, a task of a plain program, one that no worker knows, and invalidations."""
+    with PersonaClient(load_settings(environ)) as client:
+        for _ in range(2):
+            assert client.ask("How do I begin?", KEY).persona
+        tickets = [client.submit(f"How do I go on, {number}?", KEY) for number in range(4)]
+        assert all(ticket.result(20).persona for ticket in tickets)
+        done = client.invalidate("persona:*", wait_s=5)
+        assert done.durable
+        assert done.applied
+        client.invalidate_user("ann")
+    with bare_app(broker.url("caller"), broker.url("caller", 1)) as app:
+        assert send_plain(app, PersonaRequest.create("And you?", KEY), queue="celery").get(timeout=20)
+        # What one asks for later waits aside for more than a moment.
+        later = app.send_task(
+            "persona.process", args=[PersonaRequest.create("Later?", KEY).to_wire()], queue="persona", countdown=7
+        )
+        app.send_task("persona.tomorrow", queue="persona")
+        assert later.get(timeout=30)
+
+
+def operate(environ: Mapping[str, str], broker: Guarded) -> None:
+    environ = {**own_environment(), STACK_DIR: NO_STACK, **environ}
+    until(lambda: broker.admin.llen(DEAD_LETTERS) or broker.refused(), "there is a dead letter")
+    assert broker.refused() == []
+    for words in (
+        ["stats"],
+        ["preload"],
+        ["invalidate", "persona:*"],
+        ["dead-letters"],
+        ["dead-letters", "count"],
+        ["dead-letters", "requeue", "--all", "--yes"],
+        ["dead-letters", "drop", "--all", "--yes"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "workers.cli", *words, "--json"],
+            env=environ,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+
+
+def test_nothing_that_a_part_does_is_refused(servers: tuple[Guarded, Guarded]) -> None:
+    for server in servers:
+        assert server.refused() == []
+
+
+RARELY: Final[dict[tuple[str, str], set[str]]] = {
+    # PERSONA_FETCH=pop, and what an older release has left; a node that has died; a task that asks another one.
+    ("broker.acl", "worker"): {"HSET", "HGET", "HDEL", "SET", "ZRANGE"} | {"ZSCORE"} | {"SUBSCRIBE", "UNSUBSCRIBE"},
+    ("broker.acl", "beat"): {"SREM", "ZREM"},  # a release that schedules less than the one before
+    ("broker.acl", "flower"): {"ZREM"},  # another Flower that was killed
+    ("broker.acl", "operator"): {"UNWATCH"},  # two operators at once
+    ("cache.acl", "app"): {"SELECT", "SCAN"},  # another database than 0; a sweep
+    ("cache.acl", "flower"): {"SELECT", "EVAL"},  # a server that has begun anew
+}
+"""What only a fault, another release or another setting needs."""
+
+
+def test_no_right_is_unused(servers: tuple[Guarded, Guarded]) -> None:
+    """Without any one of them something above would have failed."""
+    unused = {
+        (server.file, user): server.granted(user) - server.used[user] - RARELY.get((server.file, user), set())
+        for server in servers
+        for user in set(server.users) - {"default"}
+    }
+    assert not any(unused.values()), unused
+
+
+@pytest.mark.parametrize(
+    ("user", "words"),
+    [
+        *[
+            (user, words)
+            for user in ("caller", "flower", "operator", "beat")
+            for words in (
+                ("LRANGE", "persona", "0", "-1"),
+                ("LINDEX", "persona", "-1"),
+                ("RPOP", "persona"),
+                ("BRPOP", "persona", "1"),
+                ("BLMOVE", "persona", "elsewhere", "RIGHT", "LEFT", "1"),
+                ("DEL", "persona"),
+                ("LREM", "persona", "1", "x"),
+            )
+        ],
+        *[
+            (user, words)
+            for user in ROLES
+            for words in (
+                ("FLUSHALL",),
+                ("CONFIG", "GET", "*"),
+                ("ACL", "LIST"),
+                ("KEYS", "*"),
+                ("SCAN", "0"),
+                ("MONITOR",),
+                ("DEBUG", "SLEEP", "1"),
+            )
+        ],
+        ("caller", ("GET", "persona.dead.count")),
+        ("caller", ("SET", "celery-task-meta-x", "forged")),
+        ("caller", ("EVAL", "return 1", "0")),
+        ("caller", ("PUBLISH", "celery-task-meta-x", "forged")),
+        ("flower", ("LPUSH", "persona", "forged")),
+        ("flower", ("GET", "celery-task-meta-x")),
+        ("beat", ("LPUSH", "persona", "forged")),
+        ("operator", ("GET", "celery-task-meta-x")),
+    ],
+    ids=str,
+)
+def test_what_a_part_does_not_need_it_cannot_do(user: str, words: tuple[str, ...], servers: tuple[Guarded, Guarded]) -> None:
+    broker, _ = servers
+    assert not broker.allows(user, *words)
+    assert broker.allows(user, "PING")
+
+
+def test_nobody_comes_in_without_a_name(servers: tuple[Guarded, Guarded]) -> None:
+    for server in servers:
+        assert server.users["default"] == ["off"]
