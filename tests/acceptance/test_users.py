@@ -206,7 +206,7 @@ RARELY: Final[dict[tuple[str, str], set[str]]] = {
     ("broker.acl", "beat"): {"SREM", "ZREM"},  # a release that schedules less than the one before
     ("broker.acl", "flower"): {"ZREM"},  # another Flower that was killed
     ("broker.acl", "operator"): {"UNWATCH"},  # two operators at once
-    ("cache.acl", "app"): {"SELECT", "SCAN"},  # another database than 0; a sweep
+    ("cache.acl", "app"): {"SELECT", "SCAN", "ZUNIONSTORE"},  # another database than 0; a sweep; the hot set, now and then
     ("cache.acl", "flower"): {"SELECT", "EVAL"},  # a server that has begun anew
 }
 """What only a fault, another release or another setting needs."""
