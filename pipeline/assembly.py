@@ -7,11 +7,14 @@ from typing import Final, NamedTuple
 
 from pipeline.announcing import announcer_for
 from pipeline.cache import LocalCache, RedisCache, TwoTierCache, provide_default_cache
+from pipeline.cache.audit.auditor import Auditor, Told
+from pipeline.cache.audit.sampler import Sampler
 from pipeline.cache.coherence.bus import NodeBus
 from pipeline.cache.coherence.process import Announce
 from pipeline.cache.locks import Lock
 from pipeline.courier import build_courier
 from pipeline.figures import Reporter, build_reporter
+from pipeline.figures.fields import AUDITED, STALE_SERVES, UNDECIDED
 from pipeline.figures.records import Role
 from pipeline.hot import HotKeys, Recent, Teller
 from pipeline.optimized import OptimizedPipeline, Refresh
@@ -35,8 +38,8 @@ class Equipment(NamedTuple):
 _BARE = Equipment()
 
 
-def build_cache(settings: Settings, equipment: Equipment = _BARE) -> TwoTierCache:
-    """A cache as the settings describe it. Connects on first use."""
+def build_cache(settings: Settings, equipment: Equipment = _BARE, sampler: Sampler | None = None) -> TwoTierCache:
+    """A cache as the settings describe it. Connects on first use. `sampler`: see TwoTierCache."""
     l2 = None
     if settings.cache_url:
         l2 = RedisCache(url=settings.cache_url, namespace=settings.cache_namespace, timeout_s=settings.cache_timeout_s)
@@ -51,6 +54,7 @@ def build_cache(settings: Settings, equipment: Equipment = _BARE) -> TwoTierCach
         wait_s=min(settings.llm_timeout_s, LONGEST_WAIT_S),
         bus=equipment.bus,
         announce=equipment.announce,
+        sampler=sampler,
     )
 
 
@@ -63,7 +67,8 @@ def build_optimized_pipeline(
     if equipment.announce is None:
         announcing = announcer_for(settings, lambda: told)
         equipment = equipment._replace(announce=announcing)
-    cache = build_cache(settings, equipment)
+    sampler = Sampler(settings.audit_per_s if settings.cache_url else 0)
+    cache = build_cache(settings, equipment, sampler)
     if reporter is None:
         role: Role = "worker" if equipment.node else "producer"
         reporter = build_reporter(settings, build_courier(settings), node=equipment.node, role=role, l1_entries=cache.l1.__len__)
@@ -72,6 +77,9 @@ def build_optimized_pipeline(
     if courier.connects:
         recent = Recent()
         courier.carry(Teller(HotKeys(settings.cache_namespace), recent, keeps_requests=settings.preload_budget > 0).tell)
+    if courier.connects and settings.audit_per_s and cache.l2 is not None:
+        bound_s = settings.staleness_bound_s
+        courier.carry(Auditor(sampler, cache.l2.keys, bound_s=bound_s, told=_counted_by(reporter)).audit)
     return OptimizedPipeline(
         pipeline,
         cache,
@@ -81,6 +89,15 @@ def build_optimized_pipeline(
         recent=recent,
         announcing=announcing,
     )
+
+
+def _counted_by(reporter: Reporter) -> Told:
+    def told(checks: int, stale: int, undecided: int) -> None:
+        for event, amount in ((AUDITED, checks), (STALE_SERVES, stale), (UNDECIDED, undecided)):
+            if amount:
+                reporter.tally.count(event, amount)
+
+    return told
 
 
 def build_beside_children(settings: Settings, reporter: Reporter) -> OptimizedPipeline:

@@ -105,6 +105,12 @@ class Settings(BaseModel):
     beat_lock_s: int = Field(60, ge=2, le=3600, description="After how long a spare beat stands in for one that died.")
     # -- the process
     figures: bool = Field(True, description="Tell the fleet's figures, in the cache's Redis, what each process counts.")
+    audit_per_s: float = Field(
+        20.0,
+        ge=0,
+        le=10_000,
+        description="Of the answers that each process serves, how many a second the auditor judges by the log. 0: none.",
+    )
     log: Literal["text", "json"] = Field("text", description="How worker and beat write their logs: json is one object a line.")
     stack_dir: str = Field("", description="Where `persona up` keeps what it runs. Empty: .persona in the working directory.")
 

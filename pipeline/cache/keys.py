@@ -41,6 +41,7 @@ class KeySpace:
         self.tail = f"{{{root}:log}}:tail".encode()
         self.records = f"{{{root}:log}}:records".encode()
         self.marks = f"{{{root}:log}}:marks".encode()
+        self.moments = f"{{{root}:log}}:moments".encode()
         self.nodes = f"{{{root}:log}}:nodes".encode()
         self.sweep = f"{{{root}:log}}:sweep".encode()
         self.probe = f"{root}:probe".encode()

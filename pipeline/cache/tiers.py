@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.cache.audit.sampler import Sampler
 from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.entry import MISS, AsOf, Entry, MissType
@@ -37,6 +38,7 @@ class Tiers:
         coherence: Coherence,
         counters: Counters,
         *,
+        sampler: Sampler,
         strict: bool,
         l1_max_ttl_s: float,
         clock: Callable[[], float],
@@ -50,6 +52,7 @@ class Tiers:
         self._coherence = coherence
         self._view = coherence.view
         self._counters = counters
+        self._sampler = sampler
         self._strict = strict
         self._l1_max_ttl_s = l1_max_ttl_s
         self._clock = clock
@@ -78,9 +81,13 @@ class Tiers:
                 raise
             if slot is not None:
                 try:
-                    return Found(slot.value(type), "l1")
+                    found = Found(slot.value(type), "l1")
                 except msgspec.DecodeError:
                     self.l1.reject(key, slot)
+                else:
+                    if now_s >= self._sampler.due_s:
+                        self._sampler.note(key, slot.deps, slot.as_of, "l1", now_s)
+                    return found
         return self._lookup_beyond(key, codec_for(type), now_s, stale_age_s)
 
     def peek(self, key: str, *, type: Any = Any) -> Found | MissType:
@@ -90,7 +97,7 @@ class Tiers:
         if not self._coherence.leased(now_s):
             return MISS
         slot = self._judged_slot(key, now_s)
-        return MISS if slot is None else self._serve(slot, codec_for(type), key)
+        return MISS if slot is None else self._serve(slot, codec_for(type), key, now_s)
 
     def _lookup_beyond(self, key: str, codec: Codec[Any], now_s: float, stale_age_s: float) -> Found | MissType:
         """What L1 may not serve at once: because it is not there, was judged by older records, or the lease has run out."""
@@ -99,7 +106,7 @@ class Tiers:
         if self._coherence.leased(now_s):
             slot = self._judged_slot(key, now_s)
             if slot is not None:
-                return self._serve(slot, codec, key)
+                return self._serve(slot, codec, key, now_s)
         if self.l2 is None:
             self.l1.count(hit=False)
             return MISS
@@ -112,16 +119,19 @@ class Tiers:
             self._counters.add("degraded")
             slot = None if self._strict or self.l2.connection.superseded else self._judged_slot(key, now_s)
             if slot is not None:
-                return self._serve(slot, codec, key, degraded=True)
+                return self._serve(slot, codec, key, now_s, degraded=True)
             self.l1.count(hit=False)
             return MISS
         # L1 once more, by what the read has taught.
         slot = self._judged_slot(key, now_s) if found is not None else None
         if slot is not None:
-            return self._serve(slot, codec, key)
+            return self._serve(slot, codec, key, now_s)
         self.l1.count(hit=False)
         raw, generation = found or (None, 0)
-        promoted = self.promote(key, self.l2.decode(key, raw), codec, generation, stale_age_s)
+        entry = self.l2.decode(key, raw)
+        promoted = self.promote(key, entry, codec, generation, stale_age_s)
+        if promoted is not MISS and entry is not None and now_s >= self._sampler.due_s:
+            self._sampler.note(key, entry.deps, entry, "stale" if promoted.source == "stale" else "l2", now_s)
         self._counters.add("l2_misses" if promoted is MISS else "stale" if promoted.source == "stale" else "l2_hits")
         return promoted
 
@@ -139,7 +149,7 @@ class Tiers:
             slot.generation = generation
         return slot
 
-    def _serve(self, slot: Slot, codec: Codec[Any], key: str, *, degraded: bool = False) -> Found | MissType:
+    def _serve(self, slot: Slot, codec: Codec[Any], key: str, now_s: float, *, degraded: bool = False) -> Found | MissType:
         try:
             found = Found(slot.value(codec.type), "l1", degraded)
         except msgspec.DecodeError:
@@ -147,6 +157,8 @@ class Tiers:
             self.l1.count(hit=False)
             return MISS
         self.l1.count(hit=True)
+        if now_s >= self._sampler.due_s and not degraded:  # of what could not be confirmed nothing is promised
+            self._sampler.note(key, slot.deps, slot.as_of, "l1", now_s)
         return found
 
     def promote(

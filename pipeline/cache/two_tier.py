@@ -12,6 +12,7 @@ from typing import Any, TypeVar, Unpack
 
 import msgspec
 
+from pipeline.cache.audit.sampler import Sampler
 from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.coherence.bus import VERSION, NodeBus
 from pipeline.cache.coherence.log import InvalidationLog, LocalInvalidationLog, RedisInvalidationLog
@@ -65,6 +66,7 @@ class TwoTierCache:
         wait_s: float = 30.0,
         bus: NodeBus | None = None,
         announce: Announce | None = None,
+        sampler: Sampler | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         rng: Callable[[], float] = random.random,
@@ -74,7 +76,7 @@ class TwoTierCache:
         was made together does not end together. `lease_s`: how long a key waits for the process that computed it and died.
         `wait_s`: how long a caller waits for another one's computation before it computes by itself. `bus`: the node's,
         which its main process keeps in step. `announce` is told of every invalidation made here, with the id to acknowledge
-        it by if a caller waits for that; it must not raise.
+        it by if a caller waits for that; it must not raise. `sampler`: is told of some of the answers that are served.
         """
         self._max_ttl_s = max_ttl_s
         self._ttl_jitter = ttl_jitter
@@ -97,8 +99,17 @@ class TwoTierCache:
         self._coherence = coherence
         self._counters = counters
         self._clock, self._wall_clock = clock, wall_clock
+        self._sampler = Sampler() if sampler is None else sampler
         self._tiers = Tiers(
-            self.l1, l2, coherence, counters, strict=strict, l1_max_ttl_s=l1_max_ttl_s, clock=clock, wall_clock=wall_clock
+            self.l1,
+            l2,
+            coherence,
+            counters,
+            sampler=self._sampler,
+            strict=strict,
+            l1_max_ttl_s=l1_max_ttl_s,
+            clock=clock,
+            wall_clock=wall_clock,
         )
         # For `get` alone, which looks nothing up that need not be.
         self._view = coherence.view
@@ -132,6 +143,8 @@ class TwoTierCache:
             ):
                 slot.used = True
                 self._count_hit()
+                if now_s >= self._sampler.due_s:
+                    self._sampler.note(key, slot.deps, slot.as_of, "l1", now_s)
                 return slot.shared if slot.shared is not COPY else slot.value(type)
         found = self._lookup(key, type=type)
         return default if found is MISS else found.value
@@ -231,21 +244,28 @@ class TwoTierCache:
             )
             # Callers that wait for it must find it when they next look, and it must do for them.
             lasting = lifetime_s > max(least_s, 2 * LONGEST_PAUSE_S) and (accept is None or accept(carried))
-            return Outcome(Found(carried, "no", self.degraded), payload, codec, whole, lasting)
+            return Outcome(Found(carried, "no", self.degraded), payload, codec, whole, lasting, known)
 
         def probe(taken: Taken | None, generation: int) -> Outcome | None:
-            found = self._taken(key, taken, codec, generation, least_s)
+            found = self._taken(key, taken, codec, generation, least_s, asked_at_s)
             if found is MISS or (accept is not None and not accept(found.value)):
                 return None
             slot = self._slots.get(key)
-            return Outcome(found, codec.encode(found.value)[0], codec, own_deps if slot is None else slot.deps)
+            payload = codec.encode(found.value)[0]
+            if slot is None:
+                return Outcome(found, payload, codec, own_deps)
+            return Outcome(found, payload, codec, slot.deps, as_of=slot.as_of)
 
+        failures = 0 if self.l2 is None else self.l2.connection.failures
         try:
             if kind.single_flight:
                 outcome, joined = self._flight.run(key, own_deps, as_of, probe, computed, asked_at_s=asked_at_s)
             else:
                 outcome, joined = computed(self.as_of() if as_of is None else as_of), False
             brought: Found | MissType = self._joined(key, outcome, codec, accept) if joined else outcome.found
+            if joined and asked_at_s >= self._sampler.due_s and self.l2 is not None and self.l2.connection.failures == failures:
+                # With Redis away a join is judged by what this process knows, and the auditor would know more.
+                self._note_joined(key, outcome, asked_at_s)
             return computed(self.as_of() if as_of is None else as_of).found if brought is MISS else brought
         except Exception as error:
             if grace is not None and grace.forgives(error):
@@ -289,7 +309,13 @@ class TwoTierCache:
             found = self._lookup(key, type=codec.type)
         return found if found is not MISS and (accept is None or accept(found.value)) else MISS
 
-    def _taken(self, key: str, taken: Taken | None, codec: Codec[Any], generation: int, least_s: float) -> Found | MissType:
+    def _note_joined(self, key: str, outcome: Outcome, asked_at_s: float) -> None:
+        if outcome.as_of is not None and outcome.found.source == "no":  # another one is noted where it was found
+            self._sampler.note(key, outcome.deps, outcome.as_of, "joined", asked_at_s)
+
+    def _taken(
+        self, key: str, taken: Taken | None, codec: Codec[Any], generation: int, least_s: float, asked_at_s: float
+    ) -> Found | MissType:
         if least_s > 0 and (taken is None or self.l2 is None):
             return MISS  # L1 does not know how long an entry has left
         if self.l2 is None:
@@ -299,7 +325,10 @@ class TwoTierCache:
         entry = self.l2.decode(key, taken.entry)
         if entry is not None and least_s > 0 and entry.remaining_s(self._wall_clock()) < least_s:
             return MISS
-        return self._tiers.promote(key, entry, codec, generation)
+        promoted = self._tiers.promote(key, entry, codec, generation)
+        if promoted is not MISS and entry is not None and asked_at_s >= self._sampler.due_s:
+            self._sampler.note(key, entry.deps, entry, "l2", asked_at_s)
+        return promoted
 
     # -- changing
 

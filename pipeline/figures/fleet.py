@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from pipeline.figures.records import SLOT_S, Role
@@ -123,6 +125,34 @@ class HotKey(msgspec.Struct, frozen=True):
     score: float
 
 
+class Audit(msgspec.Struct, frozen=True):
+    """The auditor's judgements of served answers: `checks`, in which it could tell, `stale` of which were served beyond the
+    bound; and those in which it could not."""
+
+    checks: int = 0
+    stale: int = 0
+    undecided: int = 0
+
+    @property
+    def least_fresh(self) -> float | None:
+        """The share of answers that are fresh, at least, as far as 95 % certainty goes. None without checks. Of n checks without
+        a fault it is 1 - 3/n or a little more (exact), with faults Wilson's bound (J. Am. Stat. Assoc. 22, 1927)."""
+        if not self.checks:
+            return None
+        if not self.stale:
+            return float(0.05 ** (1 / self.checks))
+        share, z = self.stale / self.checks, 1.6449
+        spread = z * math.sqrt(share * (1 - share) / self.checks + z * z / (4 * self.checks**2))
+        return max(0.0, 1 - (share + z * z / (2 * self.checks) + spread) / (1 + z * z / self.checks))
+
+
+def nines(share: float) -> str:
+    """A share near 1 as a percentage that shows its nines and the digit behind them, never more than it is: `99.97%`."""
+    count = max(0, math.floor(-math.log10(max(1 - share, 1e-12))))
+    digits = max(1, count - 1)
+    return f"{math.floor(share * 100 * 10**digits) / 10**digits:.{digits}f}%"
+
+
 class Ever(msgspec.Struct, frozen=True):
     """Sums since the cache's server began to keep them: they only grow, until it loses them and they begin anew. `counts` and
     `ms`: how many times each series of `pipeline.figures.fields` has, and their sum. `buckets`: of each of these that has any,
@@ -133,6 +163,7 @@ class Ever(msgspec.Struct, frozen=True):
     by_producers: Requests = Requests()
     invalidations: int = 0
     not_shown: int = 0
+    audit: Audit = Audit()
     counts: dict[str, int] = {}
     ms: dict[str, float] = {}
     buckets: dict[str, tuple[int, ...]] = {}

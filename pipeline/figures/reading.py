@@ -18,9 +18,21 @@ from pipeline.cache.keys import KeySpace
 from pipeline.cache.server.commands import Commands
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.cache.server.probe import probe
-from pipeline.figures.fields import ANSWERED, INVALIDATIONS, NOT_SHOWN, REQUESTS, SERIES, SPREADS, Sums
+from pipeline.figures.fields import (
+    ANSWERED,
+    AUDITED,
+    INVALIDATIONS,
+    NOT_SHOWN,
+    REQUESTS,
+    SERIES,
+    SPREADS,
+    STALE_SERVES,
+    UNDECIDED,
+    Sums,
+)
 from pipeline.figures.fleet import (
     Applied,
+    Audit,
     Ever,
     FleetFigures,
     HotKey,
@@ -172,6 +184,7 @@ def _ever(sums: Sums) -> Ever:
         by_producers=Requests(**{source: sums.by_producers(source) for source in REQUESTS}),
         invalidations=sums.count(INVALIDATIONS),
         not_shown=sums.count(NOT_SHOWN),
+        audit=Audit(sums.count(AUDITED), sums.count(STALE_SERVES), sums.count(UNDECIDED)),
         counts={series: sums.count(series) for series in SERIES},
         ms={series: sums.sum_ms(series) for series in SERIES},
         buckets={series: tuple(counts.get(at, 0) for at in range(max(counts) + 1)) for series, counts in wide.items() if counts},

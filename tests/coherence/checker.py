@@ -26,6 +26,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from coherence.audited import Audits
 from coherence.history import Applied, Ended, Fault, Made, Read, Record, Written
 
 
@@ -50,6 +51,7 @@ class Report:
     applied: int = 0
     stale_in_bound: int = 0
     stalest_s: float = 0.0
+    audits: Audits = field(default_factory=Audits)
 
     @property
     def rules(self) -> set[str]:
@@ -78,6 +80,7 @@ class Report:
         for name in ("reads", "written", "faults"):
             getattr(self, name).update(getattr(other, name))
         self.stalest_s = max(self.stalest_s, other.stalest_s)
+        self.audits.add(other.audits)
 
 
 class Acknowledged:
@@ -171,7 +174,8 @@ class _Sorted:
 
 def check(history: Iterable[Record], bound_s: float, *, lost_excused: bool = False) -> Report:
     """Judge every read of a history, in any order. `bound_s`: the staleness bound that its caches were given."""
-    report = Report()
+    history = list(history)
+    report = Report(audits=Audits.of(history))
     known = _Sorted(history, report, lost_excused=lost_excused)
     bound_ns = bound_s * 1e9
     for read in known.reads:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from coherence.audited import Audit
 from coherence.history import Journal, Written, now_ns
 from coherence.node import RETENTION_S, Announcer
 from coherence.settings import NAMESPACE, ProcessSettings
@@ -31,6 +32,7 @@ class Desk:
         self.node = settings.name if bus is not None else ""
         self.journal = Journal(settings.directory, f"{settings.name}-{os.getpid()}")
         self._announcer = Announcer(settings.nodes)
+        self.audit = Audit(settings, self.journal, url or settings.redis_url)
         self._writing = threading.local()
         l2 = RedisCache(url=url or settings.redis_url, namespace=NAMESPACE)
         l2.connection.breaker = CircuitBreaker(pause_s=settings.retry_s)  # so that a fault of the server is soon over
@@ -43,10 +45,12 @@ class Desk:
             max_ttl_s=RETENTION_S,
             bus=bus,
             announce=self._announce,
+            sampler=self.audit.sampler,
         )
         self.cache._coherence.log = RedisInvalidationLog(
             l2.connection, l2.keys, retention_s=RETENTION_S, max_records=settings.max_records
         )
+        self.audit.begin()
 
     def new_id(self) -> str:
         return f"{os.getpid()}-{next(_numbers)}"

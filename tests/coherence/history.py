@@ -85,7 +85,17 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     broken_off: int = 0
 
 
-Record = Made | Read | Written | Applied | Fault | Ended
+class Audited(msgspec.Struct, frozen=True, tag="audited"):
+    """A process's auditor has judged so many of the answers that it served."""
+
+    program: str
+    checks: int
+    stale: int
+    undecided: int
+    at_ns: int
+
+
+Record = Made | Read | Written | Applied | Fault | Ended | Audited
 
 _encode = msgspec.json.Encoder().encode
 _decode_lines = msgspec.json.Decoder(Record).decode_lines

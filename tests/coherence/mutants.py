@@ -223,7 +223,7 @@ def judged_before_the_lease() -> None:
         slot = cache._judged_slot(key, now_s)
         time.sleep(0.001)
         if slot is not None and cache._coherence.leased(now_s):
-            return cache._serve(slot, codec, key)
+            return cache._serve(slot, codec, key, now_s)
         return beyond(cache, key, codec, now_s, stale_age_s)
 
     _replace(Tiers, "_lookup_beyond", early)

@@ -21,7 +21,8 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     `flood`: how many patterns a single invalidation may have. `break_off_s`: how long a worker goes on, on average, until an
     exception breaks off its call of the cache; 0 is for ever. `chains`: it reads values that depend on a key through another.
     `quiet_s`: how long after the last need of the lease a node beats on. `retry_s`: how soon it asks again a server that was out
-    of reach. `pauses_s`: between two steps, at most, of each worker in turn.
+    of reach. `pauses_s`: between two steps, at most, of each worker in turn. `audit_per_s`: how many of the served answers its
+    auditor judges, at most. `burst`: so many reads beyond those of the history after each step, for the auditor.
     """
 
     name: str
@@ -46,6 +47,8 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     pauses_s: tuple[float, ...] = (0.004,)
     weights: dict[str, int] = {}
     mutant: str = ""
+    audit_per_s: float = 0.0
+    burst: int = 0
 
     @property
     def go(self) -> Path:

@@ -85,6 +85,8 @@ class Worker:
         while self._steps < steps or time.monotonic() - began_s < seconds:
             try:
                 self._rng.choices(kinds, chances)[0]()
+                if settings.burst and (here := list(self._cache.l1.slots)):
+                    self._burst(self._rng.choices(here, k=settings.burst))
             except BaseException as error:
                 if not is_broken_off(error):
                     raise
@@ -92,6 +94,7 @@ class Worker:
             self._steps += 1
             time.sleep(self._rng.choice(_SLEEPS) * self._pause_s)
         self._interruptions.end()
+        self._desk.audit.turn()
         self._desk.journal.note(Ended(os.getpid(), self._steps, self._misses, self._broken_off))
         self._desk.journal.flush()
 
@@ -131,6 +134,11 @@ class Worker:
 
     def _read_item(self) -> None:
         self._fetch(self._rng.choice(ITEMS))
+
+    def _burst(self, keys: list[str]) -> None:
+        """Not in the history: only the auditor is told of these."""
+        get = self._cache.get
+        self._do(lambda: [get(key) for key in keys])
 
     def _look(self) -> None:
         key = self._rng.choice(CACHED)

@@ -24,6 +24,8 @@ from pipeline.cache.coherence.node import QUIET_S
 from workers.stack.processes import ChildProcess
 
 START_TIMEOUT_S: Final = 30.0
+AUDITOR: Final = "auditor"
+"""Among the rules that end a run: the auditor has reported a stale serve."""
 _LOOK_EVERY_S: Final = 0.4
 _TESTS: Final = Path(__file__).parent.parent
 
@@ -56,7 +58,7 @@ SHAPES: Final = {
 class Workload:
     """`steps`: of all workers together, at least; it goes on for `seconds` at least. `pause_s`: between faults, on average; 0 for
     none. `faults`: how often each happens. `latency_s`: one way, at most, of those programs that are far from the server.
-    `long_log`: it is not trimmed. For the rest see ProcessSettings."""
+    `long_log`: it is not trimmed. `mutant_in`: the one program that is the mutant; empty: all are. For the rest see ProcessSettings."""
 
     seed: int
     steps: int = 0
@@ -77,6 +79,9 @@ class Workload:
     shapes: Mapping[str, Shape] = field(default_factory=lambda: SHAPES)
     freezes: frozenset[str] = frozenset()
     mutant: str = ""
+    mutant_in: str = ""
+    audit_per_s: float = 0.0
+    burst: int = 0
 
     def run(self, keep: Path | None = None, *, until: frozenset[str] = frozenset()) -> Report:
         """Run a workload. Returns the counts of its history. `keep`: a place to keep the history for a look into it. `until`: the
@@ -135,7 +140,8 @@ class Workload:
                     faults.turn()
                     _raise_for_ended(processes)
                     if until and time.monotonic() >= look_at_s:
-                        if until & self._report(directory).rules:
+                        report = self._report(directory)
+                        if until & report.rules or (AUDITOR in until and report.audits.stale):
                             return False
                         look_at_s = time.monotonic() + _LOOK_EVERY_S
             finally:
@@ -178,7 +184,9 @@ class Workload:
                 chains=self.chains,
                 pauses_s=shape.pauses_s,
                 weights=dict(self.weights) | dict(shape.weights),
-                mutant=self.mutant,
+                mutant=self.mutant if self.mutant_in in ("", name) else "",
+                audit_per_s=self.audit_per_s,
+                burst=self.burst,
             )
             for number, (name, shape) in enumerate(self.shapes.items())
         ]

@@ -61,8 +61,8 @@ def needed_by(module: str, among: frozenset[str]) -> set[str]:
 
 
 ROOMS = (
-    ("pipeline.cache.patterns", "pipeline.cache.memory", "pipeline.cache.server", "pipeline.cache.coherence",
-     "pipeline.cache.flight", "pipeline.cache.decorators"),
+    ("pipeline.cache.patterns", "pipeline.cache.memory", "pipeline.cache.server", "pipeline.cache.audit",
+     "pipeline.cache.coherence", "pipeline.cache.flight", "pipeline.cache.decorators"),
     ("pipeline.cache", "pipeline.personas", "pipeline.responders", "pipeline.hot", "pipeline.figures", "pipeline.preload"),
     ("workers.queue", "workers.stack", "workers.client", "workers.node", "workers.dashboard", "workers.cli"),
 )  # fmt: skip

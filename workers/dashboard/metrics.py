@@ -85,6 +85,12 @@ def _ever(ever: Ever) -> Iterator[Metric]:
     yield CounterMetricFamily("persona_invalidations", "Invalidations made.", value=ever.invalidations)
     not_shown = "Hits that nodes have answered themselves and that Flower was not shown as tasks: PERSONA_HIT_EVENTS_PER_S."
     yield CounterMetricFamily("persona_hits_not_shown", not_shown, value=ever.not_shown)
+    checks = "Served answers that the auditor has judged by the log, and could tell."
+    yield CounterMetricFamily("persona_audit_checks", checks, value=ever.audit.checks)
+    stale = "Those of them that were served although they were invalidated, beyond the staleness bound."
+    yield CounterMetricFamily("persona_audit_stale", stale, value=ever.audit.stale)
+    undecided = "Served answers of which the auditor could not tell."
+    yield CounterMetricFamily("persona_audit_undecided", undecided, value=ever.audit.undecided)
     seconds = HistogramMetricFamily(
         "persona_request_seconds", "How long an answer took, from the call of the pipeline to its return.", labels=["source"]
     )

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from pipeline.figures import FleetFigures
-from pipeline.figures.fleet import Ever
+from pipeline.figures.fleet import Audit, Ever, nines
 from workers.dashboard.source import FigureSource
 
 State = Literal["live", "away", "unconfigured"]
@@ -15,12 +15,15 @@ State = Literal["live", "away", "unconfigured"]
 
 class PageDocument(msgspec.Struct, frozen=True):
     """`state`: `away`, the cache's server does not answer; `unconfigured`, none is configured. `figures` are None unless `live`.
-    `tiers`: the share of hits by tier. `refused`: the server's code, if it refuses a command that a cache needs."""
+    `tiers`: the share of hits by tier. `audit`: the auditor's checks since the figures began; `fresh`: the share of fresh
+    answers, at least, with 95 % certainty, as text, or empty. `refused`: the server's code, if it refuses a command that a cache needs."""
 
     state: State
     figures: FleetFigures | None = None
     tiers: dict[str, float | None] = {}
     refused: str = ""
+    audit: Audit = Audit()
+    fresh: str = ""
 
 
 async def page_document(source: FigureSource) -> bytes:
@@ -29,4 +32,6 @@ async def page_document(source: FigureSource) -> bytes:
     if not figures.available:
         return msgspec.json.encode(PageDocument("away" if source.configured else "unconfigured", refused=figures.refused))
     shown = msgspec.structs.replace(figures, ever=Ever())
-    return msgspec.json.encode(PageDocument("live", shown, figures.requests.hit_ratios, figures.refused))
+    audit = figures.ever.audit
+    fresh = "" if audit.least_fresh is None else nines(audit.least_fresh)
+    return msgspec.json.encode(PageDocument("live", shown, figures.requests.hit_ratios, figures.refused, audit, fresh))

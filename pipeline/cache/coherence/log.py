@@ -63,7 +63,7 @@ class RedisInvalidationLog:
         records_a_call: int = RECORDS_A_CALL,
     ) -> None:
         self._connection = connection
-        self._keys = [keys.tail, keys.records, keys.marks]
+        self._keys = [keys.tail, keys.records, keys.marks, keys.moments]
         self._retention_ms = int(retention_s * 1000)
         self._max_records = max_records
         self._records_a_call = records_a_call

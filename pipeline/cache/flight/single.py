@@ -24,13 +24,14 @@ PAUSE_GROWTH: Final = 1.5
 class Outcome(NamedTuple):
     """The outcome of a computation. `found`, `payload` and `codec` are opaque here. `deps`: all that it depends on, including
     the keys that its own deps were computed from. `lasting`: whether a caller that asks for the key a moment later finds a usable
-    entry in the shared tier."""
+    entry in the shared tier. `as_of`: from before its first input was read, if that is known here."""
 
     found: Any
     payload: bytes
     codec: Any
     deps: tuple[str, ...]
     lasting: bool = True
+    as_of: AsOf | None = None
 
 
 Probe = Callable[[Taken | None, int], Outcome | None]

@@ -58,6 +58,8 @@ class RedisConnection:
         self._answers = False
         self.made = 0
         """How many connections were opened so far. It never falls, and has risen before anything is read from a new one."""
+        self.failures = 0
+        """Another number after each call that has failed, whatever the cause."""
         self.probe_patience_s = PROBE_PATIENCE_S
         self.breaker = CircuitBreaker(pause_s=retry_pause_s, clock=clock)
         self.health = Health(purpose, clock=clock)
@@ -124,6 +126,7 @@ class RedisConnection:
 
     def _unavailable(self, error: ReplyError | OSError) -> SharedTierUnavailableError:
         """Tell the breaker and the log of the error. Returns it as a caller sees it."""
+        self.failures += 1
         if isinstance(error, BusyError):
             return SharedTierUnavailableError("every connection to Redis is in use")  # which says nothing about the server
         if isinstance(error, UnusableServerError):
@@ -142,6 +145,7 @@ class RedisConnection:
     def _come_back(self) -> None:
         """Raises SharedTierUnavailableError unless the server may be asked again."""
         if not self._came_back():
+            self.failures += 1
             raise SharedTierUnavailableError("Redis was out of reach a moment ago; the next try is due within a second")
 
     def _came_back(self) -> bool:

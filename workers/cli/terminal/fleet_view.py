@@ -12,7 +12,7 @@ from rich.text import Text
 
 from pipeline.figures import FleetFigures
 from pipeline.figures.fields import SPREADS
-from pipeline.figures.fleet import MadeInvalidation, Node, Process, Source, Spread
+from pipeline.figures.fleet import Audit, MadeInvalidation, Node, Process, Source, Spread, nines
 from workers.cli.demo.report import NAMES, STYLES
 from workers.cli.terminal.figures import bar
 from workers.cli.terminal.screen import printable, shown_ms
@@ -89,9 +89,18 @@ def _facts(figures: FleetFigures) -> Table:
         ("model calls", f"{requests.no} made, {figures.saved} saved"),
         *((series.label, _spread(figures.spreads[series.name])) for series in SPREADS),
         ("invalidations", str(figures.invalidation_count)),
+        ("fresh", _fresh(figures.ever.audit)),
     ):
         grid.add_row(Text(name), Text(fact))
     return grid
+
+
+def _fresh(audit: Audit) -> str:
+    """What the auditor has found since the figures began."""
+    if audit.least_fresh is None:
+        return f"not checked yet{f', {audit.undecided} undecided' if audit.undecided else ''}"
+    stale = f", {audit.stale} stale" if audit.stale else ""
+    return f"{nines(audit.least_fresh)} at least, 95 % sure, by {audit.checks:,} checks{stale}, {audit.undecided:,} undecided"
 
 
 def _spread(spread: Spread) -> str:

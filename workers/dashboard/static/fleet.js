@@ -81,6 +81,15 @@
         figure("queue-wait-p50", figures.spreads.queue_wait.count ? Fleet.duration(figures.spreads.queue_wait.p50_ms) : "—", figures.spreads.queue_wait.p50_ms);
     }
 
+    // What the auditor has found since the figures began.
+    function showAudit(audit, fresh) {
+        figure("fresh", fresh || "—");
+        figure("checks", Fleet.count(audit.checks), audit.checks);
+        figure("stale-serves", Fleet.count(audit.stale), audit.stale);
+        figure("undecided", Fleet.count(audit.undecided), audit.undecided);
+        document.getElementById("fleet-fresh").classList.toggle("fleet-broken", audit.stale > 0);
+    }
+
     function showChart(figures) {
         const slots = figures.slots.slice(0, -1);
         if (!slots.length) {
@@ -200,6 +209,7 @@
         }
         latest = answer.figures;
         showSummary(latest, answer.tiers);
+        showAudit(answer.audit, answer.fresh);
         showChart(latest);
         showSources(latest);
         showNodes(latest);

@@ -3,6 +3,8 @@
 -- KEYS[1] tail     string "epoch:seq:floor"
 -- KEYS[2] records  sorted set: pattern -> seq of its latest invalidation; and '' -> the seq since which these records are whole
 -- KEYS[3] marks    sorted set: seq -> server time (ms) at which the log stood there; sparse
+-- KEYS[4] moments  sorted set: "epoch:before:seq" -> server time (us) at which an append took the log from `before` to `seq`; of the
+--                 last appends only, for the auditor: nothing that is served depends on it
 -- ARGV[1] 8 characters for the epoch, should the log begin now (random, made by the caller)
 -- ARGV[2] retention (ms): no living entry is older, so that older records judge nothing
 -- ARGV[3] the most records to keep; beyond that the oldest tenth goes and floor rises
@@ -50,6 +52,9 @@ redis.call('ZADD', KEYS[2], whole, '')
 -- cache without invalidating: if it went, a new epoch would make every entry a miss.
 redis.call('PEXPIRE', KEYS[2], 2 * retention)
 redis.call('PEXPIRE', KEYS[3], 2 * retention)
+redis.call('ZADD', KEYS[4], now[1] * 1000000 + now[2], epoch .. ':' .. string.format('%d:%d', before, seq))
+redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -2001)
+redis.call('PEXPIRE', KEYS[4], 2 * retention)
 local after = text(epoch, seq, floor)
 redis.call('SET', KEYS[1], after, 'PX', math.max(2 * retention, DAYS_30_MS))
 return after
