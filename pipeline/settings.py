@@ -109,7 +109,7 @@ class Settings(BaseModel):
         20.0,
         ge=0,
         le=10_000,
-        description="Of the answers that each process serves, how many a second the auditor judges by the log. 0: none.",
+        description="Of each tier's answers, how many a second and process the auditor judges by the log. 0: none.",
     )
     log: Literal["text", "json"] = Field("text", description="How worker and beat write their logs: json is one object a line.")
     stack_dir: str = Field("", description="Where `persona up` keeps what it runs. Empty: .persona in the working directory.")

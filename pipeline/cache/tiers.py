@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.cache.audit.sampler import Sampler
+from pipeline.cache.audit.sampler import Sampler, Tier
 from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.entry import MISS, AsOf, Entry, MissType
@@ -130,10 +130,15 @@ class Tiers:
         raw, generation = found or (None, 0)
         entry = self.l2.decode(key, raw)
         promoted = self.promote(key, entry, codec, generation, stale_age_s)
-        if promoted is not MISS and entry is not None and now_s >= self._sampler.due_s:
-            self._sampler.note(key, entry.deps, entry, "stale" if promoted.source == "stale" else "l2", now_s)
+        if promoted is not MISS and entry is not None:
+            self.note(key, entry, "stale" if promoted.source == "stale" else "l2", now_s)
         self._counters.add("l2_misses" if promoted is MISS else "stale" if promoted.source == "stale" else "l2_hits")
         return promoted
+
+    def note(self, key: str, entry: Entry, tier: Tier, began_s: float) -> None:
+        """Have the sampler note an entry of L2 that is served, if one is due."""
+        if self._sampler.due(tier, began_s):
+            self._sampler.note(key, entry.deps, entry, tier, began_s)
 
     def _judged_slot(self, key: str, now_s: float) -> Slot | None:
         """L1's slot, if it is valid by what is known now; an invalid one goes."""

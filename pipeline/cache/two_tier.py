@@ -263,7 +263,7 @@ class TwoTierCache:
             else:
                 outcome, joined = computed(self.as_of() if as_of is None else as_of), False
             brought: Found | MissType = self._joined(key, outcome, codec, accept) if joined else outcome.found
-            if joined and asked_at_s >= self._sampler.due_s and self.l2 is not None and self.l2.connection.failures == failures:
+            if joined and self.l2 is not None and self.l2.connection.failures == failures:
                 # With Redis away a join is judged by what this process knows, and the auditor would know more.
                 self._note_joined(key, outcome, asked_at_s)
             return computed(self.as_of() if as_of is None else as_of).found if brought is MISS else brought
@@ -310,7 +310,8 @@ class TwoTierCache:
         return found if found is not MISS and (accept is None or accept(found.value)) else MISS
 
     def _note_joined(self, key: str, outcome: Outcome, asked_at_s: float) -> None:
-        if outcome.as_of is not None and outcome.found.source == "no":  # another one is noted where it was found
+        # Another one than a computed one is noted where it was found.
+        if outcome.as_of is not None and outcome.found.source == "no" and self._sampler.due("joined", asked_at_s):
             self._sampler.note(key, outcome.deps, outcome.as_of, "joined", asked_at_s)
 
     def _taken(
@@ -326,8 +327,8 @@ class TwoTierCache:
         if entry is not None and least_s > 0 and entry.remaining_s(self._wall_clock()) < least_s:
             return MISS
         promoted = self._tiers.promote(key, entry, codec, generation)
-        if promoted is not MISS and entry is not None and asked_at_s >= self._sampler.due_s:
-            self._sampler.note(key, entry.deps, entry, "l2", asked_at_s)
+        if promoted is not MISS and entry is not None:
+            self._tiers.note(key, entry, "l2", asked_at_s)
         return promoted
 
     # -- changing

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -50,11 +51,8 @@ class Audit:
         """Judge what waits."""
         if not self._settings.audit_per_s:
             return
-        with self._lock:
-            try:
-                self._auditor.audit(self._connection)
-            except SharedTierUnavailableError:
-                pass  # the next turn has more to judge
+        with self._lock, suppress(SharedTierUnavailableError):  # the next turn has more to judge
+            self._auditor.audit(self._connection)
 
     def _told(self, checks: int, stale: int, undecided: int) -> None:
         self._journal.note(Audited(self._settings.name, checks, stale, undecided, now_ns()))

@@ -15,8 +15,10 @@ State = Literal["live", "away", "unconfigured"]
 
 class PageDocument(msgspec.Struct, frozen=True):
     """`state`: `away`, the cache's server does not answer; `unconfigured`, none is configured. `figures` are None unless `live`.
-    `tiers`: the share of hits by tier. `audit`: the auditor's checks since the figures began; `fresh`: the share of fresh
-    answers, at least, with 95 % certainty, as text, or empty. `refused`: the server's code, if it refuses a command that a cache needs."""
+    `tiers`: the share of hits by tier. `refused`: the server's code, if it refuses a command that a cache needs.
+
+    `audit`: the auditor's checks since the figures began; `fresh`: the share of fresh answers, at least, with 95 % certainty, as
+    text; empty without checks."""
 
     state: State
     figures: FleetFigures | None = None

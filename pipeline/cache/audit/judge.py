@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple
 from pipeline.cache.audit.evidence import DRIFT, Appended, Evidence
 from pipeline.cache.audit.sampler import Sample
 
-SLACK_S: Final = 0.001
+SLACK_S: Final = 0.0001
 """So much may be wrong with a time that was taken from one clock to the other, beyond what the looks say."""
 
 Kind = Literal["fresh", "stale", "undecided"]
@@ -28,8 +28,8 @@ def judge(sample: Sample, evidence: Evidence, bound_s: float) -> Verdict:
     """Whether the answer may have been served. The evidence must include a look that was sent after the read began.
 
     It may not, if something that means its key or a dep was appended after its `as_of`, and before the read began; in the case
-    of L1, by more than the staleness bound before. Nor if its epoch had ended by then. Only what is certain is `fresh` or `stale`: both
-    clocks, and all that the looks leave open, count in favour of the answer, and of `undecided`.
+    of L1, by more than the staleness bound before. Nor if its epoch had ended by then. Only what is certain is `fresh` or
+    `stale`: what the looks and the two clocks leave open is `undecided`.
     """
     allowed_s = bound_s if sample.tier == "l1" else 0.0
     if not sample.epoch or sample.epoch != evidence.epoch:

@@ -39,29 +39,38 @@ class Sample(NamedTuple):
 
 
 class Sampler:
-    """Takes the first answer that is served after `due_s`, and then rests a while. Thread-safe: two threads at the same moment
-    may both be sampled.
+    """Takes the first answer that is served when one is due, and then rests a while: of each tier by itself, so that the many
+    hits of L1 do not hide the few joined answers. Thread-safe: two threads at the same moment may both be sampled.
 
-    Each server of an answer compares `due_s` with the time that it has read anyway: that is all a sampler costs a hit.
+    A hit of L1 compares `due_s` with the time that it has read anyway: that is all a sampler costs it.
     """
 
     def __init__(self, per_s: float = 0.0, *, room: int = ROOM, rng: Callable[[], float] | None = None) -> None:
-        """`per_s`: about so many samples a second at most; 0 for none, infinite for every answer."""
+        """`per_s`: about so many samples a second of each tier at most; 0 for none, infinite for every answer."""
         self._gap_s = math.inf if per_s <= 0 else 1 / per_s
         self._rng = rng or random.Random().random  # noqa: S311 - of its own, so that no program's seed is used up; guards nothing
         self._ring: deque[Sample] = deque(maxlen=room)
         self.due_s = math.inf if per_s <= 0 else -math.inf
-        """The next answer of a read that begins now or later is to be noted. Infinite: none ever is."""
+        """The answer of L1 to a read that begins then or later is to be noted. Infinite: none ever is."""
+        self._due_s: dict[Tier, float] = dict.fromkeys(("l2", "joined", "stale"), self.due_s)
         begins_anew_in_children(self)
 
     def begin_anew(self) -> None:
         """In a child that was just forked: the samples are its parent's to judge."""
         self._ring.clear()
 
+    def due(self, tier: Tier, began_s: float) -> bool:
+        """Whether an answer of that tier, not L1, to a read that began then is to be noted."""
+        return began_s >= self._due_s[tier]
+
     def note(self, key: str, deps: tuple[str, ...], as_of: Known, tier: Tier, began_s: float) -> None:
         """An answer was served, by a read that began then."""
         # Not at even distances: a program that asks in turns would be in step with them.
-        self.due_s = began_s + self._gap_s * (0.5 + self._rng())
+        due_s = began_s + self._gap_s * (0.5 + self._rng())
+        if tier == "l1":
+            self.due_s = due_s
+        else:
+            self._due_s[tier] = due_s
         self._ring.append(Sample(key, deps, as_of.epoch, as_of.seq, tier, began_s))
 
     def take(self) -> list[Sample]:

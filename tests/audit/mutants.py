@@ -1,0 +1,64 @@
+"""Which mutants of the coherence checker the auditor reports, where each is at work, and which it cannot see."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final, NamedTuple
+
+from coherence.faults import GENTLE
+from coherence.mutants import STAGE_MUTANT
+from coherence.profiles import PROFILES
+from coherence.workload import AUDITOR, Workload
+
+WITHIN_S: Final = 60.0
+PER_S: Final = 20.0
+"""The default of PERSONA_AUDIT_PER_S."""
+
+_GENTLE: Final = {"faults": GENTLE}
+
+# The one program that is the mutant, and what brings out its kind, as for the checker. No name stands for all programs, where one
+# alone breaks nothing: the first of the others begins the new log for it, too.
+SEEN: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "no_lease": ("small", _GENTLE | {"bound_s": 0.1}),
+    "no_validation": ("small", {}),
+    "joined_unjudged": ("small", _GENTLE),
+    "joined_unasked": ("joins", dict(PROFILES["joins"])),
+    "skipped_record": ("small", _GENTLE),
+    "deps_ignored": ("small", _GENTLE),
+    "epoch_ignored": ("small", {}),
+    "floor_ignored": ("small", {}),
+    "log_begun_in_two_steps": ("far", dict(PROFILES["beginnings"])),
+    "confirmed_before_it_is_known": ("busy", dict(PROFILES["pages"])),
+    "history_ignored": ("", dict(PROFILES["succession"])),
+    "judged_before_the_lease": ("prefork", _GENTLE),
+    "replica_believed": ("reader", dict(PROFILES["demotion"])),
+}
+
+BLIND: Final = {
+    "as_of_after_the_computation": "The entry itself says that it is newer than it is, and is believed.",
+    STAGE_MUTANT: "As above: the as_of is too new for what went into the value.",
+    "deps_of_deps_ignored": "The entry itself names too few deps; the auditor takes these for all.",
+    "pending_ignored": "What could not be appended is in no log.",
+    "bus_never_followed": "It keeps to the bound, as a program without a bus does; its node is promised more.",
+    "judged_in_two_steps": "As pending_ignored: what is served too long is what was pending, until it is in the log.",
+}
+
+
+class Seen(NamedTuple):
+    """`after_s`: from the start of the programs until it was reported."""
+
+    after_s: float
+    stale: int
+    checks: int
+
+    def __str__(self) -> str:
+        return f"reported after {self.after_s:.1f} s ({self.stale} of {self.checks} checks)"
+
+
+def hunt(name: str, seed: int, *, per_s: float = PER_S) -> Seen | None:
+    """Run a workload with that mutant in one program until an auditor reports it, for WITHIN_S at most. None if none does."""
+    program, options = SEEN[name]
+    workload = Workload(seed=seed, seconds=WITHIN_S, mutant=name, mutant_in=program, audit_per_s=per_s, **options)
+    began_s = time.monotonic()
+    audits = workload.run(until=frozenset({AUDITOR})).audits
+    return Seen(audits.first_ns / 1e9 - began_s, sum(audits.stale.values()), audits.checks) if audits.stale else None
