@@ -64,7 +64,7 @@ def measure_overhead(progress: Progress, *, quick: bool = False) -> Figures:
         Fleet(progress, nodes=1, children=PROCESSES, app=SILENT_APP, environ={"PERSONA_FIGURES": "false"}) as silent,
     ):
         progress("overhead: hits through the queue, with all counting and events on and with them off, in turn")
-        with _Side(counting, wires, size) as on, _Side(silent, wires, size) as off:
+        with Side(counting, wires, size) as on, Side(silent, wires, size) as off:
             for number in range(size.rounds):
                 for side in (on, off) if number % 2 == 0 else (off, on):  # the first of a round finds the machine otherwise
                     side.work_off(size.tasks)
@@ -77,7 +77,7 @@ def measure_overhead(progress: Progress, *, quick: bool = False) -> Figures:
         return figures | _measure_hit(counting.settings, size.hit_rounds)
 
 
-class _Side:
+class Side:
     """One of the two nodes, warm."""
 
     def __init__(self, fleet: Fleet, wires: Sequence[Mapping[str, Any]], size: Size) -> None:

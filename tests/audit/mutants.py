@@ -27,10 +27,9 @@ SEEN: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "deps_ignored": ("small", _GENTLE),
     "epoch_ignored": ("small", {}),
     "floor_ignored": ("small", {}),
-    "log_begun_in_two_steps": ("far", dict(PROFILES["beginnings"])),
+    "log_begun_in_two_steps": ("far", dict(PROFILES["beginnings"]) | {"audit_every_s": 0.02}),
     "confirmed_before_it_is_known": ("busy", dict(PROFILES["pages"])),
     "history_ignored": ("", dict(PROFILES["succession"])),
-    "judged_before_the_lease": ("prefork", _GENTLE),
     "replica_believed": ("reader", dict(PROFILES["demotion"])),
 }
 
@@ -40,6 +39,7 @@ BLIND: Final = {
     "deps_of_deps_ignored": "The entry itself names too few deps; the auditor takes these for all.",
     "pending_ignored": "What could not be appended is in no log.",
     "bus_never_followed": "It keeps to the bound, as a program without a bus does; its node is promised more.",
+    "judged_before_the_lease": "It breaks the promise to its node; the bound, only where a beat comes in the very millisecond between.",
     "judged_in_two_steps": "As pending_ignored: what is served too long is what was pending, until it is in the log.",
 }
 

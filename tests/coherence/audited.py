@@ -22,7 +22,6 @@ from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.server.connection import RedisConnection
 
-EVERY_S: Final = 0.25
 ROOM: Final = 1_000_000
 
 
@@ -32,7 +31,7 @@ class Audit:
     def __init__(self, settings: ProcessSettings, journal: Journal, url: str) -> None:
         self._settings, self._journal = settings, journal
         self.sampler = Sampler(settings.audit_per_s, room=ROOM)
-        self._connection = RedisConnection(url, retry_pause_s=EVERY_S)
+        self._connection = RedisConnection(url, retry_pause_s=0.25)
         self._auditor = Auditor(self.sampler, KeySpace(NAMESPACE), bound_s=settings.bound_s, told=self._told, room=ROOM)
         self._lock = threading.Lock()
 
@@ -44,7 +43,7 @@ class Audit:
 
     def _run(self) -> None:
         pause = threading.Event()
-        while not pause.wait(EVERY_S):
+        while not pause.wait(self._settings.audit_every_s):
             self.turn()
 
     def turn(self) -> None:

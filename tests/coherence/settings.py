@@ -22,7 +22,7 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     exception breaks off its call of the cache; 0 is for ever. `chains`: it reads values that depend on a key through another.
     `quiet_s`: how long after the last need of the lease a node beats on. `retry_s`: how soon it asks again a server that was out
     of reach. `pauses_s`: between two steps, at most, of each worker in turn. `audit_per_s`: how many of the served answers its
-    auditor judges, at most. `burst`: so many reads beyond those of the history after each step, for the auditor.
+    auditor judges, at most, and how often. `burst`: so many reads beyond those of the history after each step, for the auditor.
     """
 
     name: str
@@ -48,6 +48,7 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     weights: dict[str, int] = {}
     mutant: str = ""
     audit_per_s: float = 0.0
+    audit_every_s: float = 0.25
     burst: int = 0
 
     @property

@@ -82,6 +82,7 @@ class Workload:
     mutant: str = ""
     mutant_in: str = ""
     audit_per_s: float = 0.0
+    audit_every_s: float = 0.25
     burst: int = 0
 
     def run(self, keep: Path | None = None, *, until: frozenset[str] = frozenset()) -> Report:
@@ -187,6 +188,7 @@ class Workload:
                 weights=dict(self.weights) | dict(shape.weights),
                 mutant=self.mutant if self.mutant_in in ("", name) else "",
                 audit_per_s=self.audit_per_s,
+                audit_every_s=self.audit_every_s,
                 burst=self.burst,
             )
             for number, (name, shape) in enumerate(self.shapes.items())
