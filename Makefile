@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo check test test-pythons test-long test-browser lint check-coherence check-model check-connections bench lock clean help
+.PHONY: demo check test test-pythons test-long test-browser lint check-coherence check-audit check-model check-connections bench lock clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -48,6 +48,10 @@ test-browser: $(VENV)/.installed ## Flower's page in a real Chromium, which must
 
 check-coherence: $(VENV)/.installed ## the long random run of the coherence checker, some minutes
 	@PYTHONPATH=tests $(BIN)/python -m coherence --steps 100000
+
+check-audit: $(VENV)/.installed ## the auditor over random work: a million checks without a false alarm, and mutants that it must report
+	@PYTHONPATH=tests $(BIN)/python -m audit --checks 1000000
+	@PYTHONPATH=tests $(BIN)/python -m audit --mutants
 
 check-model: $(VENV)/.installed ## the model of the coherence protocol, each configuration explored whole, and its mutants
 	@PYTHONPATH=tests $(BIN)/python -m model --seconds 600 || [ $$? -eq 2 ]

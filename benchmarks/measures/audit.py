@@ -1,7 +1,7 @@
 """What the auditor costs: hits through the queue with it on and with it off, a hit of L1, and a round of judgements.
 
-Two nodes of two processes, each with servers of its own, which differ in `PERSONA_AUDIT_PER_S` alone. Each works off the same full
-queue, in turn, so that the machine's other load meets both.
+Two nodes of two processes, each with servers of its own, which differ in `PERSONA_AUDIT_PER_S` alone. Each works off the same
+full queue, in turn, so that the machine's other load meets both.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from benchmarks.measures.overhead import FULL, KINDS, PROCESSES, QUICK, REPORTED
 from pipeline.cache import LocalCache, RedisCache, TwoTierCache
 from pipeline.cache.audit.auditor import Auditor
 from pipeline.cache.audit.sampler import Sampler
+from pipeline.cache.keys import KeySpace
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.figures import FigureKeys, read_figures
 from pipeline.figures.fleet import Audit
 from pipeline.settings import Settings, load_settings
 
+NAMESPACE: Final = "audit-bench"
 HITS_A_ROUND: Final = 100_000
 TIERS: Final = 2
 """How many tiers' samples a round judges at most in a process that answers hits: those of L1 and of L2."""
 
 
 def measure_audit(progress: Progress, *, quick: bool = False) -> Figures:
-    """The figures. Raises BenchmarkFailedError when an answer was no hit, when nothing was judged, or something was called stale."""
+    """The figures. Raises BenchmarkFailedError when an answer was no hit, or when something was called stale."""
     size = QUICK if quick else FULL
     wires = [request.to_wire() for request in spread_over(KINDS, KINDS)]
     with (
@@ -69,7 +71,7 @@ def _audit_of(fleet: Fleet) -> Audit:
 
 def _cache(settings: Settings, sampler: Sampler) -> TwoTierCache:
     """With a lease that lasts: no hit is to leave L1."""
-    l2 = RedisCache(url=settings.cache_url, namespace="audit-bench")
+    l2 = RedisCache(url=settings.cache_url, namespace=NAMESPACE)
     return TwoTierCache(LocalCache(1000), l2, staleness_bound_s=60.0, sampler=sampler)
 
 
@@ -102,14 +104,13 @@ def _mean_get_ns(cache: TwoTierCache) -> float:
 
 
 def _measure_round(settings: Settings, rounds: int) -> Figures:
-    """A second's judgements in a process that is asked without a pause: the processor's time of the thread, in ms, all included."""
+    """A second's judgements in a process that is asked without a pause: the processor's time of the thread, in ms."""
     count = round(TIERS * load_settings({}).audit_per_s)
     said: list[tuple[int, int, int]] = []
     spent_ms = []
     sampler = Sampler(float("inf"))
     with closing(_cache(settings, sampler)) as cache, closing(RedisConnection(settings.cache_url, timeout_s=5)) as connection:
-        assert cache.l2 is not None
-        auditor = Auditor(sampler, cache.l2.keys, bound_s=60.0, told=lambda *counts: said.append(counts))
+        auditor = Auditor(sampler, KeySpace(NAMESPACE), bound_s=60.0, told=lambda *counts: said.append(counts))
         cache.set("key", "value")
         for number in range(rounds + 1):
             for _ in range(count):

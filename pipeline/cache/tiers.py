@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -86,7 +87,7 @@ class Tiers:
                     self.l1.reject(key, slot)
                 else:
                     if now_s >= self._sampler.due_s:
-                        self._sampler.note(key, slot.deps, slot.as_of, "l1", now_s)
+                        self._sampler.note(key, slot.deps, slot.as_of, "l1", now_s, slot.made_s)
                     return found
         return self._lookup_beyond(key, codec_for(type), now_s, stale_age_s)
 
@@ -163,7 +164,7 @@ class Tiers:
             return MISS
         self.l1.count(hit=True)
         if now_s >= self._sampler.due_s and not degraded:  # of what could not be confirmed nothing is promised
-            self._sampler.note(key, slot.deps, slot.as_of, "l1", now_s)
+            self._sampler.note(key, slot.deps, slot.as_of, "l1", now_s, slot.made_s)
         return found
 
     def promote(
@@ -279,6 +280,7 @@ class Tiers:
         codec: Codec[Any],
         as_of: AsOf,
         grace_s: float = 0.0,
+        made_s: float = math.inf,
     ) -> tuple[Any, bytes]:
         """Keep a value in both tiers, unless it is known to be invalid by now; the value as JSON carried it, and the JSON."""
         payload, carried = codec.encode(value)
@@ -286,7 +288,7 @@ class Tiers:
         if ttl_s <= 0:
             return carried, payload
         beside = b"" if codec.shareable(carried) else payload
-        if not self._keep(key, beside, carried, codec, as_of, deps, ttl_s):
+        if not self._keep(key, beside, carried, codec, as_of, deps, ttl_s, made_s):
             self._counters.add("fills_discarded")
         elif self.l2 is not None:
             created_ms = int(self._wall_clock() * 1000)
@@ -307,6 +309,7 @@ class Tiers:
         as_of: AsOf,
         deps: tuple[str, ...],
         ttl_s: float,
+        made_s: float = math.inf,
     ) -> bool:
         """Put the entry into L1, if it is valid by what is known now.
 
@@ -317,5 +320,6 @@ class Tiers:
         if not self._view.valid(as_of, key, deps):
             return False
         expires_at_s = self._clock() + min(ttl_s, self._l1_max_ttl_s)
-        self.l1.put(key, Slot(codec, payload, value, expires_at_s, AsOf(as_of.epoch, as_of.seq, generation), deps))
+        known = AsOf(as_of.epoch, as_of.seq, generation)
+        self.l1.put(key, Slot(codec, payload, value, expires_at_s, known, deps, made_s))
         return True

@@ -5,6 +5,7 @@ One module, and a long one: it is the one face of the cache, and its parts do th
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -144,7 +145,7 @@ class TwoTierCache:
                 slot.used = True
                 self._count_hit()
                 if now_s >= self._sampler.due_s:
-                    self._sampler.note(key, slot.deps, slot.as_of, "l1", now_s)
+                    self._sampler.note(key, slot.deps, slot.as_of, "l1", now_s, slot.made_s)
                 return slot.shared if slot.shared is not COPY else slot.value(type)
         found = self._lookup(key, type=type)
         return default if found is MISS else found.value
@@ -237,10 +238,11 @@ class TwoTierCache:
         codec = codec_for(kind.type)
 
         def computed(known: AsOf) -> Outcome:
+            made_s = self._clock()
             value = compute()
             lifetime_s = ttl_s if value is not None or negative_s is None else negative_s
             carried, payload, lifetime_s, whole = self._keep(
-                key, value, lifetime_s, own_deps, codec, known, 0.0 if value is None else grace_s
+                key, value, lifetime_s, own_deps, codec, known, 0.0 if value is None else grace_s, made_s
             )
             # Callers that wait for it must find it when they next look, and it must do for them.
             lasting = lifetime_s > max(least_s, 2 * LONGEST_PAUSE_S) and (accept is None or accept(carried))
@@ -293,12 +295,13 @@ class TwoTierCache:
         codec: Codec[Any],
         as_of: AsOf,
         grace_s: float = 0.0,
+        made_s: float = math.inf,
     ) -> tuple[Any, bytes, float, tuple[str, ...]]:
         """Keep what was computed: the value as JSON carried it, the JSON, for how long, and all that it depends on."""
         self._counters.add("computed")
         lifetime_s = ttl_s * (1 - self._ttl_jitter * self._rng())
         whole = self._tiers.with_theirs(deps)
-        carried, payload = self._tiers.store(key, value, lifetime_s, whole, codec, as_of, grace_s)
+        carried, payload = self._tiers.store(key, value, lifetime_s, whole, codec, as_of, grace_s, made_s)
         return carried, payload, lifetime_s, whole
 
     def _joined(self, key: str, outcome: Outcome, codec: Codec[Any], accept: Callable[[Any], bool] | None) -> Found | MissType:

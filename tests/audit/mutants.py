@@ -23,6 +23,7 @@ SEEN: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "no_validation": ("small", {}),
     "joined_unjudged": ("small", _GENTLE),
     "joined_unasked": ("joins", dict(PROFILES["joins"])),
+    "as_of_after_the_computation": ("small", {}),
     "skipped_record": ("small", _GENTLE),
     "deps_ignored": ("small", _GENTLE),
     "epoch_ignored": ("small", {}),
@@ -34,12 +35,11 @@ SEEN: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 }
 
 BLIND: Final = {
-    "as_of_after_the_computation": "The entry itself says that it is newer than it is, and is believed.",
-    STAGE_MUTANT: "As above: the as_of is too new for what went into the value.",
+    STAGE_MUTANT: "The entry itself says that it is newer than what went into it, and is believed.",
     "deps_of_deps_ignored": "The entry itself names too few deps; the auditor takes these for all.",
     "pending_ignored": "What could not be appended is in no log.",
     "bus_never_followed": "It keeps to the bound, as a program without a bus does; its node is promised more.",
-    "judged_before_the_lease": "It breaks the promise to its node; the bound, only where a beat comes in the very millisecond between.",
+    "judged_before_the_lease": "It breaks the promise to its node; the bound, where a beat comes in one certain millisecond.",
     "judged_in_two_steps": "As pending_ignored: what is served too long is what was pending, until it is in the log.",
 }
 

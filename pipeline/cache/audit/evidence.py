@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_left
 from collections import deque
@@ -13,7 +14,7 @@ from pipeline.cache.audit.sampler import Sample
 from pipeline.cache.errors import InvalidPatternError
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.patterns.pattern import parse
-from pipeline.cache.server.commands import Word, integer, several, text, texts
+from pipeline.cache.server.commands import Word, integer, scored, several, text
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.cache.server.scripts import Script
 
@@ -30,6 +31,7 @@ STEADY_S: Final = 60.0
 DRIFT: Final = 0.001
 """By how much two clocks may go apart, in seconds a second: ten times what a clock may that is steered by NTP."""
 
+_SPAN: Final = re.compile(rb"([^:]+):(\d{1,15}):(\d{1,15})")
 _TAIL: Final = re.compile(rb"([^:]+):(\d+):\d+")
 
 
@@ -99,11 +101,16 @@ class Evidence:
         return self._ended.get(epoch)
 
     def first_after(self, sample: Sample) -> Iterator[Appended]:
-        """The appends that came after the sample's `as_of` and mean its key or a dep: of each pattern the first known."""
+        """The appends that mean the sample's key or a dep, and came after its `as_of`, or certainly after its computation began:
+        of each pattern the first known."""
+        made = self.server_s(sample.made_s) if math.isfinite(sample.made_s) else None
         for key in (sample.key, *sample.deps):
             for appends in self._meaning(key):
-                if appends[-1].seq > sample.seq:
-                    yield appends[bisect_left(appends, (sample.seq + 1,))]
+                at = bisect_left(appends, (sample.seq + 1,))
+                while at and _is_after(appends[at - 1], sample.made_s, made):
+                    at -= 1
+                if at < len(appends):
+                    yield appends[at]
 
     def server_s(self, at_s: float) -> tuple[float, float, int] | None:
         """When it was by the server's clock, at the earliest and the latest, and the run; None if no two looks of one run are
@@ -229,6 +236,11 @@ class Evidence:
                     del table[pattern]
 
 
+def _is_after(appended: Appended, made_s: float, made: tuple[float, float, int] | None) -> bool:
+    """Whether it was certainly appended after that moment, by this process's clock or by the server's."""
+    return appended.after_s > made_s or (made is not None and made[2] == appended.run and appended.since_s > made[1])
+
+
 def _appends(kept: list[Appended] | tuple[Callable[[str], bool], list[Appended]]) -> list[Appended]:
     return kept[1] if isinstance(kept, tuple) else kept
 
@@ -255,23 +267,19 @@ def _answered(reply: Any) -> _Answer:
     epoch, seq = "", 0
     if match and match[1].startswith(name):  # else a log of another history, which is over
         epoch, seq = match[1].decode(errors="replace"), int(match[2])
-    pairs = [(pattern.decode(errors="replace"), int(float(at))) for pattern, at in _pairs(records) if pattern]
+    pairs = [(pattern.decode(errors="replace"), int(at)) for pattern, at in scored(records) if pattern and math.isfinite(at)]
     pairs.sort(key=lambda pair: pair[1])
-    mine = f"{epoch}:".encode()
-    told = [(*_span(member), float(at) / 1e6) for member, at in _pairs(moments) if member.startswith(mine)]
+    told = [(int(span[2]), int(span[3]), at / 1e6) for span, at in _spans(moments) if span[1].decode(errors="replace") == epoch]
     told.sort(key=lambda moment: moment[1])
     return _Answer(server_s, epoch, seq, integer(whole), pairs if epoch else [], told)
 
 
-def _pairs(flat: Any) -> list[tuple[bytes, bytes]]:
-    items = texts(flat)
-    return list(zip(items[::2], items[1::2], strict=True))
-
-
-def _span(member: bytes) -> tuple[int, int]:
-    """From which seq to which an append took the log."""
-    _, before, seq = member.split(b":")
-    return int(before), int(seq)
+def _spans(moments: Any) -> Iterator[tuple[re.Match[bytes], float]]:
+    """Which log an append took from where to where, and when; what a foreign program has written there is none."""
+    for member, at in scored(moments):
+        span = _SPAN.fullmatch(member)
+        if span and math.isfinite(at):
+            yield span, at
 
 
 def _number(raw: Any) -> int:

@@ -28,7 +28,7 @@ class Known(Protocol):
 
 class Sample(NamedTuple):
     """An answer that was served: the entry's key, deps and `as_of`, from where it was served, and when the read began, by the
-    cache's clock."""
+    cache's clock. `made_s`: when its computation began, if this process knows; else infinite."""
 
     key: str
     deps: tuple[str, ...]
@@ -36,6 +36,7 @@ class Sample(NamedTuple):
     seq: int
     tier: Tier
     began_s: float
+    made_s: float = math.inf
 
 
 class Sampler:
@@ -63,15 +64,15 @@ class Sampler:
         """Whether an answer of that tier, not L1, to a read that began then is to be noted."""
         return began_s >= self._due_s[tier]
 
-    def note(self, key: str, deps: tuple[str, ...], as_of: Known, tier: Tier, began_s: float) -> None:
-        """An answer was served, by a read that began then."""
+    def note(self, key: str, deps: tuple[str, ...], as_of: Known, tier: Tier, began_s: float, made_s: float = math.inf) -> None:
+        """An answer was served: see Sample."""
         # Not at even distances: a program that asks in turns would be in step with them.
         due_s = began_s + self._gap_s * (0.5 + self._rng())
         if tier == "l1":
             self.due_s = due_s
         else:
             self._due_s[tier] = due_s
-        self._ring.append(Sample(key, deps, as_of.epoch, as_of.seq, tier, began_s))
+        self._ring.append(Sample(key, deps, as_of.epoch, as_of.seq, tier, began_s, made_s))
 
     def take(self) -> list[Sample]:
         """The samples that wait, oldest first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -31,11 +32,19 @@ class Slot(Resident):
     does not say all that the payload does; else it is empty: see `Codec.beside`.
     """
 
-    __slots__ = ("_codec", "_payload", "as_of", "deps", "generation", "shared", "type")
+    __slots__ = ("_codec", "_payload", "as_of", "deps", "generation", "made_s", "shared", "type")
 
     def __init__(
-        self, codec: Codec[Any], payload: bytes, value: object, expires_at: float, as_of: AsOf, deps: tuple[str, ...]
+        self,
+        codec: Codec[Any],
+        payload: bytes,
+        value: object,
+        expires_at: float,
+        as_of: AsOf,
+        deps: tuple[str, ...],
+        made_s: float = math.inf,
     ) -> None:
+        """`made_s`: when its computation began, by the cache's clock, if it was here; for the auditor."""
         super().__init__(expires_at)
         self.type = codec.type
         self.shared = value if codec.shareable(value) else COPY
@@ -44,6 +53,7 @@ class Slot(Resident):
         self.as_of = as_of
         self.generation = as_of.generation
         self.deps = deps
+        self.made_s = made_s
 
     def value(self, type: Any) -> Any:
         """The value as that type, for this caller alone. Raises msgspec.DecodeError when the type does not fit."""

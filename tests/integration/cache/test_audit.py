@@ -15,7 +15,7 @@ from faults import Clock, SteppedRedisCache, fill
 from polling import until
 from servers import ValkeyServer
 
-from pipeline.cache import LocalCache, TwoTierCache
+from pipeline.cache import AsOf, LocalCache, TwoTierCache
 from pipeline.cache.audit.auditor import Auditor
 from pipeline.cache.audit.evidence import MOST_PATTERNS, RECORDS_A_LOOK
 from pipeline.cache.audit.sampler import Sampler
@@ -23,6 +23,7 @@ from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.server.connection import RedisConnection
+from pipeline.cache.tiers import Tiers
 
 BOUND_S = 0.2
 ALL = float("inf")
@@ -317,3 +318,29 @@ def test_a_forked_child_judges_its_own_samples_alone(audited: MakeAudited) -> No
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert here.judged() == (1, 0, 0)
+
+
+def test_an_as_of_that_was_taken_too_late_does_not_hide_it(audited: MakeAudited, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry that says that it knows what came after its computation began: the mutant `as_of_after_the_computation`. The
+    process that computed it knows better."""
+    here, there = audited(), audited()
+    here.cache.get_or_compute("warm", lambda: 1)
+    here.cache.get("warm")
+    here.judged()
+    store = Tiers.store
+
+    def late(tiers: Tiers, *given: Any) -> Any:
+        return store(tiers, *(tiers._view.as_of() if isinstance(part, AsOf) else part for part in given))
+
+    monkeypatch.setattr(Tiers, "store", late)
+
+    def compute() -> int:
+        there.cache.invalidate("k")
+        here.cache.refresh()
+        return 1
+
+    here.cache.get_or_compute("k", compute)
+    time.sleep(1.2 * BOUND_S)
+    here.cache.refresh()
+    here.cache.get("k")
+    assert here.judged() == (0, 1, 0)
