@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, Literal, NamedTuple
 
-from pipeline.cache.audit.evidence import DRIFT, Appended, Evidence
+from pipeline.cache.audit.evidence import DRIFT, Evidence
 from pipeline.cache.audit.sampler import Sample
+from pipeline.cache.audit.seen_log import Appended
 
 SLACK_S: Final = 0.0001
 """So much may be wrong with a time that was taken from one clock to the other, beyond what the looks say."""
@@ -32,12 +34,22 @@ def judge(sample: Sample, evidence: Evidence, bound_s: float) -> Verdict:
     `stale`: what the looks and the two clocks leave open is `undecided`.
     """
     allowed_s = bound_s if sample.tier == "l1" else 0.0
-    if not sample.epoch or sample.epoch != evidence.epoch:
+    log, worst = evidence.log, FRESH
+    if not sample.epoch or sample.epoch != log.epoch:
         end = evidence.ended(sample.epoch)
-        late_s = -1.0 if end is None else sample.began_s - end.seen_s - allowed_s
-        return Verdict("stale", late_s) if late_s > 0 else UNDECIDED
-    worst = FRESH if sample.seq >= evidence.whole_from else UNDECIDED
-    for appended in evidence.first_after(sample):
+        if end is None:
+            return UNDECIDED
+        if sample.began_s > end.seen_s + allowed_s:
+            return Verdict("stale", sample.began_s - end.seen_s - allowed_s)
+        log = evidence.former
+        if sample.epoch != log.epoch:
+            return UNDECIDED
+        if sample.began_s > end.after_s + allowed_s:
+            worst = UNDECIDED  # the epoch may have been over for too long, and may have had records that nobody here has seen
+    if sample.seq < log.whole_from:
+        worst = UNDECIDED
+    made = evidence.server_s(sample.made_s) if math.isfinite(sample.made_s) else None
+    for appended in log.first_after(sample, made):
         verdict = _judge(sample, appended, evidence, allowed_s)
         if verdict.kind == "stale":
             return verdict
