@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 from coherence.faults import GENTLE
 from coherence.mutants import STAGE_MUTANT
 from coherence.profiles import PROFILES
-from coherence.workload import AUDITOR, Workload
+from coherence.steps import WEIGHTS
+from coherence.workload import AUDITOR, Shape, Workload
 
 WITHIN_S: Final = 60.0
 PER_S: Final = 20.0
@@ -16,14 +17,20 @@ PER_S: Final = 20.0
 
 _GENTLE: Final = {"faults": GENTLE}
 
+# Six threads after the same three keys, and one program that changes them.
+_JOINS: Final = {
+    "joins": Shape("lone", 6, loose=True, pauses_s=(0.002,), weights=dict.fromkeys(WEIGHTS, 0) | {"ahead": 1}),
+    "near": Shape("lone", 1, pauses_s=(0.002,), weights=dict.fromkeys(WEIGHTS, 0) | {"change": 1}),
+}
+
 # The one program that is the mutant, and what brings out its kind, as for the checker. No name stands for all programs, where one
 # alone breaks nothing: the first of the others begins the new log for it, too.
 SEEN: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "no_lease": ("small", _GENTLE | {"bound_s": 0.1}),
     "no_validation": ("small", {}),
     "joined_unjudged": ("small", _GENTLE),
-    "joined_unasked": ("joins", dict(PROFILES["joins"])),
-    "as_of_after_the_computation": ("small", {}),
+    "joined_unasked": ("joins", dict(PROFILES["joins"]) | {"shapes": _JOINS}),
+    "as_of_after_the_computation": ("loose", _GENTLE | {"bound_s": 0.05}),
     "skipped_record": ("small", _GENTLE),
     "deps_ignored": ("small", _GENTLE),
     "epoch_ignored": ("small", {}),

@@ -26,7 +26,7 @@ from pipeline.cache.keys import KeySpace
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.cache.tiers import Tiers
 
-BOUND_S = 0.2
+BOUND_S = 0.5
 ALL = float("inf")
 
 
@@ -106,7 +106,7 @@ def test_a_stale_answer_of_l1_is_found_by_either_clock(
     getattr(here.cache, read)("k:1")
     assert here.judged() == (1, 0, 0), "it was within the bound"
     there.cache.invalidate(pattern)
-    time.sleep(1.2 * BOUND_S)
+    time.sleep(1.4 * BOUND_S)
     here.cache.refresh()
     getattr(here.cache, read)("k:1")
     assert here.judged() == (0, 1, 0)
@@ -120,7 +120,7 @@ def test_the_two_clocks_are_told_from_one_look(audited: MakeAudited, monkeypatch
     here.judged()
     blind(monkeypatch)
     there.cache.invalidate("k")
-    time.sleep(1.2 * BOUND_S)
+    time.sleep(1.4 * BOUND_S)
     here.cache.refresh()
     here.cache.get("k")
     assert here.judged() == (0, 1, 0)
@@ -134,7 +134,7 @@ def test_a_stale_answer_of_l2_is_found_at_once(audited: MakeAudited, monkeypatch
     here.judged()
     blind(monkeypatch)
     there.cache.invalidate("k")
-    time.sleep(0.01)
+    time.sleep(0.1)
     here.cache.l1.clear()
     assert here.cache.lookup("k") is not None
     assert here.judged() == (0, 1, 0)
@@ -153,7 +153,7 @@ def test_an_answer_of_an_ended_epoch_is_found(
     client.delete(keys.tail, keys.records)
     here.cache.get("k")
     assert here.judged() == (1, 0, 0)
-    time.sleep(1.2 * BOUND_S)
+    time.sleep(1.4 * BOUND_S)
     here.cache.refresh()
     here.cache.get("k")
     assert here.judged() == (0, 1, 0)
@@ -189,7 +189,7 @@ def test_a_process_whose_clock_stands_still_is_not_accused(audited: MakeAudited,
     here.judged()
     there.cache.invalidate("k")
     for _ in range(2):
-        time.sleep(1.2 * BOUND_S)
+        time.sleep(1.4 * BOUND_S)
         here.cache.get("k")
         assert here.judged() == (1, 0, 0)
         clock.tick(0.9 * BOUND_S)
@@ -243,7 +243,7 @@ def test_what_waits_while_redis_is_away_is_judged_when_it_is_back(namespace: str
         server.stop()
         with pytest.raises(SharedTierUnavailableError):
             here.judged()
-        time.sleep(1.2 * BOUND_S)
+        time.sleep(1.4 * BOUND_S)
         assert here.cache.lookup("k").degraded  # type: ignore[union-attr]
         server.start()
         until(lambda: here.cache.refresh() and _answers(here.connection), "the server is back")
@@ -290,7 +290,7 @@ def test_a_log_line_has_no_key(audited: MakeAudited, monkeypatch: pytest.MonkeyP
     here.judged()
     blind(monkeypatch)
     there.cache.invalidate("user:secret")
-    time.sleep(1.2 * BOUND_S)
+    time.sleep(1.4 * BOUND_S)
     here.cache.refresh()
     here.cache.get("user:secret")
     with caplog.at_level(logging.ERROR, "pipeline.cache.audit"):
@@ -336,12 +336,13 @@ def test_an_as_of_that_was_taken_too_late_does_not_hide_it(audited: MakeAudited,
     monkeypatch.setattr(Tiers, "store", late)
 
     def compute() -> int:
+        time.sleep(0.1)  # more than a round trip takes: what is nearer cannot be told apart
         there.cache.invalidate("k")
         here.cache.refresh()
         return 1
 
     here.cache.get_or_compute("k", compute)
-    time.sleep(1.2 * BOUND_S)
+    time.sleep(1.4 * BOUND_S)
     here.cache.refresh()
     here.cache.get("k")
     assert here.judged() == (0, 1, 0)
