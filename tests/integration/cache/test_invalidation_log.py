@@ -164,16 +164,30 @@ def test_every_key_of_the_log_ends_by_itself(log: RedisInvalidationLog, client: 
     left_ms: Any = client.pttl(keys.tail)
     assert left_ms > 2 * RETENTION_S * 1000
     log.append(["a"])
-    for key in (keys.tail, keys.records, keys.marks):
+    for key in (keys.tail, keys.records, keys.marks, keys.moments):
         left_ms = client.pttl(key)
         assert left_ms > RETENTION_S * 1000, key
 
 
 def test_the_keys_of_the_log_are_in_one_slot_of_a_cluster(keys: KeySpace, namespace: str) -> None:
     """A script may only touch one: the hash tag is the same, and is the namespace's."""
-    tags = {name[name.index(b"{") : name.index(b"}") + 1] for name in (keys.tail, keys.records, keys.marks)}
+    tags = {name[name.index(b"{") : name.index(b"}") + 1] for name in (keys.tail, keys.records, keys.marks, keys.moments)}
     assert len(tags) == 1
     assert namespace.encode() in tags.pop()
+
+
+def test_the_moments_of_the_last_appends_are_noted(log: RedisInvalidationLog, client: redis.Redis, keys: KeySpace) -> None:
+    """From which seq to which each took the log, and when by the server's clock; of the last 2,000, so that they stay small."""
+    seconds, microseconds = client.time()
+    tail = log.append(["a", "b"])
+    log.append(["a"])
+    noted: Any = client.zrange(keys.moments, 0, -1, withscores=True)
+    assert [name.decode() for name, _ in noted] == [f"{tail.epoch}:0:2", f"{tail.epoch}:2:3"]
+    assert all(0 <= at - (seconds * 1e6 + microseconds) < 60e6 for _, at in noted)
+    client.zadd(keys.moments, {f"old:{number}:{number + 1}": number for number in range(2_500)})
+    log.append(["c"])
+    assert client.zcard(keys.moments) == 2_000
+    assert client.zscore(keys.moments, f"{tail.epoch}:3:4") is not None
 
 
 # -- reading

@@ -169,7 +169,7 @@ def test_an_entrys_name_is_its_keys_alone(key: str, other: str) -> None:
     """Different keys have different names, none of which is one of the log's."""
     space = KeySpace("ns")
     assert (space.entry(key) == space.entry(other)) == (key == other)
-    assert space.entry(key) not in (space.tail, space.records, space.marks)
+    assert space.entry(key) not in (space.tail, space.records, space.marks, space.moments)
 
 
 def test_namespaces_do_not_overlap() -> None:

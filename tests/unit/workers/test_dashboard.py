@@ -21,7 +21,7 @@ from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 from tornado.web import create_signed_value
 
 from pipeline.figures import FleetFigures
-from pipeline.figures.fleet import Ever, Node, Process, Requests
+from pipeline.figures.fleet import Audit, Ever, Node, Process, Requests, nines
 from pipeline.figures.histogram import WIDE_BUCKETS, count_buckets, wide_bound_ms, wide_bucket_of
 from workers.dashboard.hook import COMMAND, serve_ours
 from workers.dashboard.login import Login, login_of
@@ -134,6 +134,31 @@ def test_a_tiers_hit_ratio_is_of_the_requests_that_looked_there() -> None:
     assert Requests().hit_ratios == {"l1": None, "l2": None}
 
 
+@pytest.mark.parametrize(
+    ("checks", "stale", "least", "text"),
+    [
+        (1, 0, 0.05, "5.0%"),
+        (9_812, 0, 0.99969, "99.96%"),
+        (10_000_000, 0, 0.9999997, "99.99997%"),
+        (1_000, 1, 0.9955, "99.5%"),
+        (1_000, 1_000, 0.0, "0.0%"),
+        (100, 50, 0.419, "41.8%"),
+    ],
+)
+def test_the_share_of_fresh_answers_is_told_with_its_bound(checks: int, stale: int, least: float, text: str) -> None:
+    """Without a fault it is the exact bound, which the rule of three comes near; with faults Wilson's. Never more nines than it
+    has."""
+    found = Audit(checks, stale).least_fresh
+    assert found is not None
+    assert found == pytest.approx(least, abs=1e-3 if stale else max(1e-8, 0.2 / checks))
+    assert nines(found) == text
+
+
+def test_nothing_is_told_without_checks() -> None:
+    """Undecided ones are none."""
+    assert Audit(undecided=7).least_fresh is None
+
+
 def samples(figures: FleetFigures, **lengths: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     families = text_string_to_metric_families(exposition(figures, lengths).decode())
     return {(each.name, tuple(sorted(each.labels.items()))): each.value for family in families for each in family.samples}
@@ -148,6 +173,7 @@ def fleet_of(**requests: int) -> FleetFigures:
     counts = [0] * (wide_bucket_of(*count_buckets([3.0])) + 1)
     counts[-1] = 4
     ever = Ever(
+        audit=Audit(900, 2, 30),
         requests=Requests(**requests),
         by_producers=Requests(l1=40),
         invalidations=7,
@@ -165,6 +191,7 @@ def test_the_metrics_say_what_the_figures_say() -> None:
     assert found["persona_requests_total", (("role", "worker"), ("source", "failed"))] == 1
     assert found["persona_model_calls_saved_total", ()] == 110
     assert found["persona_invalidations_total", ()] == 7
+    assert [found[f"persona_audit_{name}_total", ()] for name in ("checks", "stale", "undecided")] == [900, 2, 30]
     assert found["persona_cache_hit_ratio", (("tier", "l1"),)] == 0.75
     assert found["persona_cache_hit_ratio", (("tier", "l2"),)] == 1.0
     assert (found["persona_nodes", ()], found["persona_processes", ()], found["persona_cache_up", ()]) == (1, 1, 1)
