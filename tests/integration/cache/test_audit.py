@@ -15,7 +15,7 @@ from faults import Clock, SteppedRedisCache, fill
 from polling import until
 from servers import ValkeyServer
 
-from pipeline.cache import AsOf, LocalCache, TwoTierCache
+from pipeline.cache import MISS, AsOf, LocalCache, TwoTierCache
 from pipeline.cache.audit.auditor import Auditor
 from pipeline.cache.audit.evidence import RECORDS_A_LOOK
 from pipeline.cache.audit.sampler import Sampler
@@ -197,6 +197,26 @@ def test_a_process_whose_clock_stands_still_is_not_accused(audited: MakeAudited,
     here.cache.refresh()
     here.cache.get("k")
     assert here.judged() == (0, 1, 0), "its own clock can tell by now"
+
+
+def test_a_machine_that_was_suspended_is_not_accused(audited: MakeAudited) -> None:
+    """Its clock stood still between the append and the read, and goes on with Redis's since: by Redis's clock the read is late,
+    by the clock of the bound it is not."""
+    suspended_s = 0.0
+    here, there = audited(lambda: time.monotonic() - suspended_s), audited()
+    for key in ("k", "other"):
+        fill(here.cache, key)
+    here.cache.get("other")
+    here.judged()
+    time.sleep(1.4 * BOUND_S)  # else its own clock would say that the append was within the bound
+    here.cache.refresh()
+    there.cache.invalidate("k")
+    time.sleep(1.4 * BOUND_S)
+    suspended_s = 1.4 * BOUND_S
+    here.cache.get("other")
+    assert here.judged() == (1, 0, 0)
+    assert here.cache.get("k") is not MISS
+    assert here.judged()[1] == 0
 
 
 def test_an_equal_pattern_does_not_hide_the_older_record(audited: MakeAudited, monkeypatch: pytest.MonkeyPatch) -> None:
