@@ -9,7 +9,7 @@ from coherence.faults import GENTLE
 from coherence.mutants import STAGE_MUTANT
 from coherence.profiles import PROFILES
 from coherence.steps import WEIGHTS
-from coherence.workload import AUDITOR, Shape, Workload
+from coherence.workload import AUDITOR, SHAPES, Shape, Workload
 
 WITHIN_S: Final = 60.0
 PER_S: Final = 20.0
@@ -23,10 +23,13 @@ _JOINS: Final = {
     "near": Shape("lone", 1, pauses_s=(0.002,), weights=dict.fromkeys(WEIGHTS, 0) | {"change": 1}),
 }
 
+# One that asks now and then, and hears of nothing meanwhile.
+_READER: Final = {"reader": Shape("lone", 2, pauses_s=(0.1,), weights=dict.fromkeys(WEIGHTS, 0) | {"look": 1})}
+
 # The one program that is the mutant, and what brings out its kind, as for the checker. No name stands for all programs, where one
 # alone breaks nothing: the first of the others begins the new log for it, too.
 SEEN: Final[dict[str, tuple[str, dict[str, Any]]]] = {
-    "no_lease": ("small", _GENTLE | {"bound_s": 0.1}),
+    "no_lease": ("reader", _GENTLE | {"bound_s": 0.02, "shapes": SHAPES | _READER}),
     "no_validation": ("small", {}),
     "joined_unjudged": ("small", _GENTLE),
     "joined_unasked": ("joins", dict(PROFILES["joins"]) | {"shapes": _JOINS}),
