@@ -13,6 +13,9 @@ from pipeline.cache.locks import begins_anew_in_children
 ROOM: Final = 1024
 """So many samples wait at most; the oldest go first."""
 
+LEFT: Final = 0.5
+"""A program that reads the same keys in the same order for each request would else have only the first of them sampled."""
+
 Tier = Literal["l1", "l2", "joined", "stale"]
 
 
@@ -40,8 +43,8 @@ class Sample(NamedTuple):
 
 
 class Sampler:
-    """Takes the first answer that is served when one is due, and then rests a while: of each tier by itself, so that the many
-    hits of L1 do not hide the few joined answers. Thread-safe: two threads at the same moment may both be sampled.
+    """Takes an answer when one is due, the first or one soon after, and then rests a while: of each tier by itself, so that the
+    many hits of L1 do not hide the few joined answers. Thread-safe: two threads at the same moment may both be sampled.
 
     A hit of L1 compares `due_s` with the time that it has read anyway: that is all a sampler costs it.
     """
@@ -65,7 +68,9 @@ class Sampler:
         return began_s >= self._due_s[tier]
 
     def note(self, key: str, deps: tuple[str, ...], as_of: Known, tier: Tier, began_s: float, made_s: float = math.inf) -> None:
-        """An answer was served: see Sample."""
+        """An answer was served when one was due: it is taken, or left for the next one with even chances. See Sample."""
+        if self._gap_s > 0 and self._rng() < LEFT:
+            return
         # Not at even distances: a program that asks in turns would be in step with them.
         due_s = began_s + self._gap_s * (0.5 + self._rng())
         if tier == "l1":

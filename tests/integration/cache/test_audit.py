@@ -298,6 +298,17 @@ def test_a_sampler_rests_after_each_sample(audited: MakeAudited) -> None:
     assert sampler.take() == []
 
 
+def test_the_second_of_two_reads_is_sampled_as_well() -> None:
+    """A request reads its routing and then its answer: at each moment at which one is due the routing comes first."""
+    sampler = Sampler(20)
+    for number in range(200):
+        for after_s, key in ((0.0, "routing"), (1e-5, "answer")):
+            if number + after_s >= sampler.due_s:
+                sampler.note(key, (), _Known(), "l1", number + after_s)
+    keys = [sample.key for sample in sampler.take()]
+    assert min(keys.count("routing"), keys.count("answer")) > 20
+
+
 class _Known:
     epoch, seq = "e", 1
 
