@@ -80,7 +80,7 @@ def test_no_false_alarm_whatever_goes_wrong(profile: str) -> None:
     """Every answer is a sample. The long form is `python -m audit --checks 10000000`."""
     audits = Workload(seed=12, seconds=3.0, audit_per_s=1e9, burst=100, **PROFILES[profile]).run().audits
     assert not audits.stale
-    assert audits.checks > 2_000
+    assert audits.checks > 500
 
 
 @pytest.mark.long
