@@ -53,7 +53,11 @@ redis.call('ZADD', KEYS[2], whole, '')
 redis.call('PEXPIRE', KEYS[2], 2 * retention)
 redis.call('PEXPIRE', KEYS[3], 2 * retention)
 redis.call('ZADD', KEYS[4], now[1] * 1000000 + now[2], epoch .. ':' .. string.format('%d:%d', before, seq))
-redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -2001)
+local excess = redis.call('ZCARD', KEYS[4]) - 2000
+if excess > 0 then
+  local last = redis.call('ZRANGE', KEYS[4], excess - 1, excess - 1, 'WITHSCORES')
+  redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', last[2])
+end
 redis.call('PEXPIRE', KEYS[4], 2 * retention)
 local after = text(epoch, seq, floor)
 redis.call('SET', KEYS[1], after, 'PX', math.max(2 * retention, DAYS_30_MS))
