@@ -162,9 +162,9 @@ def confirmed_before_it_is_known() -> None:
     """The lease is granted first, and then the records that it vouches for are taken in."""
     apply = InvalidationView.apply
 
-    def early(view: InvalidationView, page: Page, asked_at_s: float) -> bool:
+    def early(view: InvalidationView, page: Page, asked_at_s: float, answered_at_s: float = float("-inf")) -> bool:
         view.confirmed_at_s = max(view.confirmed_at_s, asked_at_s)
-        return apply(view, page, asked_at_s)
+        return apply(view, page, asked_at_s, answered_at_s)
 
     _replace(InvalidationView, "apply", early)
 

@@ -160,8 +160,10 @@ class Coherence:
         if asked_at_s is None:
             asked_at_s = self._clock() if self._shared else math.inf
         contacts = self.log.contacts
-        self.view.apply(self.log.read_since(self.view.known), asked_at_s)
-        self._contacts = contacts  # from before: a connection that was made for this reading may belong to another reader in part
+        page = self.log.read_since(self.view.known)
+        # Not by a page that came too late: the view has learned nothing of the server that gave it.
+        if self.view.apply(page, asked_at_s, self._clock()):
+            self._contacts = contacts  # from before: a connection that was made for this reading may belong to another reader
 
     # -- invalidating
 
@@ -194,7 +196,7 @@ class Coherence:
             self.view.apply(page_of(tail, records, after=here.seq, restart=False), asked_at_s)
         elif self._shared and self.view.known is None:
             # No entry was read yet that would have to be judged, so that the log can wait until one is.
-            self.view.begin_at(tail)
+            self.view.begin_at(tail, asked_at_s, self._clock())
         elif not self.refresh():
             self.view.pend(patterns)  # it holds elsewhere; here too from now on, and once more when Redis is back
 

@@ -22,6 +22,8 @@ class _Known(NamedTuple):
     pending: Records | None
     """The invalidations that the log lacks, by the generation since when; None if there are none."""
     generation: int
+    answered_at_s: float
+    """A moment after the log had given this tail's epoch: what is asked for later is of no former log."""
 
 
 class InvalidationView:
@@ -36,7 +38,7 @@ class InvalidationView:
 
     def __init__(self) -> None:
         self._lock = UninterruptedLock()
-        self._state = _Known(Tail("", 0, 0), None, Records(), None, 0)
+        self._state = _Known(Tail("", 0, 0), None, Records(), None, 0, float("-inf"))
         self._own: dict[str, int] = {}
         self._heard: dict[str, int] = {}
         self._heard_count = 0
@@ -62,6 +64,14 @@ class InvalidationView:
     def as_of(self) -> AsOf:
         """The known position: to be taken before the first input of a computation is read."""
         known = self._state
+        if known.generation != self.generation:
+            # It is being published, or its writer was broken off. L1 does not judge by it yet: an input that it speaks against
+            # could still be served, and what is computed from that would count as newer.
+            if self._lock.held():
+                return AsOf("", 0)  # a signal handler, in the middle of its own thread's publication: it keeps nothing
+            with self._lock:
+                self._finish()
+                known = self._state
         return AsOf(known.tail.epoch, known.tail.seq, known.generation)
 
     @property
@@ -100,22 +110,21 @@ class InvalidationView:
             self.confirmed_at_s = max(self.confirmed_at_s, asked_at_s)
             return True
 
-    def apply(self, page: Page, asked_at_s: float) -> bool:
-        """Take in a page of the log, which was asked for at that moment. Returns whether all of it is known now, and no page that
-        was asked for before can take the view to another log. Pages may arrive late, twice and overlapping."""
+    def apply(self, page: Page, asked_at_s: float, answered_at_s: float = float("-inf")) -> bool:
+        """Take in a page of the log, which was asked for at the one moment, and was there at the other. Returns whether all of it
+        is known now, and no page that was asked for before can take the view to another log. Pages may arrive late, twice and
+        overlapping. A view never goes back, neither in its log nor to a former one."""
         with self._lock:
             self._finish()
-            tail, mark, records, *_ = self._state
+            tail, mark, records, _, _, known_at_s = self._state
             if page.restart:
-                late = page.tail.seq < tail.seq if page.tail.epoch == tail.epoch else asked_at_s < self.confirmed_at_s
-                if late and mark is not None:
-                    # An older answer than the view. One of the same log confirms: else a page that was asked for before could
-                    # take the view to another log yet. Of two epochs neither is known to be older, see `Coherence.catch_up`.
-                    same_log = page.tail.epoch == tail.epoch
+                same_log = page.tail.epoch == tail.epoch
+                if self._is_late(page.tail, asked_at_s):
+                    # One of the same log confirms: else a page that was asked for before could take the view to another log yet.
                     if same_log:
                         self.confirmed_at_s = max(self.confirmed_at_s, asked_at_s)
                     return same_log
-                tail, records = page.tail, Records()
+                tail, records, known_at_s = page.tail, Records(), max(asked_at_s, answered_at_s)
             elif page.tail.epoch != tail.epoch or page.after > tail.seq:
                 return False  # it continues another log, or begins where this view has not come to or has left meanwhile
             else:
@@ -129,17 +138,27 @@ class InvalidationView:
             if page.restart or mark is not None:
                 mark = tail.mark
             if (tail, mark) != self._state[:2]:
-                self._publish(self._state._replace(tail=tail, mark=mark, records=records))
+                self._publish(self._state._replace(tail=tail, mark=mark, records=records, answered_at_s=known_at_s))
             self.confirmed_at_s = max(self.confirmed_at_s, asked_at_s)
             return True
 
-    def begin_at(self, tail: Tail) -> None:
-        """Note that the log stands there, without having read it: every older entry is void until it is read. Later records can
-        be applied."""
+    def begin_at(self, tail: Tail, asked_at_s: float, answered_at_s: float) -> None:
+        """Note that the log stood there between these moments, without having read it: every older entry is void until it is
+        read. Later records can be applied."""
         with self._lock:
             self._finish()
-            if self._state.mark is None:
-                self._publish(self._state._replace(tail=tail._replace(floor=tail.seq), records=Records()))
+            known = self._state
+            if known.mark is None and not self._is_late(tail, asked_at_s):
+                records, known_at_s = Records(), max(asked_at_s, answered_at_s)
+                self._publish(known._replace(tail=tail._replace(floor=tail.seq), records=records, answered_at_s=known_at_s))
+
+    def _is_late(self, theirs: Tail, asked_at_s: float) -> bool:
+        """Whether the view may know more than an answer to that question. Of two logs the later one is that which was asked for
+        after the other one had answered; else neither is known to be later."""
+        known = self._state
+        if theirs.epoch == known.tail.epoch:
+            return theirs.seq < known.tail.seq
+        return asked_at_s < max(known.answered_at_s, self.confirmed_at_s)
 
     # -- pending
 

@@ -155,8 +155,8 @@ def test_an_answer_of_the_log_that_comes_late_does_not_bring_back_what_was_inval
     there.invalidate("k")
     apply = here._view.apply
 
-    def apply_and_then_the_late_one(page: Page, asked_at_s: float) -> None:
-        apply(page, asked_at_s)
+    def apply_and_then_the_late_one(page: Page, asked_at_s: float, answered_at_s: float) -> None:
+        apply(page, asked_at_s, answered_at_s)
         setattr(here._view, "apply", apply)  # noqa: B010 - a method of an object, for this call alone
         clock.tick(0.1)
         apply(earlier_answer, clock())
@@ -273,8 +273,8 @@ def test_a_view_that_was_taken_to_another_epoch_judges_nothing_that_was_read_her
     clock.tick(BOUND_S)
     apply = here._view.apply
 
-    def apply_and_then_the_late_one(page: Page, asked_at_s: float) -> None:
-        apply(page, asked_at_s)
+    def apply_and_then_the_late_one(page: Page, asked_at_s: float, answered_at_s: float) -> None:
+        apply(page, asked_at_s, answered_at_s)
         setattr(here._view, "apply", apply)  # noqa: B010 - a method of an object, for this call alone
         clock.tick(0.1)
         apply(answer_of_the_lost_log, clock())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from broken_off import broken_off_at
+from broken_off import broken_off_at, interrupted_at
 
 from pipeline.cache.coherence.records import Records
 from pipeline.cache.coherence.tail import Page, Tail
@@ -118,6 +118,20 @@ def test_no_thread_is_granted_a_lease_before_the_records_it_vouches_for_are_know
     assert view.confirmed_at_s == 20.0
     assert view.generation != judged_at
     assert not view.valid(AsOf("e", 3), KEY, ())
+
+
+def test_a_signal_handler_in_the_middle_of_a_publication_knows_no_more_than_l1_judges_by() -> None:
+    """At every step of it. Where the handler would, its as_of is of no log, and it keeps nothing."""
+    taken: list[tuple[AsOf, int]] = []
+    step, reached = 1, True
+    while reached:
+        view = view_at_3()
+        look = lambda: taken.append((view.as_of(), view.generation))  # noqa: B023, E731 - called at once
+        reached = interrupted_at(step, lambda: view.apply(page("k"), 20.0), look)  # noqa: B023 - as above
+        step += 1
+    assert all(as_of.generation <= generation for as_of, generation in taken)
+    assert {as_of.seq for as_of, _ in taken} == {3, 0, 4}
+    assert view.as_of().seq == 4
 
 
 def test_many_pending_patterns_cost_a_judgement_no_walk(monkeypatch: pytest.MonkeyPatch) -> None:
