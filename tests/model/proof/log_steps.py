@@ -7,7 +7,7 @@ from typing import Any
 from z3 import And, BoolVal, If, Implies, IntVal, Not, Or
 
 from model.proof.invariants import exists
-from model.proof.logic import PATTERN, State, larger, put
+from model.proof.logic import BOOL, EPOCH, INT, PAGE, PATTERN, SEQ, TIME, State, larger, put
 from model.proof.state import no
 from model.proof.steps import Moment, rule
 
@@ -32,7 +32,7 @@ def begin_log(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def append(n: Moment, s: State) -> tuple[Any, State]:
     """One pattern more; an equal one replaces its older record. Its caller has the answer in hand, or has lost it."""
-    pattern, called, page, asked = n.any("Pattern", "pattern"), n.any("Time", "called"), n.any("Page", "page"), n.any("Time", "asked")
+    pattern, called, page, asked = n.any(PATTERN, "pattern"), n.any(TIME, "called"), n.any(PAGE, "page"), n.any(TIME, "asked")
     seq = s.last(s.epoch) + 1
     after = s.but(
         last=put(s.last, s.epoch, seq),
@@ -62,7 +62,7 @@ def append(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def trim(n: Moment, s: State) -> tuple[Any, State]:
     """Old records go, and the floor rises. It does so with an append only; here at any time."""
-    floor = n.any("Seq", "new floor")
+    floor = n.any(SEQ, "new floor")
     after = s.but(
         floor=floor, whole=larger(s.whole, floor), record=lambda p: If(s.record(p) <= floor, 0, s.record(p))
     )
@@ -85,7 +85,7 @@ def lose_tail(_: Moment, s: State) -> tuple[Any, State]:
 def fail_over(n: Moment, s: State) -> tuple[Any, State]:
     """Another server, or the same one after a restart: of another history, with the tail of any former moment, or none. Connections
     break. What L2 had it may have, or not, as ever."""
-    bare, epoch, seq = n.any("Bool", "without a tail"), n.any("Epoch", "epoch of its tail"), n.any("Seq", "seq of its tail")
+    bare, epoch, seq = n.any(BOOL, "without a tail"), n.any(EPOCH, "epoch of its tail"), n.any(SEQ, "seq of its tail")
     after = s.but(stands=BoolVal(False), bare=bare, old_epoch=epoch, old_seq=seq, contact=s.contact + 1)
     return And(0 <= epoch, epoch <= s.epoch, 0 <= seq), after
 
@@ -93,7 +93,7 @@ def fail_over(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def invalidate_returns(n: Moment, s: State) -> tuple[Any, State]:
     """The answer came: from now on the promises hold."""
-    epoch, seq = n.any("Epoch", "epoch"), n.any("Seq", "seq")
+    epoch, seq = n.any(EPOCH, "epoch"), n.any(SEQ, "seq")
     after = s.but(done=put(s.done, epoch, seq, BoolVal(True)), returned=put(s.returned, epoch, seq, n.time))
     return And(exists(s, epoch, seq), Not(s.done(epoch, seq))), after
 
@@ -104,8 +104,8 @@ def invalidate_returns(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def begin_reading(n: Moment, s: State) -> tuple[Any, State]:
     """A thread notes the moment, the connection and where it stands, or asks for an earlier moment."""
-    page, asked, contact = n.any("Page", "page"), n.any("Time", "asked"), n.any("Int", "contact")
-    epoch, seq = n.any("Epoch", "epoch known"), n.any("Seq", "seq known")
+    page, asked, contact = n.any(PAGE, "page"), n.any(TIME, "asked"), n.any(INT, "contact")
+    epoch, seq = n.any(EPOCH, "epoch known"), n.any(SEQ, "seq known")
     after = s.but(
         at=put(s.at, page, IntVal(1)),
         p_epoch=put(s.p_epoch, page, epoch),
@@ -127,7 +127,7 @@ def begin_reading(n: Moment, s: State) -> tuple[Any, State]:
 def read_portion(n: Moment, s: State) -> tuple[Any, State]:
     """One script: the records from where the reader stands, as many as it wants; else all that there are. With the last portion the
     reader makes a page of them (`page_of`)."""
-    page, upto, final = n.any("Page", "page"), n.any("Seq", "upto"), n.any("Bool", "is the last portion")
+    page, upto, final = n.any(PAGE, "page"), n.any(SEQ, "upto"), n.any(BOOL, "is the last portion")
     last = s.last(s.epoch)
     whole = If(s.lost, last, s.whole)
     goes_on = And(s.p_epoch(page) == s.epoch, s.p_seq(page) >= larger(whole, s.floor))
@@ -158,7 +158,7 @@ def read_portion(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def hear_notice(n: Moment, s: State) -> tuple[Any, State]:
     """A notice of any record, late, twice or never. It confirms nothing."""
-    page, epoch, seq, floor = n.any("Page", "page"), n.any("Epoch", "epoch"), n.any("Seq", "seq"), n.any("Seq", "floor")
+    page, epoch, seq, floor = n.any(PAGE, "page"), n.any(EPOCH, "epoch"), n.any(SEQ, "seq"), n.any(SEQ, "floor")
     after = s.but(
         at=put(s.at, page, IntVal(2)),
         p_epoch=put(s.p_epoch, page, epoch),

@@ -7,6 +7,7 @@ is none. A state of the finite reading is a state of the unbounded one too, sinc
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -45,6 +46,12 @@ class Scope:
             else:
                 self.sorts[name] = z3.DeclareSort(name)
         self._count = itertools.count()
+
+    @classmethod
+    @functools.cache
+    def few(cls) -> Scope:
+        """The finite reading. Z3 knows its sorts by their names, so that there is one only."""
+        return cls(finite=True)
 
     def all(self, *sorts: str) -> Callable[[Callable[..., Any]], Any]:
         """`@scope.all(PROCESS, SEQ)` above a function of a process and a seq: whether it holds for all."""

@@ -20,6 +20,7 @@ PARTS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "page_of": ((PAGE,), PROCESS),  # whose page it is
     "reader": ((READ,), PROCESS),
     "maker": ((ENTRY,), PROCESS),  # who computes it
+    "key": ((ENTRY,), KEY),
     # -- time
     "now": ((), TIME),
     # -- the log in the server: `epoch` is the latest that has begun, `stands` whether its tail is there

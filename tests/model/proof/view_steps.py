@@ -6,7 +6,7 @@ from typing import Any
 
 from z3 import And, BoolVal, If, IntVal, Not, Or
 
-from model.proof.logic import State, larger, put
+from model.proof.logic import NODE, PAGE, PATTERN, PROCESS, SEQ, TIME, State, larger, put
 from model.proof.steps import Moment, rule
 
 
@@ -33,7 +33,7 @@ def writes(s: State, u: Any) -> Any:
 @rule
 def finish(n: Moment, s: State) -> tuple[Any, State]:
     """The next writer publishes the generation for one that was broken off (`_finish`)."""
-    q = n.any("Process", "process")
+    q = n.any(PROCESS, "process")
     after = s.but(
         generation=put(s.generation, q, s.revision(q)),
         g_epoch=put(s.g_epoch, q, s.v_epoch(q)),
@@ -46,7 +46,7 @@ def finish(n: Moment, s: State) -> tuple[Any, State]:
 def apply_restart(n: Moment, s: State) -> tuple[Any, State]:
     """A page that is the whole log takes the view's place, unless the view is later: of the same log by its seq, of another by when the
     view's own log had answered."""
-    u, answered = n.any("Page", "page"), n.any("Time", "answered")
+    u, answered = n.any(PAGE, "page"), n.any(TIME, "answered")
     q = s.page_of(u)
     same = s.p_epoch(u) == s.v_epoch(q)
     late = If(same, s.p_seq(u) < s.v_seq(q), s.p_asked(u) < s.v_answered(q))
@@ -59,7 +59,7 @@ def apply_restart(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def apply_late(n: Moment, s: State) -> tuple[Any, State]:
     """An older page of the same log changes nothing, and confirms."""
-    u = n.any("Page", "page")
+    u = n.any(PAGE, "page")
     q = s.page_of(u)
     late = And(s.p_restart(u), s.p_epoch(u) == s.v_epoch(q), s.p_seq(u) < s.v_seq(q))
     return And(writes(s, u), late), s.but(at=put(s.at, u, IntVal(4)), locked=put(s.locked, q, BoolVal(True)))
@@ -68,7 +68,7 @@ def apply_late(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def apply_next(n: Moment, s: State) -> tuple[Any, State]:
     """A page that continues the view's log, from where the view has been."""
-    u = n.any("Page", "page")
+    u = n.any(PAGE, "page")
     q = s.page_of(u)
     after = published(
         s,
@@ -86,7 +86,7 @@ def apply_next(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def apply_same(n: Moment, s: State) -> tuple[Any, State]:
     """A page that brings nothing new confirms what is known."""
-    u = n.any("Page", "page")
+    u = n.any(PAGE, "page")
     q = s.page_of(u)
     same = And(s.p_epoch(u) == s.v_epoch(q), s.p_seq(u) <= s.v_seq(q), s.p_after(u) <= s.v_seq(q))
     return And(writes(s, u), same), s.but(at=put(s.at, u, IntVal(4)), locked=put(s.locked, q, BoolVal(True)))
@@ -95,14 +95,14 @@ def apply_same(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def refuse_page(n: Moment, s: State) -> tuple[Any, State]:
     """A page that the view cannot take, or that is dropped with its thread."""
-    u = n.any("Page", "page")
+    u = n.any(PAGE, "page")
     return Or(s.at(u) == 1, s.at(u) == 2), s.but(at=put(s.at, u, IntVal(0)))
 
 
 @rule
 def publish_generation(n: Moment, s: State) -> tuple[Any, State]:
     """After the state, so that what was judged before is judged again."""
-    u = n.any("Page", "page")
+    u = n.any(PAGE, "page")
     q = s.page_of(u)
     after = s.but(
         generation=put(s.generation, q, s.revision(q)),
@@ -116,7 +116,7 @@ def publish_generation(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def publish_confirmed(n: Moment, s: State) -> tuple[Any, State]:
     """Last: what it vouches for can be seen by then."""
-    u = n.any("Page", "page")
+    u = n.any(PAGE, "page")
     q = s.page_of(u)
     after = s.but(
         confirmed=put(s.confirmed, q, larger(s.confirmed(q), s.p_asked(u))),
@@ -129,7 +129,7 @@ def publish_confirmed(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def break_off(n: Moment, s: State) -> tuple[Any, State]:
     """A writer is broken off between two steps, by a time limit say. It gives the lock back, and confirms nothing."""
-    u = n.any("Page", "page")
+    u = n.any(PAGE, "page")
     after = s.but(locked=put(s.locked, s.page_of(u), BoolVal(False)), at=put(s.at, u, IntVal(0)))
     return Or(s.at(u) == 3, s.at(u) == 4), after
 
@@ -137,7 +137,7 @@ def break_off(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def note_contact(n: Moment, s: State) -> tuple[Any, State]:
     """The page was taken: its connection is that of the last reading of the log."""
-    u = n.any("Page", "page")
+    u = n.any(PAGE, "page")
     after = s.but(contacts=put(s.contacts, s.page_of(u), s.p_contact(u)), at=put(s.at, u, IntVal(0)))
     return And(s.at(u) == 5, s.p_contact(u) >= 0), after
 
@@ -145,7 +145,7 @@ def note_contact(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def stand_at_own_tail(n: Moment, s: State) -> tuple[Any, State]:
     """A process that has not read the log stands where its own invalidation's answer says, knowing nothing of before (`begin_at`)."""
-    u, answered = n.any("Page", "page"), n.any("Time", "answered")
+    u, answered = n.any(PAGE, "page"), n.any(TIME, "answered")
     q = s.page_of(u)
     same = s.p_epoch(u) == s.v_epoch(q)
     late = If(same, s.p_seq(u) < s.v_seq(q), s.p_asked(u) < s.v_answered(q))
@@ -157,7 +157,7 @@ def stand_at_own_tail(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def forget_records(n: Moment, s: State) -> tuple[Any, State]:
     """Too many globs: the oldest go, and the view's floor rises."""
-    q, floor = n.any("Process", "process"), n.any("Seq", "new floor")
+    q, floor = n.any(PROCESS, "process"), n.any(SEQ, "new floor")
     after = s.but(
         v_floor=put(s.v_floor, q, floor),
         v_record=lambda w, p: If(And(w == q, s.v_record(w, p) <= floor), 0, s.v_record(w, p)),
@@ -168,7 +168,7 @@ def forget_records(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def note_record_early(n: Moment, s: State) -> tuple[Any, State]:
     """A writer adds records in place before it publishes the state to which they belong, and may be broken off then."""
-    q, pattern, seq = n.any("Process", "process"), n.any("Pattern", "pattern"), n.any("Seq", "seq")
+    q, pattern, seq = n.any(PROCESS, "process"), n.any(PATTERN, "pattern"), n.any(SEQ, "seq")
     return seq >= s.v_record(q, pattern), s.but(v_record=put(s.v_record, q, pattern, seq))
 
 
@@ -178,7 +178,7 @@ def note_record_early(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def bus_restart(n: Moment, s: State) -> tuple[Any, State]:
     """A page that is the whole log begins the bus anew, unless the bus is later."""
-    u, b = n.any("Page", "page"), n.any("Node", "node")
+    u, b = n.any(PAGE, "page"), n.any(NODE, "node")
     same = s.p_epoch(u) == s.n_epoch(b)
     late = And(s.n_epoch(b) >= 0, If(same, s.p_seq(u) < s.n_seq(b), s.p_asked(u) < s.n_confirmed(b)))
     after = s.but(
@@ -196,7 +196,7 @@ def bus_restart(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def bus_next(n: Moment, s: State) -> tuple[Any, State]:
     """A page that continues the bus's log. The ring has no room for all: from `base` on the bus is whole."""
-    u, b, base = n.any("Page", "page"), n.any("Node", "node"), n.any("Seq", "base")
+    u, b, base = n.any(PAGE, "page"), n.any(NODE, "node"), n.any(SEQ, "base")
     seq = larger(s.n_seq(b), s.p_seq(u))
     after = s.but(
         n_seq=put(s.n_seq, b, seq),
@@ -221,7 +221,7 @@ def bus_next(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def bus_broken_off(n: Moment, s: State) -> tuple[Any, State]:
     """Its writer was broken off in the middle of a write: it is of no log's epoch."""
-    b = n.any("Node", "node")
+    b = n.any(NODE, "node")
     after = s.but(
         n_epoch=put(s.n_epoch, b, IntVal(-1)),
         n_confirmed=put(s.n_confirmed, b, IntVal(-1)),
@@ -233,7 +233,7 @@ def bus_broken_off(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def read_bus(n: Moment, s: State) -> tuple[Any, State]:
     """A process reads one moment's state of its bus, from where its view stood when it looked: a page like another."""
-    page, seq = n.any("Page", "page"), n.any("Seq", "seq known")
+    page, seq = n.any(PAGE, "page"), n.any(SEQ, "seq known")
     b = s.home(s.page_of(page))
 
     def newer(p: Any) -> Any:
@@ -259,7 +259,7 @@ def read_bus(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def follow_bus(n: Moment, s: State) -> tuple[Any, State]:
     """The bus's page was taken: its version is followed."""
-    u = n.any("Page", "page")
+    u = n.any(PAGE, "page")
     q = s.page_of(u)
     after = s.but(followed=put(s.followed, q, s.p_version(u)), at=put(s.at, u, IntVal(0)))
     return And(s.at(u) == 5, s.p_version(u) >= 0), after
@@ -268,6 +268,6 @@ def follow_bus(n: Moment, s: State) -> tuple[Any, State]:
 @rule
 def follow_empty_bus(n: Moment, s: State) -> tuple[Any, State]:
     """A bus that never had anything has no news; so a process without a bus."""
-    q = n.any("Process", "process")
+    q = n.any(PROCESS, "process")
     b = s.home(q)
     return And(s.n_epoch(b) < 0, s.n_version(b) == 0), s.but(followed=put(s.followed, q, s.n_version(b)))
