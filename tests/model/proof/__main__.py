@@ -48,7 +48,8 @@ def _prove(given: argparse.Namespace) -> int:
     for name in given.step or RULES:
         answers += _shown(name, each_step_keeps(name), given)
     answers += _shown("promises", (a for a in promises_follow() if a.step in (given.step or RULES)), given, each=True)
-    idle = [name for name in given.step or RULES if not Small().can_happen(name)]
+    small = Small()
+    idle = [name for name in given.step or RULES if not small.can_happen(name)]
     left = [answer for answer in answers if answer.outcome != "proved"]
     figures = {
         "obligations": len(answers),

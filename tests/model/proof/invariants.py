@@ -103,7 +103,7 @@ def page_positions(scope: Scope, s: State) -> Any:
     @scope.all(PAGE)
     def pages(u: Any) -> Any:
         position = And(0 <= s.p_epoch(u), s.p_epoch(u) <= s.epoch, 0 <= s.p_seq(u), s.p_seq(u) <= s.last(s.p_epoch(u)))
-        given = And(0 <= s.p_floor(u), 0 <= s.p_after(u), s.p_asked(u) <= s.now, s.p_came(u) <= s.now)
+        given = And(0 <= s.p_floor(u), 0 <= s.p_after(u), s.p_asked(u) <= s.p_came(u), s.p_came(u) <= s.now)
         contacts = s.p_contact(u) <= s.made(s.page_of(u))
         came = Implies(s.at(u) != 1, s.began(s.p_epoch(u)) <= s.p_came(u))
         return Implies(s.at(u) != 0, And(position, given, contacts, came))
