@@ -53,7 +53,9 @@ check-audit: $(VENV)/.installed ## the auditor over random work: a million check
 	@PYTHONPATH=tests $(BIN)/python -m audit --checks 1000000
 	@PYTHONPATH=tests $(BIN)/python -m audit --mutants
 
-check-model: $(VENV)/.installed ## the model of the coherence protocol, each configuration explored whole, and its mutants
+check-model: $(VENV)/.installed ## the model of the coherence protocol, explored whole, its proof by induction, and their mutants
+	@PYTHONPATH=tests $(BIN)/python -m model.proof
+	@PYTHONPATH=tests $(BIN)/python -m model.proof --mutants
 	@PYTHONPATH=tests $(BIN)/python -m model --seconds 600 || [ $$? -eq 2 ]
 	@PYTHONPATH=tests $(BIN)/python -m model --mutants
 

@@ -1,10 +1,11 @@
 """Prove the promises of docs/coherence.md by induction, for any number of processes, keys, records and entries.
 
-Each invariant must hold at first and after each step from any state in which all hold; and a step that serves a value from such a state
-must keep its promise. Then it is shown that each step can happen at all. With --mutants one rule at a time is changed: then something must
-fail, and the state that shows it is printed.
+Each invariant must hold at first and after each step from any state in which all hold; and a step that serves a value from such
+a state must keep its promise. Then it is shown that each step can happen at all. With --mutants one rule at a time is changed:
+then something must fail, and the state that shows it is printed.
 
-Exit code 0: all is proved (with --mutants: each mutant is refuted); 1: something is not; a query without an answer counts as that.
+Exit code 0: all is proved (with --mutants: each mutant is refuted); 1: something is not; a query without an answer counts as
+that.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from model.proof.invariants import INVARIANTS
-from model.proof.mutants import MUTANTS
+from model.proof.mutants_log import MUTANTS
 from model.proof.obligations import Answer, Small, each_step_keeps, first_holds, promises_follow
 from model.proof.promises import PROMISES
 from model.proof.steps import RULES

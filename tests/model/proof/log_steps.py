@@ -14,7 +14,8 @@ from model.proof.steps import Moment, rule
 
 @rule
 def begin_log(n: Moment, s: State) -> tuple[Any, State]:
-    """A script finds no log, or one of another history, and begins one. It goes on with it at once; here others may come between."""
+    """A script finds no log, or one of another history, and begins one. It goes on with it at once; here others may come
+    between."""
     epoch = s.epoch + 1
     after = s.but(
         epoch=epoch,
@@ -56,16 +57,14 @@ def append(n: Moment, s: State) -> tuple[Any, State]:
         p_contact=put(s.p_contact, page, IntVal(-1)),
         p_version=put(s.p_version, page, IntVal(-1)),
     )
-    return And(s.stands, s.at(page) == 0, 0 <= called, called <= n.time, asked <= n.time), after
+    return And(s.stands, s.at(page) == 0, called >= 0, called <= n.time, asked <= n.time), after
 
 
 @rule
 def trim(n: Moment, s: State) -> tuple[Any, State]:
     """Old records go, and the floor rises. It does so with an append only; here at any time."""
     floor = n.any(SEQ, "new floor")
-    after = s.but(
-        floor=floor, whole=larger(s.whole, floor), record=lambda p: If(s.record(p) <= floor, 0, s.record(p))
-    )
+    after = s.but(floor=floor, whole=larger(s.whole, floor), record=lambda p: If(s.record(p) <= floor, 0, s.record(p)))
     return And(s.stands, s.floor <= floor, floor <= s.last(s.epoch)), after
 
 
@@ -83,11 +82,11 @@ def lose_tail(_: Moment, s: State) -> tuple[Any, State]:
 
 @rule
 def fail_over(n: Moment, s: State) -> tuple[Any, State]:
-    """Another server, or the same one after a restart: of another history, with the tail of any former moment, or none. Connections
-    break. What L2 had it may have, or not, as ever."""
+    """Another server, or the same one after a restart: of another history, with the tail of any former moment, or none.
+    Connections break. What L2 had it may have, or not, as ever."""
     bare, epoch, seq = n.any(BOOL, "without a tail"), n.any(EPOCH, "epoch of its tail"), n.any(SEQ, "seq of its tail")
     after = s.but(stands=BoolVal(False), bare=bare, old_epoch=epoch, old_seq=seq, contact=s.contact + 1)
-    return And(0 <= epoch, epoch <= s.epoch, 0 <= seq), after
+    return And(epoch >= 0, epoch <= s.epoch, seq >= 0), after
 
 
 @rule
@@ -119,14 +118,14 @@ def begin_reading(n: Moment, s: State) -> tuple[Any, State]:
         p_contact=put(s.p_contact, page, contact),
         p_version=put(s.p_version, page, IntVal(-1)),
     )
-    known = And(0 <= epoch, epoch <= s.epoch, 0 <= seq, seq <= s.last(epoch))
-    return And(s.at(page) == 0, known, 0 <= asked, asked <= n.time, 0 <= contact, contact <= s.made(s.page_of(page))), after
+    known = And(epoch >= 0, epoch <= s.epoch, seq >= 0, seq <= s.last(epoch))
+    return And(s.at(page) == 0, known, asked >= 0, asked <= n.time, contact >= 0, contact <= s.made(s.page_of(page))), after
 
 
 @rule
 def read_portion(n: Moment, s: State) -> tuple[Any, State]:
-    """One script: the records from where the reader stands, as many as it wants; else all that there are. With the last portion the
-    reader makes a page of them (`page_of`)."""
+    """One script: the records from where the reader stands, as many as it wants; else all that there are. With the last portion
+    the reader makes a page of them (`page_of`)."""
     page, upto, final = n.any(PAGE, "page"), n.any(SEQ, "upto"), n.any(BOOL, "is the last portion")
     last = s.last(s.epoch)
     whole = If(s.lost, last, s.whole)
@@ -172,6 +171,4 @@ def hear_notice(n: Moment, s: State) -> tuple[Any, State]:
         p_contact=put(s.p_contact, page, IntVal(-1)),
         p_version=put(s.p_version, page, IntVal(-1)),
     )
-    return And(s.at(page) == 0, exists(s, epoch, seq), 0 <= floor), after
-
-
+    return And(s.at(page) == 0, exists(s, epoch, seq), floor >= 0), after

@@ -1,8 +1,9 @@
 """First-order logic as the proof uses it: sorts, quantifiers, states as functions, and steps from one state to another.
 
-A quantifier is read in one of two ways. *Unbounded*: it is Z3's own, over sorts of any size; this proves. *Finite*: the sorts have two
-or three members and the numbers a few values, so that each quantifier is written out; Z3 then always finds a state or says that there
-is none. A state of the finite reading is a state of the unbounded one too, since every quantified number is bounded by what there is.
+A quantifier is read in one of two ways. *Unbounded*: it is Z3's own, over sorts of any size; this proves. *Finite*: the sorts
+have two or three members and the numbers a few values, so that each quantifier is written out; Z3 then always finds a state or
+says that there is none. A state of the finite reading is a state of the unbounded one too, since every quantified number is
+bounded by what there is.
 """
 
 from __future__ import annotations
@@ -39,7 +40,13 @@ class Scope:
     def __init__(self, *, finite: bool) -> None:
         self.finite = finite
         self.members: dict[str, Sequence[Any]] = {name: range(most + 1) for name, most in NUMBERS.items()}
-        self.sorts: dict[str, Any] = {EPOCH: z3.IntSort(), SEQ: z3.IntSort(), INT: z3.IntSort(), TIME: z3.IntSort(), BOOL: z3.BoolSort()}
+        self.sorts: dict[str, Any] = {
+            EPOCH: z3.IntSort(),
+            SEQ: z3.IntSort(),
+            INT: z3.IntSort(),
+            TIME: z3.IntSort(),
+            BOOL: z3.BoolSort(),
+        }
         for name, count in MEMBERS.items():
             if finite:
                 self.sorts[name], self.members[name] = z3.EnumSort(name, [f"{name.lower()} {n + 1}" for n in range(count)])

@@ -1,7 +1,7 @@
 """The protocol with one rule changed: some invariant, or a promise, must then fail, and Z3 finds a state that shows it.
 
-What it finds is one step: a state in which all invariants hold, and one after it in which one does not. Whether that state can be reached
-it does not say; `python -m model --mutants` shows ways there from the beginning, for its own mutants.
+What it finds is one step: a state in which all invariants hold, and one after it in which one does not. Whether that state can
+be reached it does not say; `python -m model --mutants` shows ways there from the beginning, for its own mutants.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from z3 import And, BoolVal, If, Implies, IntVal, Not
+from z3 import And, IntVal, Not
 
-from model.proof import compute_steps, log_steps, read_steps, view_steps
-from model.proof.logic import PAGE, PROCESS, SEQ, State, larger, put
+from model.proof import compute_steps, read_steps, view_steps
+from model.proof.logic import SEQ, State, larger, put
 from model.proof.steps import Moment
 
 Changed = Mapping[str, Callable[..., Any]]
@@ -145,13 +145,13 @@ def generation_read_after_judging() -> Changed:
 
 @mutant
 def tail_read_before_the_entry() -> Changed:
-    """The tail is the one that was there when the read asked, not the one after the entry was given. P1 as of the beginning of the
-    read would hold all the same; "P1 at once" would not."""
+    """The tail is the one that was there when the read asked, not the one after the entry was given. P1 as of the beginning of
+    the read would hold all the same; "P1 at once" would not."""
 
     def get_tail(n: Moment, s: State) -> tuple[Any, State]:
         condition, after = read_steps.get_tail(n, s)
         r, seq = n.chosen["read"], n.any(SEQ, "seq of the earlier tail")
-        earlier = And(0 <= seq, seq < s.last(s.epoch), s.appended(s.epoch, seq + 1) > s.asked(r))
+        earlier = And(seq >= 0, seq < s.last(s.epoch), s.appended(s.epoch, seq + 1) > s.asked(r))
         return And(condition, s.stands, earlier), after.but(t_seq=put(s.t_seq, r, seq))
 
     return {"get_tail": get_tail}
@@ -258,122 +258,3 @@ def own_tail_counts_as_the_log() -> Changed:
         return condition, after.but(v_floor=put(s.v_floor, s.page_of(n.chosen["page"]), IntVal(0)))
 
     return {"stand_at_own_tail": stand_at_own_tail}
-
-
-# -- the log
-
-
-@mutant
-def floor_not_raised() -> Changed:
-    """Records are trimmed, and the tail does not say so."""
-
-    def trim(n: Moment, s: State) -> tuple[Any, State]:
-        condition, after = log_steps.trim(n, s)
-        return condition, after.but(floor=s.floor, whole=s.whole)
-
-    return {"trim": trim}
-
-
-@mutant
-def eviction_unnoticed() -> Changed:
-    """The first record after the set was evicted is taken for one of all."""
-
-    def append(n: Moment, s: State) -> tuple[Any, State]:
-        condition, after = log_steps.append(n, s)
-        return condition, after.but(whole=s.whole)
-
-    return {"append": append}
-
-
-@mutant
-def epoch_kept() -> Changed:
-    """A log that lost its tail begins anew under the epoch that it had."""
-
-    def begin_log(n: Moment, s: State) -> tuple[Any, State]:
-        _, after = log_steps.begin_log(n, s)
-        return And(Not(s.stands), s.epoch >= 1), after.but(epoch=s.epoch, began=s.began, last=put(s.last, s.epoch, IntVal(0)))
-
-    return {"begin_log": begin_log}
-
-
-@mutant
-def history_ignored() -> Changed:
-    """A server that lost the newest records goes on with its log, and gives their numbers out again (hole c)."""
-
-    def fail_over(n: Moment, s: State) -> tuple[Any, State]:
-        seq = n.any(SEQ, "seq of its tail")
-        kept = If(s.floor <= seq, seq, s.floor)
-        after = s.but(last=put(s.last, s.epoch, kept), contact=s.contact + 1, record=lambda p: If(s.record(p) <= kept, s.record(p), 0))
-        return And(s.stands, 0 <= seq, seq < s.last(s.epoch), s.whole <= kept), after
-
-    return {"fail_over": fail_over}
-
-
-@mutant
-def log_begun_in_two_steps() -> Changed:
-    """A reader that found no log takes the one that another has begun meanwhile for a log without records (hole a)."""
-
-    def read_portion(n: Moment, s: State) -> tuple[Any, State]:
-        page = n.any(PAGE, "page")
-        after = s.but(
-            at=put(s.at, page, IntVal(2)),
-            p_epoch=put(s.p_epoch, page, s.epoch),
-            p_seq=put(s.p_seq, page, s.last(s.epoch)),
-            p_floor=put(s.p_floor, page, IntVal(0)),
-            p_after=put(s.p_after, page, IntVal(0)),
-            p_record=lambda u, p: If(u == page, 0, s.p_record(u, p)),
-            p_restart=put(s.p_restart, page, BoolVal(True)),
-            p_came=put(s.p_came, page, n.time),
-        )
-        return And(s.stands, s.at(page) == 1), after
-
-    return {"read_portion": read_portion}
-
-
-@mutant
-def portion_goes_on_over_a_gap() -> Changed:
-    """A reader that is behind what was trimmed meanwhile goes on from where it stood."""
-
-    def read_portion(n: Moment, s: State) -> tuple[Any, State]:
-        condition, after = log_steps.read_portion(n, s.but(floor=IntVal(0), whole=IntVal(0)))
-        return condition, after.but(floor=s.floor, whole=s.whole)
-
-    return {"read_portion": read_portion}
-
-
-# -- the bus
-
-
-@mutant
-def bus_base_not_raised() -> Changed:
-    """A record on the bus is written over, and the bus counts as whole from before it on."""
-
-    def bus_next(n: Moment, s: State) -> tuple[Any, State]:
-        condition, after = view_steps.bus_next(n, s)
-        return condition, after.but(n_base=s.n_base)
-
-    return {"bus_next": bus_next}
-
-
-@mutant
-def broken_off_bus_has_no_news() -> Changed:
-    """A bus whose writer was broken off in the middle of a write counts as one that has nothing new (hole k)."""
-
-    def follow_empty_bus(n: Moment, s: State) -> tuple[Any, State]:
-        q = n.any(PROCESS, "process")
-        return s.n_epoch(s.home(q)) < 0, s.but(followed=put(s.followed, q, s.n_version(s.home(q)) + 1))
-
-    return {"follow_empty_bus": follow_empty_bus}
-
-
-@mutant
-def bus_confirms_by_a_notice() -> Changed:
-    """A page that came by a notice renews the lease of all children."""
-
-    def bus_next(n: Moment, s: State) -> tuple[Any, State]:
-        condition, after = view_steps.bus_next(n, s)
-        return condition, after.but(n_confirmed=put(s.n_confirmed, n.chosen["node"], n.time))
-
-    return {"bus_next": bus_next}
-
-

@@ -9,14 +9,15 @@ from typing import Any, Final, NamedTuple
 
 import z3
 
-from model.proof import compute_steps, log_steps, read_steps, view_steps
+from model.proof import compute_steps, invariants_reads, log_steps, read_steps, view_steps
 from model.proof.invariants import INVARIANTS, exists
 from model.proof.logic import EPOCH, KEY, NUMBERS, SEQ, Scope, State
 from model.proof.promises import PROMISES, served
 from model.proof.state import any_state, first_state
 from model.proof.steps import RULES, Taken, take
 
-MODULES: Final = (log_steps, view_steps, read_steps, compute_steps)
+MODULES: Final = (log_steps, view_steps, read_steps, compute_steps, invariants_reads)
+"""Those that enter the rules, and the rest of the invariants."""
 TIMEOUT_MS: Final = 60_000
 """For one query. Longer means that it is not proved."""
 
@@ -83,7 +84,8 @@ def first_holds() -> Iterator[Answer]:
 
 
 def each_step_keeps(name: str) -> Iterator[Answer]:
-    """Each invariant holds after this step from any state in which all hold: whatever the number of processes, keys and records."""
+    """Each invariant holds after this step from any state in which all hold: whatever the number of processes, keys and
+    records."""
     states = Inductive.any_number()
     taken = take(states.scope, states.before, RULES[name])
     for claim, holds in INVARIANTS.items():
@@ -128,7 +130,7 @@ class Small:
     def broken(self) -> Broken | None:
         """What the changed rules break, if anything: a promise, if one can be broken at once; else an invariant."""
         scope, before = self._states.scope, self._states.before
-        touched = {name: taken for name in RULES if (taken := self.take(name)) and self._is_changed(name, taken)}
+        touched = {name: self.take(name) for name in RULES if self._is_changed(name)}
         for name, taken in touched.items():
             claims = {claim: promise for claim, (steps, promise) in PROMISES.items() if name in steps}
             if claims:
@@ -143,8 +145,8 @@ class Small:
         return None
 
     def can_happen(self, name: str) -> bool:
-        """Whether there is a state from which this step can be taken. One that serves a value serves one against which there is an
-        invalidation that has returned, so that the promises say something of it."""
+        """Whether there is a state from which this step can be taken. One that serves a value serves one against which there is
+        an invalidation that has returned, so that the promises say something of it."""
         taken, s = self.take(name), self._states.before
         conditions = [taken.condition, self._within(s), self._within(taken.after)]
         if any(name in steps for steps, _ in PROMISES.values()):
@@ -155,8 +157,8 @@ class Small:
             conditions += [returned, s.of(entry, k), s.means(s.pattern(e, m), k), e == s.epoch]
         return bool(self._states.ask(*conditions)[0] == z3.sat)
 
-    def _is_changed(self, name: str, taken: Taken) -> bool:
-        return name in self._changed or not taken.parts.isdisjoint(self._changed)
+    def _is_changed(self, name: str) -> bool:
+        return name in self._changed or not _parts_of(name).isdisjoint(self._changed)
 
     def _found(self, name: str, taken: Taken, claims: dict[str, Any]) -> Broken | None:
         before = self._states.before
@@ -169,3 +171,10 @@ class Small:
 
     def _within(self, s: State) -> Any:
         return z3.And(s.epoch <= NUMBERS[EPOCH], *(s.last(e) <= NUMBERS[SEQ] for e in self._states.scope.members[EPOCH]))
+
+
+@functools.cache
+def _parts_of(name: str) -> frozenset[str]:
+    """The parts of rules that the protocol's own rule has."""
+    states = Inductive.few()
+    return frozenset(take(states.scope, states.before, RULES[name]).parts)

@@ -21,7 +21,8 @@ def served(s: State, step: str, chosen: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def p1(scope: Scope, s: State, r: Any, x: Any) -> Any:
-    """P1 (and P3): each source in a value from L2 was read after each invalidation was called that had returned as the read began."""
+    """P1 (and P3): each source in a value from L2 was read after each invalidation was called that had returned as the read
+    began."""
 
     @scope.all(EPOCH, SEQ, KEY)
     def records(e: Any, m: Any, k: Any) -> Any:

@@ -68,9 +68,7 @@ def look_at_generation(n: Moment, s: State) -> tuple[Any, State]:
     """A slot of an older generation must be judged. First the generation is read."""
     r, x = n.any(READ, "read"), n.any(ENTRY, "entry")
     q = s.reader(r)
-    after = s.but(
-        step=put(s.step, r, IntVal(7)), entry=put(s.entry, r, x), r_generation=put(s.r_generation, r, s.generation(q))
-    )
+    after = s.but(step=put(s.step, r, IntVal(7)), entry=put(s.entry, r, x), r_generation=put(s.r_generation, r, s.generation(q)))
     return And(s.step(r) == 2, s.slot(q, x)), after
 
 
@@ -178,7 +176,9 @@ def serve_l1_after_l2(n: Moment, s: State) -> tuple[Any, State]:
     """Or L1's slot is, by what the read has taught."""
     r, x = n.any(READ, "read"), n.any(ENTRY, "entry")
     q = s.reader(r)
-    return And(s.step(r) == 6, s.slot(q, x), n.part("valid", s, q, x)), s.but(step=put(s.step, r, IntVal(0)), entry=put(s.entry, r, x))
+    return And(s.step(r) == 6, s.slot(q, x), n.part("valid", s, q, x)), s.but(
+        step=put(s.step, r, IntVal(0)), entry=put(s.entry, r, x)
+    )
 
 
 @rule
@@ -186,9 +186,7 @@ def look_before_keeping(n: Moment, s: State) -> tuple[Any, State]:
     """A thread that has an entry in hand, from L2 or computed, reads the generation; then it judges, and keeps it (`_keep`)."""
     r, x = n.any(READ, "read"), n.any(ENTRY, "entry")
     q = s.reader(r)
-    after = s.but(
-        step=put(s.step, r, IntVal(9)), entry=put(s.entry, r, x), r_generation=put(s.r_generation, r, s.generation(q))
-    )
+    after = s.but(step=put(s.step, r, IntVal(9)), entry=put(s.entry, r, x), r_generation=put(s.r_generation, r, s.generation(q)))
     return And(s.step(r) == 0, s.stage(x) == 2), after
 
 

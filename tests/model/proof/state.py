@@ -1,7 +1,7 @@
 """What there is, in any number: epochs, records, processes, nodes, pages, reads, entries, keys and patterns.
 
-Epochs are numbered in the order in which they began, and times are those of one clock. The steps compare epochs for equality alone; their
-order, and whatever is called a ghost below, stand in the invariants only.
+Epochs are numbered in the order in which they began, and times are those of one clock. The steps compare epochs for equality
+alone; their order, and whatever is called a ghost below, stand in the invariants only.
 """
 
 from __future__ import annotations
@@ -123,9 +123,11 @@ def first_state(scope: Scope) -> State:
     """Nothing has happened yet: no log, no entry. What is fixed may be anything."""
     s = any_state(scope)
     numbers = {name: no(z3.IntVal(0)) for name, (sorts, result) in PARTS.items() if sorts and result in (INT, TIME, SEQ, EPOCH)}
-    flags = {name: no(z3.BoolVal(False)) for name, (sorts, result) in PARTS.items() if sorts and result == BOOL and name != "means"}
+    flags = {
+        name: no(z3.BoolVal(False)) for name, (sorts, result) in PARTS.items() if sorts and result == BOOL and name != "means"
+    }
     constants = {name: z3.IntVal(0) for name in ("now", "epoch", "floor", "whole", "old_epoch", "old_seq")}
     never = no(z3.IntVal(-1))
     zeros = {**numbers, **flags, **constants, "contact": z3.IntVal(1), "bare": z3.BoolVal(True)}
     zeros |= {name: z3.BoolVal(False) for name in ("stands", "lost")}
-    return s.but(**zeros | {name: never for name in ("confirmed", "n_epoch", "n_confirmed", "followed")})
+    return s.but(**zeros | dict.fromkeys(("confirmed", "n_epoch", "n_confirmed", "followed"), never))

@@ -12,7 +12,6 @@ import z3
 
 from model.proof.logic import TIME, Scope, State
 
-
 Rule = Callable[["Moment", State], tuple[Any, State]]
 RULES: Final[dict[str, Rule]] = {}
 PARTS_OF_RULES: Final[dict[str, Callable[..., Any]]] = {}

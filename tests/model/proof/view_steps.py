@@ -44,15 +44,15 @@ def finish(n: Moment, s: State) -> tuple[Any, State]:
 
 @rule
 def apply_restart(n: Moment, s: State) -> tuple[Any, State]:
-    """A page that is the whole log takes the view's place, unless the view is later: of the same log by its seq, of another by when the
-    view's own log had answered."""
+    """A page that is the whole log takes the view's place, unless the view is later: of the same log by its seq, of another by
+    when the view's own log had answered."""
     u, answered = n.any(PAGE, "page"), n.any(TIME, "answered")
     q = s.page_of(u)
     same = s.p_epoch(u) == s.v_epoch(q)
     late = If(same, s.p_seq(u) < s.v_seq(q), s.p_asked(u) < s.v_answered(q))
-    after = published(
-        s, u, q, answered, s.p_epoch(u), s.p_seq(u), s.p_floor(u), lambda p: s.p_record(u, p)
-    ).but(v_known=put(s.v_known, q, BoolVal(True)))
+    after = published(s, u, q, answered, s.p_epoch(u), s.p_seq(u), s.p_floor(u), lambda p: s.p_record(u, p)).but(
+        v_known=put(s.v_known, q, BoolVal(True))
+    )
     return And(writes(s, u), s.p_restart(u), Not(late), s.p_came(u) <= answered, answered <= n.time), after
 
 
@@ -144,7 +144,8 @@ def note_contact(n: Moment, s: State) -> tuple[Any, State]:
 
 @rule
 def stand_at_own_tail(n: Moment, s: State) -> tuple[Any, State]:
-    """A process that has not read the log stands where its own invalidation's answer says, knowing nothing of before (`begin_at`)."""
+    """A process that has not read the log stands where its own invalidation's answer says, knowing nothing of before
+    (`begin_at`)."""
     u, answered = n.any(PAGE, "page"), n.any(TIME, "answered")
     q = s.page_of(u)
     same = s.p_epoch(u) == s.v_epoch(q)

@@ -13,7 +13,13 @@ from model.proof.obligations import Broken
 from model.proof.promises import PROMISES
 from model.proof.steps import RULES
 
-PAGES: Final = {1: "is being read", 2: "is in hand", 3: "its state is published", 4: "its generation is published", 5: "is confirmed"}
+PAGES: Final = {
+    1: "is being read",
+    2: "is in hand",
+    3: "its state is published",
+    4: "its generation is published",
+    5: "is confirmed",
+}
 READS: Final = {
     1: "has begun",
     2: "has the lease",
@@ -102,15 +108,16 @@ class _State:
         ahead = "" if published[0] == published[1] else f"; published is {self._of('g_seq', q)} of log {self._of('g_epoch', q)}"
         slots = [f"{x} judged at {self._of('judged', q, x)}" for x in self._members[ENTRY] if self._of("slot", q, x)]
         l1 = f"; L1 has {', '.join(slots)}" if slots else ""
-        return (
-            f"{position}, {self._records('v_record', q)}; generation {published[0]}, confirmed at {self._of('confirmed', q)}{ahead}{l1}"
-        )
+        judges = f"generation {published[0]}, confirmed at {self._of('confirmed', q)}{ahead}"
+        return f"{position}, {self._records('v_record', q)}; {judges}{l1}"
 
     def _bus(self, b: Any) -> str:
         if self._of("n_epoch", b) < 0:
             return ""
         position = f"bus stands at {self._of('n_seq', b)} of log {self._of('n_epoch', b)}, floor {self._of('n_floor', b)}"
-        return f"{position}, base {self._of('n_base', b)}, {self._records('n_record', b)}, confirmed at {self._of('n_confirmed', b)}"
+        return (
+            f"{position}, base {self._of('n_base', b)}, {self._records('n_record', b)}, confirmed at {self._of('n_confirmed', b)}"
+        )
 
     def _page(self, u: Any) -> str:
         at = self._of("at", u)
@@ -130,7 +137,9 @@ class _State:
         l2 = ", in L2" if self._of("stored", x) else ""
         state = "is being computed" if stage == 1 else "was computed"
         as_of = f"as_of {self._of('as_seq', x)} of log {self._of('as_epoch', x)}"
-        return f"for {self._of('key', x)} {state} by {self._of('maker', x)} from {' and '.join(sources)}; {as_of}, names {names}{l2}"
+        return (
+            f"for {self._of('key', x)} {state} by {self._of('maker', x)} from {' and '.join(sources)}; {as_of}, names {names}{l2}"
+        )
 
     def _read(self, r: Any) -> str:
         step = self._of("step", r)
