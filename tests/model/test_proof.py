@@ -36,7 +36,7 @@ def test_each_step_can_happen(step: str) -> None:
 def test_a_changed_rule_breaks_the_proof(name: str) -> None:
     """Else the invariants would not say what they are to say."""
     mutant = MUTANTS[name]
-    broken = Small(mutant.changed).broken()
+    broken = Small(mutant.changed).broken(mutant.step, mutant.claim)
     assert broken is not None
-    assert broken.claims
     assert "does not hold" in told(broken, changed=True)[-1]
+    assert Small().broken(mutant.step, mutant.claim) is None

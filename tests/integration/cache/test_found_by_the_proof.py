@@ -6,12 +6,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
 from broken_off import broken_off_at
 from faults import Clock, SteppedLog, SteppedRedisCache
 from polling import BOUND_S
 from servers import ValkeyServer
 
-from pipeline.cache import MISS, LocalCache, RedisCache, TwoTierCache
+from pipeline.cache import MISS, AsOf, LocalCache, RedisCache, TwoTierCache
+from pipeline.cache.coherence.process import Coherence
+from pipeline.cache.coherence.tail import Tail
+from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.keys import KeySpace
 
 A_MINUTE_S = 60.0
@@ -146,3 +150,51 @@ def test_a_page_that_came_too_late_is_no_reading_of_the_log(namespace: str) -> N
         refreshes.end()
         reads.end()
         assert seen == [MISS]
+
+
+def takes_as_of_from_a_half_published_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    def as_of(view: InvalidationView) -> AsOf:
+        known = view._state
+        return AsOf(known.tail.epoch, known.tail.seq, known.generation)
+
+    monkeypatch.setattr(InvalidationView, "as_of", as_of)
+
+
+def goes_back_to_a_former_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_late(view: InvalidationView, theirs: Tail, asked_at_s: float) -> bool:
+        tail = view._state.tail
+        return theirs.seq < tail.seq if theirs.epoch == tail.epoch else asked_at_s < view.confirmed_at_s
+
+    monkeypatch.setattr(InvalidationView, "_is_late", is_late)
+
+
+def counts_a_refused_page_as_a_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_log = Coherence._read_log
+
+    def read(coherence: Coherence, asked_at_s: float | None = None) -> None:
+        apply = coherence.view.apply
+        coherence.view.apply = lambda *given: apply(*given) or True  # type: ignore[method-assign]
+        try:
+            read_log(coherence, asked_at_s)
+        finally:
+            coherence.view.apply = apply  # type: ignore[method-assign]
+
+    monkeypatch.setattr(Coherence, "_read_log", read)
+
+
+def test_without_its_mend_each_serves_stale(
+    valkey: ValkeyServer, redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that each of the tests above can fail, and for the reason that it names."""
+    with monkeypatch.context() as patch:
+        takes_as_of_from_a_half_published_state(patch)
+        with pytest.raises(AssertionError, match="c of old"):
+            test_a_computation_begins_between_two_steps_of_a_publication(redis_url, f"{namespace}-m")
+    with monkeypatch.context() as patch:
+        goes_back_to_a_former_log(patch)
+        with pytest.raises(AssertionError, match="c of old"):
+            test_a_late_page_of_a_former_log_while_a_value_is_computed(valkey, f"{namespace}-n")
+    with monkeypatch.context() as patch:
+        counts_a_refused_page_as_a_reading(patch)
+        with pytest.raises(AssertionError, match="'old'"):
+            test_a_page_that_came_too_late_is_no_reading_of_the_log(f"{namespace}-o")

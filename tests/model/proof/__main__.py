@@ -85,16 +85,16 @@ def _mutants(names: list[str], given: argparse.Namespace) -> int:
     for name in names:
         began_s = time.perf_counter()
         mutant = MUTANTS[name]
-        broken = Small(mutant.changed).broken()
+        broken = Small(mutant.changed).broken(mutant.step, mutant.claim)
         figures[name] = {
             "refuted": broken is not None,
-            "step": broken and broken.step,
-            "claims": broken and broken.claims,
+            "step": mutant.step,
+            "claim": mutant.claim,
             "seconds": round(time.perf_counter() - began_s, 2),
         }
         if not given.json:
-            outcome = "NOT refuted" if broken is None else f"refuted: {broken.step} breaks {', '.join(broken.claims)}"
-            print(f"{name:36} {figures[name]['seconds']:6.2f} s  {outcome}", flush=True)  # noqa: T201
+            outcome = "NOT refuted" if broken is None else "refuted"
+            print(f"{name:34} {figures[name]['seconds']:5.2f} s  {outcome}: {mutant.step} / {mutant.claim}", flush=True)  # noqa: T201
             if broken is not None and given.mutant:
                 print(f"  {mutant.about}")  # noqa: T201
                 print("\n".join(told(broken, changed=broken.step in mutant.changed)))  # noqa: T201

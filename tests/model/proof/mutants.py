@@ -19,24 +19,30 @@ Changed = Mapping[str, Callable[..., Any]]
 
 
 class Mutant(NamedTuple):
-    """`changed`: rules, or parts of rules, by name."""
+    """`changed`: rules, or parts of rules, by name. `step` and `claim`: which step then breaks which invariant, or promise."""
 
     about: str
+    step: str
+    claim: str
     changed: Changed
 
 
 MUTANTS: Final[dict[str, Mutant]] = {}
 
 
-def mutant(function: Callable[[], Changed]) -> None:
-    """Enter what it returns under its own name and docstring."""
-    MUTANTS[function.__name__] = Mutant(" ".join((function.__doc__ or "").split()), function())
+def mutant(step: str, claim: str) -> Callable[[Callable[[], Changed]], None]:
+    """Enter what the function returns under its own name and docstring."""
+
+    def enter(function: Callable[[], Changed]) -> None:
+        MUTANTS[function.__name__] = Mutant(" ".join((function.__doc__ or "").split()), step, claim, function())
+
+    return enter
 
 
 # -- computing and judging
 
 
-@mutant
+@mutant("end_computing", "as_of_is_older")
 def as_of_after_the_computation() -> Changed:
     """An entry counts as new as the moment at which its value was there."""
 
@@ -49,7 +55,7 @@ def as_of_after_the_computation() -> Changed:
     return {"end_computing": end_computing}
 
 
-@mutant
+@mutant("begin_computing", "inputs_are_judged_by_more")
 def as_of_ahead_of_l1() -> Changed:
     """An as_of is taken from a state whose generation is not published yet (hole m)."""
 
@@ -60,7 +66,7 @@ def as_of_ahead_of_l1() -> Changed:
     return {"begin_computing": begin_computing}
 
 
-@mutant
+@mutant("serve_from_l2", "P1")
 def epoch_ignored() -> Changed:
     """A log that begins anew is taken for the one before."""
 
@@ -70,7 +76,7 @@ def epoch_ignored() -> Changed:
     return {"valid": valid}
 
 
-@mutant
+@mutant("serve_from_l2", "P1")
 def floor_ignored() -> Changed:
     """An entry that is older than what the view remembers is judged by the records that remain."""
 
@@ -80,19 +86,19 @@ def floor_ignored() -> Changed:
     return {"valid": valid}
 
 
-@mutant
+@mutant("serve_from_l2", "P1")
 def deps_not_judged() -> Changed:
     """An entry is judged by its own key alone."""
     return {"judges_by": lambda _, s, x, k: k == s.key(x)}
 
 
-@mutant
+@mutant("use_hit", "entries")
 def deps_not_carried() -> Changed:
     """What is computed from an entry names its key, and not what that was computed from."""
     return {"carried": lambda _, s, y: lambda k: k == s.key(y)}
 
 
-@mutant
+@mutant("use_judged", "as_of_is_older")
 def inputs_unjudged() -> Changed:
     """An input that another thread computed, or L2 had, is taken as it is."""
 
@@ -107,7 +113,7 @@ def inputs_unjudged() -> Changed:
 # -- reading
 
 
-@mutant
+@mutant("grant_lease", "reads")
 def lease_not_checked() -> Changed:
     """L1 serves its entries until it hears of an invalidation."""
 
@@ -119,7 +125,7 @@ def lease_not_checked() -> Changed:
     return {"grant_lease": grant_lease}
 
 
-@mutant
+@mutant("grant_lease", "bus_is_followed")
 def bus_version_not_compared() -> Changed:
     """A child serves by its lease, and never looks whether the bus has something new."""
 
@@ -131,7 +137,7 @@ def bus_version_not_compared() -> Changed:
     return {"grant_lease": grant_lease}
 
 
-@mutant
+@mutant("mark_slot", "slots_are_judged")
 def generation_read_after_judging() -> Changed:
     """A slot is marked with the generation as it is when it has been judged."""
 
@@ -143,7 +149,7 @@ def generation_read_after_judging() -> Changed:
     return {"mark_slot": mark_slot}
 
 
-@mutant
+@mutant("get_tail", "tails_have_seen_all")
 def tail_read_before_the_entry() -> Changed:
     """The tail is the one that was there when the read asked, not the one after the entry was given. P1 as of the beginning of
     the read would hold all the same; "P1 at once" would not."""
@@ -157,7 +163,7 @@ def tail_read_before_the_entry() -> Changed:
     return {"get_tail": get_tail}
 
 
-@mutant
+@mutant("confirm", "confirmed_is_published")
 def new_connection_unnoticed() -> Changed:
     """After a connection to another server its tail is believed without asking the log."""
 
@@ -171,7 +177,7 @@ def new_connection_unnoticed() -> Changed:
     return {"confirm": restored}
 
 
-@mutant
+@mutant("refuse_page", "former_tails")
 def refused_page_counts_as_a_reading() -> Changed:
     """The connection on which the log was read counts as known, whether or not the view could take the page (hole o)."""
 
@@ -186,7 +192,7 @@ def refused_page_counts_as_a_reading() -> Changed:
 # -- the view
 
 
-@mutant
+@mutant("apply_restart", "view_positions")
 def view_goes_back() -> Changed:
     """A page of another log is taken if it was asked for after the view was last confirmed (hole n)."""
 
@@ -201,7 +207,7 @@ def view_goes_back() -> Changed:
     return {"apply_restart": restored}
 
 
-@mutant
+@mutant("publish_confirmed", "confirmed_is_published")
 def confirmed_before_it_is_known() -> Changed:
     """The moment of confirmation is published before the records that it vouches for (hole b)."""
 
@@ -213,7 +219,7 @@ def confirmed_before_it_is_known() -> Changed:
     return {"publish_confirmed": publish_confirmed}
 
 
-@mutant
+@mutant("publish_confirmed", "confirmed_is_published")
 def confirmed_before_its_generation() -> Changed:
     """The moment of confirmation is published before the generation: slots of the old one are served by it."""
 
@@ -224,7 +230,7 @@ def confirmed_before_its_generation() -> Changed:
     return {"publish_confirmed": publish_confirmed}
 
 
-@mutant
+@mutant("break_off", "confirmed_is_published")
 def broken_off_and_confirmed() -> Changed:
     """A writer that is broken off between state and generation has confirmed nevertheless."""
 
@@ -237,7 +243,7 @@ def broken_off_and_confirmed() -> Changed:
     return {"break_off": break_off}
 
 
-@mutant
+@mutant("apply_next", "view_is_whole")
 def page_taken_from_beyond() -> Changed:
     """A page that begins where the view has not come to is taken."""
 
@@ -249,7 +255,7 @@ def page_taken_from_beyond() -> Changed:
     return {"apply_next": apply_next}
 
 
-@mutant
+@mutant("stand_at_own_tail", "view_is_whole")
 def own_tail_counts_as_the_log() -> Changed:
     """A process that has not read the log takes its own invalidation's answer for all that there is below it, too."""
 

@@ -16,7 +16,7 @@ __all__ = ["MUTANTS"]
 # -- the log
 
 
-@mutant
+@mutant("trim", "log_is_whole")
 def floor_not_raised() -> Changed:
     """Records are trimmed, and the tail does not say so."""
 
@@ -27,7 +27,7 @@ def floor_not_raised() -> Changed:
     return {"trim": trim}
 
 
-@mutant
+@mutant("append", "log_is_whole")
 def eviction_unnoticed() -> Changed:
     """The first record after the set was evicted is taken for one of all."""
 
@@ -38,7 +38,7 @@ def eviction_unnoticed() -> Changed:
     return {"append": append}
 
 
-@mutant
+@mutant("begin_log", "page_positions")
 def epoch_kept() -> Changed:
     """A log that lost its tail begins anew under the epoch that it had."""
 
@@ -49,7 +49,7 @@ def epoch_kept() -> Changed:
     return {"begin_log": begin_log}
 
 
-@mutant
+@mutant("fail_over", "view_positions")
 def history_ignored() -> Changed:
     """A server that lost the newest records goes on with its log, and gives their numbers out again (hole c)."""
 
@@ -64,7 +64,7 @@ def history_ignored() -> Changed:
     return {"fail_over": fail_over}
 
 
-@mutant
+@mutant("read_portion", "page_is_whole")
 def log_begun_in_two_steps() -> Changed:
     """A reader that found no log takes the one that another has begun meanwhile for a log without records (hole a)."""
 
@@ -85,7 +85,7 @@ def log_begun_in_two_steps() -> Changed:
     return {"read_portion": read_portion}
 
 
-@mutant
+@mutant("read_portion", "portion_is_whole")
 def portion_goes_on_over_a_gap() -> Changed:
     """A reader that is behind what was trimmed meanwhile goes on from where it stood."""
 
@@ -99,7 +99,7 @@ def portion_goes_on_over_a_gap() -> Changed:
 # -- the bus
 
 
-@mutant
+@mutant("bus_next", "bus_is_whole")
 def bus_base_not_raised() -> Changed:
     """A record on the bus is written over, and the bus counts as whole from before it on."""
 
@@ -110,7 +110,7 @@ def bus_base_not_raised() -> Changed:
     return {"bus_next": bus_next}
 
 
-@mutant
+@mutant("follow_empty_bus", "bus_is_followed")
 def broken_off_bus_has_no_news() -> Changed:
     """A bus whose writer was broken off in the middle of a write counts as one that has nothing new (hole k)."""
 
@@ -121,7 +121,7 @@ def broken_off_bus_has_no_news() -> Changed:
     return {"follow_empty_bus": follow_empty_bus}
 
 
-@mutant
+@mutant("bus_next", "bus_has_seen_all")
 def bus_confirms_by_a_notice() -> Changed:
     """A page that came by a notice renews the lease of all children."""
 

@@ -106,10 +106,10 @@ def promises_follow() -> Iterator[Answer]:
 
 
 class Broken(NamedTuple):
-    """A state in which all invariants hold, a step from it, and what does not hold after it; the promises, of what it serves."""
+    """A state in which all invariants hold, a step from it, and what does not hold after it; a promise, of what it serves."""
 
     step: str
-    claims: list[str]
+    claim: str
     before: State
     taken: Taken
     model: Any
@@ -127,22 +127,15 @@ class Small:
         parts = {part: it for part, it in self._changed.items() if part not in RULES}
         return take(self._states.scope, self._states.before, self._changed.get(name, RULES[name]), parts)
 
-    def broken(self) -> Broken | None:
-        """What the changed rules break, if anything: a promise, if one can be broken at once; else an invariant."""
-        scope, before = self._states.scope, self._states.before
-        touched = {name: self.take(name) for name in RULES if self._is_changed(name)}
-        for name, taken in touched.items():
-            claims = {claim: promise for claim, (steps, promise) in PROMISES.items() if name in steps}
-            if claims:
-                read, entry = served(before, name, taken.chosen)
-                found = self._found(name, taken, {claim: holds(scope, before, read, entry) for claim, holds in claims.items()})
-                if found is not None:
-                    return found
-        for name, taken in touched.items():
-            found = self._found(name, taken, {claim: holds(scope, taken.after) for claim, holds in INVARIANTS.items()})
-            if found is not None:
-                return found
-        return None
+    def broken(self, name: str, claim: str) -> Broken | None:
+        """A state from which that step breaks this invariant, or promise, if there is one."""
+        scope, before, taken = self._states.scope, self._states.before, self.take(name)
+        if claim in PROMISES:
+            holds = PROMISES[claim][1](scope, before, *served(before, name, taken.chosen))
+        else:
+            holds = INVARIANTS[claim](scope, taken.after)
+        _, model = self._states.ask(taken.condition, self._within(before), self._within(taken.after), z3.Not(holds))
+        return None if model is None else Broken(name, claim, before, taken, model)
 
     def can_happen(self, name: str) -> bool:
         """Whether there is a state from which this step can be taken. One that serves a value serves one against which there is
@@ -157,24 +150,5 @@ class Small:
             conditions += [returned, s.of(entry, k), s.means(s.pattern(e, m), k), e == s.epoch]
         return bool(self._states.ask(*conditions)[0] == z3.sat)
 
-    def _is_changed(self, name: str) -> bool:
-        return name in self._changed or not _parts_of(name).isdisjoint(self._changed)
-
-    def _found(self, name: str, taken: Taken, claims: dict[str, Any]) -> Broken | None:
-        before = self._states.before
-        broken = z3.Not(z3.And(list(claims.values())))
-        _, model = self._states.ask(taken.condition, self._within(before), self._within(taken.after), broken)
-        if model is None:
-            return None
-        false = [claim for claim, holds in claims.items() if z3.is_false(model.eval(holds, model_completion=True))]
-        return Broken(name, false, before, taken, model)
-
     def _within(self, s: State) -> Any:
         return z3.And(s.epoch <= NUMBERS[EPOCH], *(s.last(e) <= NUMBERS[SEQ] for e in self._states.scope.members[EPOCH]))
-
-
-@functools.cache
-def _parts_of(name: str) -> frozenset[str]:
-    """The parts of rules that the protocol's own rule has."""
-    states = Inductive.few()
-    return frozenset(take(states.scope, states.before, RULES[name]).parts)

@@ -44,9 +44,8 @@ def told(broken: Broken, changed: bool) -> list[str]:
     lines.append(f"  step {broken.step}{' (changed)' if changed else ''}: {rule}")
     lines.append("    with " + ", ".join(f"{name} {value}" for name, value in chosen.items()))
     lines += ["  after it, new or other:", *(f"    {line}" for line in then if line not in first)]
-    for claim in broken.claims:
-        about = INVARIANTS[claim] if claim in INVARIANTS else PROMISES[claim][1]
-        lines.append(f"  does not hold: {claim}: {' '.join((about.__doc__ or '').split())}")
+    about = INVARIANTS[broken.claim] if broken.claim in INVARIANTS else PROMISES[broken.claim][1]
+    lines.append(f"  does not hold: {broken.claim}: {' '.join((about.__doc__ or '').split())}")
     return lines
 
 
