@@ -22,7 +22,7 @@ def test_each_step_keeps_the_invariants(step: str) -> None:
 def test_the_promises_follow() -> None:
     """Of each step that serves a value."""
     answers = list(promises_follow())
-    assert len(answers) == 8
+    assert len(answers) == 9
     assert [answer for answer in answers if answer.outcome != "proved"] == []
 
 

@@ -136,7 +136,7 @@ def reads(scope: Scope, s: State) -> Any:
             Or(step == 2, step == 7, step == 8), And(s.lease(r) <= s.confirmed(q), s.begun(r) < s.lease(r) + s.bound)
         )
         asked = Implies(And(step >= 3, step <= 6), And(s.begun(r) <= s.asked(r), s.asked(r) <= s.now))
-        entry = Implies(And(step >= 4, step <= 6, s.found(r)), s.stored(s.entry(r)))
+        entry = Implies(And(step >= 4, step <= 6, s.found(r)), s.stage(s.entry(r)) == 2)
         tail = And(s.t_epoch(r) >= 0, s.t_epoch(r) <= s.epoch, s.t_seq(r) >= 0)
         generations = Implies(step >= 7, And(s.r_generation(r) <= s.generation(q), s.stage(s.entry(r)) == 2))
         begun = s.begun(r) <= s.now

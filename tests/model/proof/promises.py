@@ -11,7 +11,7 @@ from model.proof.invariants import exists, fresh_at
 from model.proof.logic import EPOCH, KEY, SEQ, Scope, State, not_beyond
 
 FROM_L1: Final = ("hit", "judge_slot")
-FROM_L2: Final = ("serve_from_l2", "serve_l1_after_l2")
+FROM_L2: Final = ("serve_from_l2", "serve_l1_after_l2", "hit_after_l2")
 
 
 def served(s: State, step: str, chosen: dict[str, Any]) -> tuple[Any, Any]:
@@ -33,7 +33,8 @@ def p1(scope: Scope, s: State, r: Any, x: Any) -> Any:
 
 
 def p1_at_once(scope: Scope, s: State, r: Any, x: Any) -> Any:
-    """P1, more sharply: each invalidation that was appended before the server gave the entry counts, if its log stood then."""
+    """P1, more sharply: each invalidation that was appended before the server gave the entry counts, if its log stood then. Not
+    of a slot that is served by its generation: a state with more may be on its way there."""
 
     @scope.all(EPOCH, SEQ, KEY)
     def records(e: Any, m: Any, k: Any) -> Any:
@@ -67,7 +68,7 @@ def applied(scope: Scope, s: State, r: Any, x: Any) -> Any:
 
 PROMISES: Final[dict[str, tuple[tuple[str, ...], Callable[..., Any]]]] = {
     "P1": (FROM_L2, p1),
-    "P1 at once": (FROM_L2, p1_at_once),
+    "P1 at once": (FROM_L2[:2], p1_at_once),
     "P2": (FROM_L1, p2),
     "applied": (FROM_L1, applied),
 }

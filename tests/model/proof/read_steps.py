@@ -1,4 +1,4 @@
-"""Reads and computations: `tiers.py`. Each step that serves a value to a caller is in SERVES, with the entry that it serves."""
+"""Reads and computations: `tiers.py`."""
 
 from __future__ import annotations
 
@@ -182,6 +182,31 @@ def serve_l1_after_l2(n: Moment, s: State) -> tuple[Any, State]:
 
 
 @rule
+def hit_after_l2(n: Moment, s: State) -> tuple[Any, State]:
+    """Or a slot of the published generation, by one comparison."""
+    r, x = n.any(READ, "read"), n.any(ENTRY, "entry")
+    q = s.reader(r)
+    after = s.but(step=put(s.step, r, IntVal(0)), entry=put(s.entry, r, x))
+    return And(s.step(r) == 6, s.slot(q, x), s.judged(q, x) == s.generation(q)), after
+
+
+@rule
+def join(n: Moment, s: State) -> tuple[Any, State]:
+    """A caller takes what another thread computes, once the view is confirmed as of its own question. It judges the outcome as an
+    entry from L2."""
+    r, x = n.any(READ, "read"), n.any(ENTRY, "entry")
+    after = s.but(
+        step=put(s.step, r, IntVal(6)),
+        entry=put(s.entry, r, x),
+        found=put(s.found, r, BoolVal(True)),
+        got_at=put(s.got_at, r, n.time),
+        stood=put(s.stood, r, BoolVal(False)),
+        no_tail=put(s.no_tail, r, BoolVal(True)),
+    )
+    return And(s.step(r) == 3, s.stage(x) == 2, s.maker(x) == s.reader(r), s.confirmed(s.reader(r)) >= s.asked(r)), after
+
+
+@rule
 def look_before_keeping(n: Moment, s: State) -> tuple[Any, State]:
     """A thread that has an entry in hand, from L2 or computed, reads the generation; then it judges, and keeps it (`_keep`)."""
     r, x = n.any(READ, "read"), n.any(ENTRY, "entry")
@@ -208,6 +233,3 @@ def keep(n: Moment, s: State) -> tuple[Any, State]:
         judged=put(s.judged, q, x, s.r_generation(r)),
     )
     return s.step(r) == 10, after
-
-
-SERVES = {"hit": "chosen", "judge_slot": "held", "serve_from_l2": "held", "serve_l1_after_l2": "chosen"}
