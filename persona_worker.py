@@ -9,6 +9,8 @@ start, as it loads the commands of every installed package; from then on
 - where another file hides `workers` or `pipeline`, one sentence names it; so it does with a setting that does not fit;
 - `flower`, where it is not installed, tells what to install.
 
+A project of its own takes from here what it needs of the cache: `from persona_worker import cached, install`.
+
 What other programs do under Celery stays as it is: their apps, their errors, and their help, as the command is a hidden one.
 """
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import wraps
+from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,10 +28,23 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 if TYPE_CHECKING:
     import click
 
+    from pipeline.cache import cached, invalidate_cache, key_of, pattern_for
+    from workers.install import InstallError, install
+
+__all__ = ["InstallError", "cached", "install", "invalidate_cache", "key_of", "main", "pattern_for"]
+
 HERE: Final = Path(__file__).resolve().parent
 OURS: Final = ("pipeline", "workers")
 PROGRAM: Final = "celery.bin.celery"
 """The module of Celery's program. It is in `sys.modules` when that loads `celery_command`."""
+
+
+FOR_OTHERS: Final = {
+    "install": "workers.install",
+    "InstallError": "workers.install",
+    **dict.fromkeys(("cached", "invalidate_cache", "key_of", "pattern_for"), "pipeline.cache"),
+}
+"""What a project of its own imports from here, and where it is. An import, and nothing is put before other modules."""
 
 
 class HiddenPackageError(ImportError):
@@ -71,6 +87,10 @@ def __getattr__(name: str) -> Any:
         return app
     if name == "celery_command":
         return _celery_command()
+    if (module := FOR_OTHERS.get(name)) is not None:
+        for package in OURS:
+            check_ours(package)
+        return getattr(import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

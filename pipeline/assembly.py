@@ -53,6 +53,7 @@ def build_cache(settings: Settings, equipment: Equipment = _BARE, sampler: Sampl
         lease_s=settings.lease_s,
         wait_s=min(settings.llm_timeout_s, LONGEST_WAIT_S),
         bus=equipment.bus,
+        listens=settings.listen,
         announce=equipment.announce,
         sampler=sampler,
     )

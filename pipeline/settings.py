@@ -64,6 +64,10 @@ class Settings(BaseModel):
         le=60,
         description="How long a process may serve an entry that another process has invalidated: the lease of the first tier.",
     )
+    listen: bool = Field(
+        True,
+        description="Whether a process that is no worker has a thread that hears what others invalidate. Else: by the lease.",
+    )
     strict: bool = Field(False, description="With Redis out of reach: bypass the first tier rather than serve it unconfirmed.")
     stale_grace_s: float = Field(
         300.0,
@@ -228,12 +232,15 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     raise ConfigurationError("\n".join(problems))
 
 
-def discover_settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of the environment, completed by those of the stack that runs here, if there is one.
+def discover_settings(environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of the environment, completed by those of the stack that runs here, if there is one. `overrides`, by field,
+    win over both.
 
     Raises ConfigurationError as `load_settings` does.
     """
     environ = with_files(os.environ if environ is None else environ)
+    given = {PREFIX + name.upper(): str(value) for name, value in (overrides or {}).items()}
+    environ = {**environ, **given}
     return load_settings({**stack_environment(environ), **environ})
 
 

@@ -6,6 +6,7 @@ import logging
 
 from pipeline.settings import get_settings
 from workers.dashboard import serve_ours
+from workers.install import install
 from workers.node.logs import write_json
 from workers.queue.factory import make_app, not_obeyed
 
@@ -23,9 +24,8 @@ app.conf.imports = (
 )
 app.amqp_cls = "workers.node.callbacks:CallersAMQP"
 app.conf.worker_consumer = "workers.node.consumer:GuardedConsumer"
-app.steps["consumer"].update(
-    ("workers.node.invalidation:InvalidationStep", "workers.node.events:EventBatches", "workers.node.fetching:FetchStep")
-)
+app.steps["consumer"].update(("workers.node.events:EventBatches", "workers.node.fetching:FetchStep"))
+install(app, settings=settings, step="workers.node.invalidation:InvalidationStep", default=False)  # a pipeline has the cache
 app.set_default()
 serve_ours()
 if settings.log == "json":

@@ -23,7 +23,7 @@ from pipeline.cache.keys import KeySpace
 from pipeline.cache.memory.local import COPY
 from pipeline.settings import Settings
 from workers.client import PersonaClient
-from workers.node.invalidation import build_follower
+from workers.install.step import build_follower
 
 FEW: Final = 1_000
 MANY: Final = 1_000_000

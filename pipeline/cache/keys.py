@@ -46,6 +46,7 @@ class KeySpace:
         self.sweep = f"{{{root}:log}}:sweep".encode()
         self.probe = f"{root}:probe".encode()
         self._acknowledgements = f"{{{root}:log}}:ack:"
+        self._notices = f"{{{root}:log}}:notices"
 
     def entry(self, key: str) -> bytes:
         return self._entry_prefix + key.encode(errors="surrogatepass")  # a text that cannot be a key is never written: a miss
@@ -68,6 +69,11 @@ class KeySpace:
 
     def acknowledgements(self, invalidation_id: str) -> bytes:
         return (self._acknowledgements + invalidation_id).encode()
+
+    def notices(self, database: int) -> bytes:
+        """The channel on which the server tells of what is appended to the log. A server's channels are those of all its
+        databases: hence the number."""
+        return f"{self._notices}@{database}".encode()
 
     def entries_matching(self, pattern: str) -> bytes:
         """The `SCAN MATCH` argument for the entries whose keys match `pattern`."""

@@ -16,6 +16,7 @@ import msgspec
 from pipeline.cache.audit.sampler import Sampler
 from pipeline.cache.codec import Codec, codec_for
 from pipeline.cache.coherence.bus import VERSION, NodeBus
+from pipeline.cache.coherence.listener import Listener
 from pipeline.cache.coherence.log import InvalidationLog, LocalInvalidationLog, RedisInvalidationLog
 from pipeline.cache.coherence.process import Announce, Coherence, Invalidation
 from pipeline.cache.coherence.registry import NodeRegistry
@@ -66,6 +67,7 @@ class TwoTierCache:
         lease_s: float = 5.0,
         wait_s: float = 30.0,
         bus: NodeBus | None = None,
+        listens: bool = False,
         announce: Announce | None = None,
         sampler: Sampler | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -76,7 +78,8 @@ class TwoTierCache:
         entry, and how long the log remembers. `ttl_jitter`: a computed entry lives up to this share shorter, so that what
         was made together does not end together. `lease_s`: how long a key waits for the process that computed it and died.
         `wait_s`: how long a caller waits for another one's computation before it computes by itself. `bus`: the node's,
-        which its main process keeps in step. `announce` is told of every invalidation made here, with the id to acknowledge
+        which its main process keeps in step. `listens`: where none does, a thread hears what others invalidate, from the first
+        read of L2 on; else the lease alone tells. `announce` is told of every invalidation made here, with the id to acknowledge
         it by if a caller waits for that; it must not raise. `sampler`: is told of some of the answers that are served.
         """
         self._max_ttl_s = max_ttl_s
@@ -92,6 +95,8 @@ class TwoTierCache:
             log = RedisInvalidationLog(l2.connection, l2.keys, retention_s=max_ttl_s)
             registry = NodeRegistry(l2.connection, l2.keys)
         coherence = Coherence(log, registry, bound_s=staleness_bound_s, bus=bus, announce=announce, clock=clock)
+        if listens and isinstance(log, RedisInvalidationLog):
+            coherence.listener = Listener(log.subscribe, coherence)
         self.in_flight = None if l2 is None or leases is None else InFlight(l2.connection, l2.keys, coherence, leases)
         """The tasks in flight for this cache's keys; None without a shared tier."""
         self._flight = SingleFlight(coherence, leases, counters, strict=strict, wait_s=wait_s, clock=clock)
@@ -416,6 +421,8 @@ class TwoTierCache:
         return {"l1": l1, "l2": l2, **counts}
 
     def close(self) -> None:
-        """Close this process's sockets; a later call opens them anew."""
+        """Close this process's sockets, and end its listener; a later call opens them anew."""
+        if self._coherence.listener is not None:
+            self._coherence.listener.close()
         if self.l2 is not None:
             self.l2.close()

@@ -64,7 +64,7 @@ ROOMS = (
     ("pipeline.cache.patterns", "pipeline.cache.memory", "pipeline.cache.server", "pipeline.cache.audit",
      "pipeline.cache.coherence", "pipeline.cache.flight", "pipeline.cache.decorators"),
     ("pipeline.cache", "pipeline.personas", "pipeline.responders", "pipeline.hot", "pipeline.figures", "pipeline.preload"),
-    ("workers.queue", "workers.stack", "workers.client", "workers.node", "workers.dashboard", "workers.cli"),
+    ("workers.queue", "workers.install", "workers.stack", "workers.client", "workers.node", "workers.dashboard", "workers.cli"),
 )  # fmt: skip
 """Of each floor the rooms in their order: one may use those before it, and none behind it."""
 
@@ -119,7 +119,13 @@ def test_only_the_cache_speaks_to_redis(module: str) -> None:
 
 def test_only_the_wire_opens_a_connection() -> None:
     """One place through which every command goes, and so one rule for all."""
-    assert {module for module in CACHE if "pipeline.cache.server.link.Link" in imported(module)} == {"pipeline.cache.server.wire"}
+    making = {
+        module
+        for module in CACHE
+        for node in ast.walk(source_of(module))
+        if isinstance(node, ast.Call) and called(node).rpartition(".")[2] == "Link"
+    }
+    assert making == {"pipeline.cache.server.wire"}
 
 
 def test_only_the_workers_import_celery() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from celery import Celery
 from celery.utils import uuid
@@ -39,6 +39,11 @@ def queue_of_node(namespace: str) -> Queue:
     return Broadcast(name=exchange.name, exchange=exchange, routing_key=ROUTING_KEY, no_ack=True, durable=False, auto_delete=True)
 
 
+def supports_fanout(connection: Any) -> bool:
+    """Whether messages of that connection's broker can go to every node. Where not (SQS, say), nodes hear the cache's server."""
+    return "fanout" in connection.transport.implements.exchange_type
+
+
 class Announced(NamedTuple):
     """A broadcast: the message's id, and its time, in seconds since 1970 by this host's clock."""
 
@@ -58,6 +63,7 @@ class Announcer:
         self._bound_s = settings.staleness_bound_s
         self._outbox = outbox
         self._note = note
+        self._reaches = True
 
     def __call__(self, invalidation: Invalidation, invalidation_id: str | None) -> bool:
         """Whether the notice is known to be sent. Otherwise it may still go out, as long as it is news to the nodes."""
@@ -70,35 +76,37 @@ class Announcer:
         )
         if self._note is not None:
             self._note(announced)
-        return sent
+        return sent and self._reaches
 
     def close(self) -> None:
         """Send the waiting notices, for FLUSH_S at most, and close the connection."""
         self._outbox.close()
 
     def _publish(self, announced: Announced, invalidation_id: str | None, producer: Producer) -> None:
+        if not supports_fanout(producer.connection):
+            self._reaches = False
+            return
         invalidation = announced.invalidation
         epoch, seq = (invalidation.epoch, invalidation.seq) if invalidation.durable else ("", 0)
-        # On Redis a fanout needs all four: with the exchange's name alone the message is published as a direct one, to a
-        # list that no node reads; with another routing key than the queue's, to a channel that no node listens to.
-        self._app.send_task(
-            TASK,
-            args=[epoch, seq, list(invalidation.patterns)],
-            # A node of an older release takes the first field that it knows and leaves the other.
-            kwargs={"published_at": announced.at} | ({"invalidation_id": invalidation_id} if invalidation_id else {}),
-            task_id=announced.message_id,
-            producer=producer,
-            exchange=self._exchange.name,
-            exchange_type=self._exchange.type,
+        kwargs = {"published_at": announced.at} | ({"invalidation_id": invalidation_id} if invalidation_id else {})
+        # Written here and not by the app's `send_task`: that is for tasks, which an app may route, serialize, sign and watch in
+        # ways of its own. On Redis a fanout needs the exchange, its type and the queue's own routing key; with another routing
+        # key the message goes to a channel that no node listens to.
+        producer.publish(
+            [
+                [epoch, seq, list(invalidation.patterns)],
+                kwargs,
+                {"callbacks": None, "errbacks": None, "chain": None, "chord": None},
+            ],
+            headers={"lang": "py", "task": TASK, "id": announced.message_id, "argsrepr": "()", "kwargsrepr": "{}"},
+            correlation_id=announced.message_id,
+            exchange=self._exchange,
             routing_key=ROUTING_KEY,
             declare=[self._exchange],
+            serializer="json",
             delivery_mode="transient",
-            ignore_result=True,
-            expires=EXPIRES_S,
+            expiration=EXPIRES_S,
             retry=False,
-            # Celery's own would cost a tenth of the sending, and is not read: each node tells Flower by itself.
-            argsrepr="()",
-            kwargsrepr="{}",
         )
 
 

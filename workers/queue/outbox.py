@@ -12,9 +12,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Final
 
+from celery import Celery
 from kombu import Connection, Producer
-
-from workers.queue.factory import PersonaApp
 
 TRY_S: Final = 1.0
 """How long one step of sending may take on the outbox's own connection."""
@@ -24,6 +23,9 @@ FLUSH_S: Final = 1.0
 """How long `close`, and with it the end of the program, waits for messages that are not sent yet."""
 MOST: Final = 1000
 """The most messages that wait; a further one is dropped."""
+
+_TIMEOUTS: Final = {"amqp": ("read_timeout", "write_timeout"), "redis": ("socket_timeout", "socket_connect_timeout")}
+"""What bounds a step of sending, by the kind of broker. Others have bounds of their own."""
 
 logger: Final = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class Outbox:
     empty one.
     """
 
-    def __init__(self, app: PersonaApp, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, app: Celery, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._app = app
         self._clock = clock
         self._begin()
@@ -143,7 +145,7 @@ class _Posted:
 class _Line:
     """The outbox's own connection: not one of the app's pool, whose locks are held by callers that wait for a stuck broker."""
 
-    def __init__(self, app: PersonaApp) -> None:
+    def __init__(self, app: Celery) -> None:
         self._app = app
         self._connection: Connection | None = None
         self._producer: Producer | None = None
@@ -184,10 +186,7 @@ class _Line:
         return self._producer
 
     def _made(self) -> Connection:
-        amqp = self._app.settings.broker_url.startswith("amqp")
-        bounds: dict[str, Any] = dict.fromkeys(
-            ("read_timeout", "write_timeout") if amqp else ("socket_timeout", "socket_connect_timeout"), TRY_S
-        )
+        bounds: dict[str, Any] = dict.fromkeys(_TIMEOUTS.get(self._app.connection_for_write().transport.driver_type, ()), TRY_S)
         return self._app.connection_for_write(connect_timeout=TRY_S, transport_options=bounds)
 
 

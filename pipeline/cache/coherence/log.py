@@ -20,6 +20,7 @@ from pipeline.cache.locks import UninterruptedLock
 from pipeline.cache.server.commands import Word, integer, several, text
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.cache.server.scripts import run_script
+from pipeline.cache.server.subscription import Subscription
 
 APPENDED_AT_ONCE: Final = 1_000
 """Patterns appended in one call of Redis, of those that could not be appended when they were made."""
@@ -64,6 +65,7 @@ class RedisInvalidationLog:
     ) -> None:
         self._connection = connection
         self._keys = [keys.tail, keys.records, keys.marks, keys.moments]
+        self._channel = keys.notices(connection.database)
         self._retention_ms = int(retention_s * 1000)
         self._max_records = max_records
         self._records_a_call = records_a_call
@@ -73,9 +75,13 @@ class RedisInvalidationLog:
         return self._connection.made
 
     def append(self, patterns: Sequence[str]) -> Tail:
-        arguments: list[Word] = [_new_epoch(8), self._retention_ms, self._max_records, *patterns]
+        arguments: list[Word] = [_new_epoch(8), self._retention_ms, self._max_records, self._channel, *patterns]
         raw = self._connection.call(lambda client: run_script(client, "append", self._keys, arguments, text))
         return _tail(raw)
+
+    def subscribe(self) -> Subscription:
+        """What is appended from now on, as `published.heard_in` reads it. Raises SharedTierUnavailableError."""
+        return self._connection.subscribe(self._channel)
 
     def read_since(self, known: Tail | None) -> Page:
         # In portions: meanwhile the server serves no other caller, and a call has a time-out. A pattern that is invalidated again

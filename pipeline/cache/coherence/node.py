@@ -11,7 +11,7 @@ from typing import Final
 from pipeline.cache.coherence.bus import ASKED, NodeBus
 from pipeline.cache.coherence.log import APPENDED_AT_ONCE, InvalidationLog
 from pipeline.cache.coherence.registry import IDLE_BEAT_S, NodeRegistry
-from pipeline.cache.coherence.tail import MAX_RECORDS, Tail, page_of
+from pipeline.cache.coherence.tail import MAX_RECORDS, Page, Tail, page_of
 from pipeline.cache.errors import InvalidPatternError, SharedTierUnavailableError
 from pipeline.cache.locks import UninterruptedLock
 from pipeline.cache.patterns.pattern import parse
@@ -86,6 +86,14 @@ class NodeFollower:
             except SharedTierUnavailableError:
                 self.counters.add("out_of_reach")
         return notice
+
+    def hear(self, page: Page | None) -> None:
+        """Apply what was just appended to the log, as its server tells it; see Listener."""
+        tail = self._bus.tail
+        if page is None or tail is None or page.tail.epoch != tail.epoch or page.after > tail.seq:
+            self.catch_up()
+        elif page.tail.seq > tail.seq:
+            self._bus.publish(page)
 
     def _apply(self, notice: Notice) -> None:
         tail = self._bus.tail

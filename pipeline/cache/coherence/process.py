@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from pipeline.cache.coherence.bus import ASKED, SETTLED, VERSION, NodeBus
+from pipeline.cache.coherence.listener import Listener
 from pipeline.cache.coherence.log import APPENDED_AT_ONCE, InvalidationLog
 from pipeline.cache.coherence.registry import NodeRegistry, settle_s
-from pipeline.cache.coherence.tail import Tail, page_of
+from pipeline.cache.coherence.tail import Page, Tail, page_of
 from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.entry import AsOf
 from pipeline.cache.errors import SharedTierUnavailableError
@@ -81,6 +82,8 @@ class Coherence:
         self.lease_ends_at_s = -math.inf
         self._volatile_seen = self.words[SETTLED]
         self._contacts = log.contacts
+        self.listener: Listener | None = None
+        """Begun by the first read from L2, unless the node's main process writes the bus; ended by its owner."""
 
     # -- knowing
 
@@ -149,11 +152,23 @@ class Coherence:
 
         After a new connection the log itself is asked, whatever the tail: the address may lead to another server, which lacks
         records that the one before had acknowledged. The log's epoch tells."""
+        if self.listener is not None and not self.listener.begun and (self._bus is None or self._bus.tail is None):
+            self.listener.begin()
         if self.log.contacts == self._contacts and self.view.confirm(tail, asked_at_s):
             return True
         self._read_log(asked_at_s)
         # The moment first: a view that is confirmed by then goes to no log that was asked before, between here and the judgement.
         return self.view.confirmed_at_s >= asked_at_s and self.view.covers(tail)
+
+    def hear(self, page: Page | None) -> None:
+        """Take in what was just appended, as the log's server tells it. It confirms nothing. The log is read where the page is
+        not the next one, and asked for nothing while no entry was read that would have to be judged."""
+        if self.view.known is None or (page is not None and self.view.apply(page, -math.inf)):
+            return
+        try:
+            self._read_log()
+        except SharedTierUnavailableError:
+            return  # the lease runs out, or the next read learns of it
 
     def _read_log(self, asked_at_s: float | None = None) -> None:
         """`asked_at_s`: when the log was asked, if an earlier moment than now will do."""
@@ -191,7 +206,9 @@ class Coherence:
     def _learn_own(self, patterns: tuple[str, ...], tail: Tail, asked_at_s: float) -> None:
         """Take the own records into the view. The log is asked only where other processes have appended since the last look."""
         here = self.view.tail
-        if here.epoch == tail.epoch and here.seq == tail.seq - len(patterns):
+        if here.epoch == tail.epoch and here.seq >= tail.seq:
+            self.view.apply(page_of(tail, [], after=tail.seq, restart=False), asked_at_s)  # the listener was faster
+        elif here.epoch == tail.epoch and here.seq == tail.seq - len(patterns):
             records = [(text, here.seq + number) for number, text in enumerate(patterns, start=1)]
             self.view.apply(page_of(tail, records, after=here.seq, restart=False), asked_at_s)
         elif self._shared and self.view.known is None:

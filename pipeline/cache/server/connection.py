@@ -15,6 +15,7 @@ from pipeline.cache.server.breaker import CircuitBreaker
 from pipeline.cache.server.commands import Commands
 from pipeline.cache.server.health import Health
 from pipeline.cache.server.link import ReplyError
+from pipeline.cache.server.subscription import Subscription
 from pipeline.cache.server.wire import BusyError, UnusableServerError, Wire
 
 PROBE_PATIENCE_S: Final = 0.01
@@ -74,6 +75,22 @@ class RedisConnection:
         """Whether the server has said that it is a replica: then there is a master elsewhere, which takes invalidations that
         do not come here. That is more than being out of reach."""
         return self.health.code in _REPLICA
+
+    @property
+    def database(self) -> int:
+        """The number of the database that the URL names."""
+        return self._address.database
+
+    def subscribe(self, channel: bytes) -> Subscription:
+        """Hear that channel from now on, by a connection apart from all others. Raises SharedTierUnavailableError, at once while
+        the server is known to be away; neither failure nor success is told to the breaker: no reader depends on it."""
+        if not self.breaker.closed:
+            raise SharedTierUnavailableError("Redis was out of reach a moment ago")
+        try:
+            return Subscription(self._opened().wire.open_apart(), channel)
+        except (ReplyError, OSError) as error:
+            told = f"refused: {error.code}" if isinstance(error, ReplyError) else f"did not answer: {type(error).__name__}"
+            raise SharedTierUnavailableError(f"Redis {told}") from error
 
     def _opened(self) -> _Open:
         opened = self._open

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import suppress
 from typing import Any, Final
 
 from pipeline.cache.server.address import Address
@@ -99,6 +100,46 @@ class Link:
         if block_s:
             self._socket.settimeout(self.timeout_s)
         return replies
+
+    # -- a subscription, after which there is no other exchange
+
+    def subscribe(self, channel: bytes) -> None:
+        """From now on `pushed` gives what is published there. Raises OSError, or ReplyError with the need SUBSCRIBE."""
+        self._send(encode(b"SUBSCRIBE", channel))
+        (answer,) = self._several(1, 0)
+        if isinstance(answer, ReplyError):
+            answer.need = "SUBSCRIBE"
+            raise answer
+
+    def pushed(self, wait_s: float) -> Any:
+        """What the server has sent by itself; None if it has sent nothing within that time. Raises OSError."""
+        if self._at == len(self._buffer):
+            self._socket.settimeout(wait_s)
+            try:
+                piece = self._recv(_READ_BYTES)
+            except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
+                return None
+            finally:
+                self._socket.settimeout(self.timeout_s)
+            if not piece:
+                raise LostConnectionError("the server closed the connection")
+            self._buffer, self._at = piece, 0
+        return self._reply(0)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def keep_alive(self, after_s: int) -> None:
+        """Have the kernel ask whether the other side is there when nothing came for so long, and three times more often then."""
+        if self._socket.family != socket.AF_UNIX and hasattr(socket, "TCP_KEEPIDLE"):
+            often_s = max(1, after_s // 3)
+            for option, value in ((socket.TCP_KEEPIDLE, after_s), (socket.TCP_KEEPINTVL, often_s), (socket.TCP_KEEPCNT, 3)):
+                self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    def hang_up(self) -> None:
+        """End the connection for every process that shares it, and wake the thread that waits for it. Raises nothing."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close this process's end. The connection of a parent process, which shares it after a fork, goes on."""

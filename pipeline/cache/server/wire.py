@@ -137,17 +137,21 @@ class Wire:
         return replies
 
     def _open(self) -> Link:
+        link = self.open_apart()
+        self._made()
+        return link
+
+    def open_apart(self) -> Link:
+        """A new connection that is the caller's alone, and never comes among the idle ones. Raises OSError or ReplyError."""
         if self._address.tls is not None and self._tls is None:
             try:
                 self._tls = self._address.tls.context()
             except ValueError as error:  # its files were valid at the start
                 raise OSError(str(error)) from error
         try:
-            link = Link(self._address, timeout_s=self._timeout_s, connect_timeout_s=self._connect_timeout_s, tls=self._tls)
+            return Link(self._address, timeout_s=self._timeout_s, connect_timeout_s=self._connect_timeout_s, tls=self._tls)
         except UnicodeError as error:  # how a look-up says that there is no such host
             raise OSError("the host's name cannot be looked up") from error
-        self._made()
-        return link
 
     def _settle(self, replies: list[Any], needs: Sequence[str]) -> None:
         """Note which needs were refused and which are met again. Raises the first refusal."""

@@ -8,7 +8,8 @@
 -- ARGV[1] 8 characters for the epoch, should the log begin now (random, made by the caller)
 -- ARGV[2] retention (ms): no living entry is older, so that older records judge nothing
 -- ARGV[3] the most records to keep; beyond that the oldest tenth goes and floor rises
--- ARGV[4..] patterns; each takes one seq
+-- ARGV[4] the channel of notices
+-- ARGV[5..] patterns; each takes one seq
 --
 -- Returns the tail after it. The last pattern holds the tail's seq.
 local now = redis.call('TIME')
@@ -19,9 +20,11 @@ if not epoch then
   redis.call('DEL', KEYS[2], KEYS[3])
 end
 local before = seq
-for i = 4, #ARGV do
+local told = {}
+for i = 5, #ARGV do
   seq = seq + 1
   redis.call('ZADD', KEYS[2], seq, ARGV[i])
+  told[i - 4] = ARGV[i]
 end
 
 local retention = tonumber(ARGV[2])
@@ -61,4 +64,8 @@ end
 redis.call('PEXPIRE', KEYS[4], 2 * retention)
 local after = text(epoch, seq, floor)
 redis.call('SET', KEYS[1], after, 'PX', math.max(2 * retention, DAYS_30_MS))
+-- The notice, "tail before patterns": a hint, for which the append does not fail (a user without the right to publish). In this
+-- step, so that notices come in the order of the seqs. Of many patterns the tail alone: who hears it reads the log.
+local patterns = cjson.encode(told)
+redis.pcall('PUBLISH', ARGV[4], after .. ' ' .. string.format('%d', before) .. ' ' .. (#patterns <= 16384 and patterns or ''))
 return after
