@@ -15,7 +15,8 @@ from typing import Final
 
 from benchmarks.kit.board import Board
 from benchmarks.kit.routes import PROBE_KEY, PROBE_TTL_S
-from workers.client import PersonaClient
+from pipeline.settings import get_settings
+from workers.install import Installed, install
 
 READS_A_NOTE: Final = 100  # without a nap, the note would cost as much as the read
 LONGEST_S: Final = 120.0
@@ -24,18 +25,23 @@ LONGEST_S: Final = 120.0
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kit.readers", description=__doc__)
     parser.add_argument("board", type=Path)
+    parser.add_argument("--way", choices=("listening", "deaf", "shared"), default="listening", help="how each learns of it")
     parser.add_argument("--nap-s", type=float, required=True, help="between two reads; 0: as fast as it can")
     options = parser.parse_args()
     with closing(Board(options.board)) as board:
         children = board.children
-    # Forked before anything connects: the imported modules are shared, and nothing else.
+    settings = get_settings().model_copy(update={"listen": options.way != "deaf"})
+    installed = install(settings=settings)
+    if options.way == "shared":
+        installed.follow()
+    # Forked before the cache connects: the imported modules and the bus are shared, and nothing else.
     pids = []
     for child in range(children):
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
-                read(options.board, child, options.nap_s)
+                read(options.board, child, options.nap_s, installed)
                 code = 0
             finally:
                 os._exit(code)  # not back into the rest of the parent's work
@@ -44,10 +50,10 @@ def main() -> int:
     return max(map(abs, codes), default=0)
 
 
-def read(path: Path, child: int, nap_s: float) -> None:
+def read(path: Path, child: int, nap_s: float, installed: Installed) -> None:
     """Until the board says stop, or for LONGEST_S: then the program that would say it is gone."""
-    with closing(Board(path)) as board, PersonaClient() as client:
-        cache = client.cache
+    with closing(Board(path)) as board, closing(installed):
+        cache = installed.cache
 
         def compute() -> int:
             return board.source

@@ -23,7 +23,7 @@ from pipeline.cache.keys import KeySpace
 from pipeline.cache.memory.local import COPY
 from pipeline.settings import Settings
 from workers.client import PersonaClient
-from workers.install.step import build_follower
+from workers.install.step import follower_and_log
 
 FEW: Final = 1_000
 MANY: Final = 1_000_000
@@ -88,7 +88,7 @@ def measure_get(settings: Settings, rounds: int, progress: Progress) -> Figures:
     """
     progress("coherence: L1 hits with and without the check")
     bus = NodeBus()
-    follower = build_follower("bench", bus, settings)
+    follower, _ = follower_and_log("bench", bus, settings)
     cache = build_cache(settings, Equipment(bus=bus))
     key, value = "bench:hit", "an answer of no great length"
     cache.set(key, value, TTL_S)

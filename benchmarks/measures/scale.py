@@ -1,7 +1,8 @@
 """What grows with the number of processes: throughput, the idle commands on Redis, and the time of an invalidation.
 
 Two curves. Worker processes: nodes of one pool child each, which is the dearest way to have that many. Reading processes:
-programs that are no node and read through a cache of their own, each by itself.
+programs that are no node and read through a cache of their own: each with a listener; by the lease alone; as children of one
+parent that follows the log for them.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from workers.queue.factory import make_app
 WORKERS: Final = (1, 2, 4, 8, 16)
 READERS: Final = (1, 4, 16, 64)
 KINDS: Final = 20
+WAYS: Final = {"listening": "readers", "deaf": "deaf", "shared": "shared"}
+"""How the reading processes learn of an invalidation, and what their figures begin with."""
 NAP_S: Final = 0.005  # between two reads of a calm reader
 APPLIED_WITHIN_S: Final = 5.0
 SETTLE_S: Final = 0.5
@@ -57,6 +60,7 @@ class Size(NamedTuple):
     misses_a_worker: int
     invalidations: int
     stale_rounds: int
+    heard_rounds: int
 
 
 FULL: Final = Size(
@@ -69,9 +73,19 @@ FULL: Final = Size(
     misses_a_worker=15,
     invalidations=60,
     stale_rounds=4,
+    heard_rounds=20,
 )
 QUICK: Final = Size(
-    (1, 2), (2,), quiet_s=SETTLE_S, idle_s=0.3, busy_s=0.2, hits=40, misses_a_worker=2, invalidations=5, stale_rounds=1
+    (1, 2),
+    (2,),
+    quiet_s=SETTLE_S,
+    idle_s=0.3,
+    busy_s=0.2,
+    hits=40,
+    misses_a_worker=2,
+    invalidations=5,
+    stale_rounds=1,
+    heard_rounds=2,
 )
 
 
@@ -91,9 +105,10 @@ def measure_scale(progress: Progress, *, quick: bool = False) -> Figures:
             figures |= {f"workers{workers}_{name}": number for name, number in measured.items()}
         fleet.stop_nodes()
         for readers in size.readers:
-            progress(f"scale: {readers} reading processes")
-            measured = _measure_readers(fleet, readers, size)
-            figures |= {f"readers{readers}_{name}": number for name, number in measured.items()}
+            for way, prefix in WAYS.items():
+                progress(f"scale: {readers} reading processes, {way}")
+                measured = _measure_readers(fleet, readers, size, way)
+                figures |= {f"{prefix}{readers}_{name}": number for name, number in measured.items()}
     return figures | slopes(figures, size.workers, size.readers)
 
 
@@ -187,16 +202,19 @@ def _commands(server: redis.Redis) -> int:
 # -- reading processes
 
 
-def _measure_readers(fleet: Fleet, readers: int, size: Size) -> Figures:
-    with _Readers(fleet, readers, nap_s=0.0, versions=1) as busy:
-        time.sleep(size.busy_s)
-        reads_per_s = busy.reads_per_s()
-    with _Readers(fleet, readers, nap_s=NAP_S, versions=size.stale_rounds) as calm, PersonaClient(fleet.settings) as client:
+def _measure_readers(fleet: Fleet, readers: int, size: Size, way: str) -> Figures:
+    throughput = {}
+    if way == "listening":
+        with _Readers(fleet, readers, way, nap_s=0.0, versions=1) as busy:
+            time.sleep(size.busy_s)
+            throughput = {"reads_per_s": busy.reads_per_s()}
+    rounds = size.stale_rounds if way == "deaf" else size.heard_rounds
+    with _Readers(fleet, readers, way, nap_s=NAP_S, versions=rounds) as calm, PersonaClient(fleet.settings) as client:
         time.sleep(SETTLE_S)
         commands_per_s = _commands_per_s(fleet.settings, size.idle_s)["cache"]
-        figures = calm.invalidate(client, size.stale_rounds)
+        figures = calm.invalidate(client, rounds)
     return {
-        "reads_per_s": reads_per_s,
+        **throughput,
         "cache_commands_per_s": commands_per_s,
         "cache_commands_per_s_process": commands_per_s / readers,
         **figures,
@@ -206,15 +224,15 @@ def _measure_readers(fleet: Fleet, readers: int, size: Size) -> Figures:
 class _Readers:
     """Processes that read the probe, from `__enter__` to `__exit__`; when it begins, each has read."""
 
-    def __init__(self, fleet: Fleet, count: int, *, nap_s: float, versions: int) -> None:
-        self._fleet, self._count, self._nap_s, self._versions = fleet, count, nap_s, versions
+    def __init__(self, fleet: Fleet, count: int, way: str, *, nap_s: float, versions: int) -> None:
+        self._fleet, self._count, self._way, self._nap_s, self._versions = fleet, count, way, nap_s, versions
 
     def __enter__(self) -> Self:
-        path = self._fleet.new_file(f"readers{self._count}-{self._nap_s:g}")
+        path = self._fleet.new_file(f"readers{self._count}-{self._way}-{self._nap_s:g}")
         self._board = Board.create(path, children=self._count, versions=self._versions)
         with PersonaClient(self._fleet.settings) as client:
             client.invalidate(PROBE_KEY)  # other readers, of another board, left it in L2
-        command = [sys.executable, "-m", "benchmarks.kit.readers", str(path), "--nap-s", str(self._nap_s)]
+        command = [sys.executable, "-m", "benchmarks.kit.readers", str(path), "--way", self._way, "--nap-s", str(self._nap_s)]
         self._process = self._fleet.start(path.name, command)
         self._await(lambda: all(map(self._board.occupant, range(self._count))), "every reader has read")
         return self
@@ -230,7 +248,7 @@ class _Readers:
         return sum(READS_A_NOTE / (self._board.mean_interval_ns(reader) / 1e9) for reader in range(self._count))
 
     def invalidate(self, client: PersonaClient, rounds: int) -> Figures:
-        """The time until a reader serves the new version: each learns of it when its own lease ends."""
+        """The time until a reader serves the new version."""
         moments: list[Moment] = []
         latencies_ms: list[float] = []
         for version in range(1, rounds + 1):
@@ -247,6 +265,7 @@ class _Readers:
             raise BenchmarkFailedError([f"{reach['stale_beyond_bound']:g} times a reader served what was stale beyond the bound"])
         return {
             "invalidate_p50_ms": quantile(latencies_ms, 0.5),
+            "invalidate_p99_ms": quantile(latencies_ms, 0.99),
             "invalidate_max_ms": max(latencies_ms),
             "most_stale_ms": reach["most_stale_ms"],
         }

@@ -17,6 +17,7 @@ from pipeline.cache.locks import Lock
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings, discover_settings
 from workers.install.node import Node, join, node_of
+from workers.install.parent import Parent
 from workers.queue.broadcast import Announcer
 from workers.queue.outbox import Outbox
 
@@ -37,6 +38,7 @@ class Installed:
         self._outbox = outbox
         self._lock = Lock()
         self._cache: TwoTierCache | None = None
+        self._parent: Parent | None = None
 
     @property
     def settings(self) -> Settings:
@@ -55,8 +57,19 @@ class Installed:
                     cache = self._cache = made
         return cache
 
+    def follow(self) -> None:
+        """Have this process follow the log for the children that it forks from now on, as a worker's main process does: for the
+        parent of a web server (gunicorn with `preload_app`). They then need no listener, and no beats, of their own.
+
+        Costs this process two threads. It must not end before its children; they would go on by the lease. Harmless twice.
+        """
+        if self._parent is None:
+            self._parent = Parent(self.node)
+
     def close(self) -> None:
         """End this process's part: connections, the listener, what is not yet announced. A later use begins anew."""
+        if self._parent is not None:
+            self._parent.close()
         if self._outbox is not None:
             self._outbox.close()
         if self._cache is not None:

@@ -36,18 +36,16 @@ SUBSCRIBE_AGAIN_S: Final = 5.0
 """How often the main process tries to subscribe anew: it stands still meanwhile, for a time-out of the cache at most."""
 
 
-def build_follower(node: str, bus: NodeBus, settings: Settings) -> NodeFollower:
-    follower, _ = _follower_and_log(node, bus, settings)
-    return follower
-
-
-def _follower_and_log(node: str, bus: NodeBus, settings: Settings) -> tuple[NodeFollower, RedisInvalidationLog | None]:
+def follower_and_log(
+    node: str, bus: NodeBus, settings: Settings, *, registered: bool = True
+) -> tuple[NodeFollower, RedisInvalidationLog | None]:
+    """The bus's writer, and the log that it follows. `registered`: callers that wait for the nodes wait for this one, too."""
     if not settings.cache_url:
         return NodeFollower(node, bus, None, None), None
     connection = RedisConnection(settings.cache_url, timeout_s=settings.cache_timeout_s)
     keys = KeySpace(settings.cache_namespace)
     log = RedisInvalidationLog(connection, keys, retention_s=settings.max_ttl_s)
-    return NodeFollower(node, bus, log, NodeRegistry(connection, keys)), log
+    return NodeFollower(node, bus, log, NodeRegistry(connection, keys) if registered else None), log
 
 
 class FollowStep(bootsteps.ConsumerStep):
@@ -68,7 +66,7 @@ class FollowStep(bootsteps.ConsumerStep):
             return
         settings = self._node.settings
         if self._follower is None:
-            self._follower, log = _follower_and_log(self._node.begin(c.hostname), self._node.bus, settings)
+            self._follower, log = follower_and_log(self._node.begin(c.hostname), self._node.bus, settings)
             if log is not None and settings.listen:
                 self._ear = _Ear(log, self._follower)
         if supports_fanout(c.connection):

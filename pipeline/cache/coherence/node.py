@@ -59,7 +59,8 @@ class NodeFollower:
         quiet_s: float = QUIET_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Without a log (no Redis is configured) every notice is applied as it comes. `quiet_s`: see QUIET_S."""
+        """Without a log (no Redis is configured) every notice is applied as it comes. Without a registry no caller waits for
+        the node, and a beat reads the log. `quiet_s`: see QUIET_S."""
         self._node = node
         self._bus = bus
         self._log = log
@@ -161,8 +162,11 @@ class NodeFollower:
 
         It makes up for a lost notice and renews the lease.
         """
-        if self._log is None or self._registry is None:
+        if self._log is None:
             return False
+        if self._registry is None:
+            self._beat_at_s = self._clock()
+            return self.catch_up()
         asked_at_s = self._clock()
         try:
             self._append_pending(self._log)

@@ -65,7 +65,7 @@ redis.call('PEXPIRE', KEYS[4], 2 * retention)
 local after = text(epoch, seq, floor)
 redis.call('SET', KEYS[1], after, 'PX', math.max(2 * retention, DAYS_30_MS))
 -- The notice, "tail before patterns": a hint, for which the append does not fail (a user without the right to publish). In this
--- step, so that notices come in the order of the seqs. Of many patterns the tail alone: who hears it reads the log.
+-- step, so that notices come in the order of the seqs. Of many patterns the tail alone: its hearers read the log.
 local patterns = cjson.encode(told)
 redis.pcall('PUBLISH', ARGV[4], after .. ' ' .. string.format('%d', before) .. ' ' .. (#patterns <= 16384 and patterns or ''))
 return after
