@@ -33,7 +33,8 @@ from workers.queue.broadcast import TASK, queue_of_node, supports_fanout
 logger: Final = logging.getLogger(__name__)
 
 SUBSCRIBE_AGAIN_S: Final = 5.0
-"""How often the main process tries to subscribe anew: it stands still meanwhile, for a time-out of the cache at most."""
+"""How soon the main process tries to subscribe once more after it could not: it stands still meanwhile, for a time-out of the cache
+at most. A subscription that was lost is made anew at the next beat."""
 
 
 def follower_and_log(
@@ -145,7 +146,7 @@ class _Ear:
         self._listener = Listener(log.subscribe, follower)
         self._hub: Any = None
         self._subscription: Subscription | None = None
-        self._tried_at_s = float("-inf")
+        self._refused_at_s = float("-inf")
 
     def open(self, hub: Any | None) -> None:
         self._hub = hub
@@ -155,7 +156,7 @@ class _Ear:
             self._subscribe()
 
     def open_if_lost(self) -> None:
-        if self._hub is not None and self._subscription is None and time.monotonic() - self._tried_at_s >= SUBSCRIBE_AGAIN_S:
+        if self._hub is not None and self._subscription is None and time.monotonic() - self._refused_at_s >= SUBSCRIBE_AGAIN_S:
             self._subscribe()
             self._follower.catch_up()
 
@@ -169,10 +170,10 @@ class _Ear:
             subscription.close()
 
     def _subscribe(self) -> None:
-        self._tried_at_s = time.monotonic()
         try:
             self._subscription = self._log.subscribe()
         except SharedTierUnavailableError as error:
+            self._refused_at_s = time.monotonic()
             logger.warning("cache.not_listening: %s; the broadcast and the beats remain", error)
             return
         self._hub.add_reader(self._subscription.fileno(), self._readable)
