@@ -33,8 +33,8 @@ from workers.queue.broadcast import TASK, queue_of_node, supports_fanout
 logger: Final = logging.getLogger(__name__)
 
 SUBSCRIBE_AGAIN_S: Final = 5.0
-"""How soon the main process tries to subscribe once more after it could not: it stands still meanwhile, for a time-out of the cache
-at most. A subscription that was lost is made anew at the next beat."""
+"""How soon the main process tries to subscribe once more after it could not: meanwhile it stands still, for a time-out of the
+cache at most. A subscription that was lost is made anew at the next beat."""
 
 
 def follower_and_log(
