@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -164,8 +165,6 @@ def _environ(shop: Shop) -> str:
 
 
 def _dedented(text: str) -> str:
-    import textwrap
-
     return textwrap.dedent(text)
 
 
