@@ -9,6 +9,7 @@ from kombu import Exchange
 PROBE_KEY: Final = "bench:probe"
 PROBE_TTL_S: Final = 600
 
+INSTALLED_QUEUE: Final = "installed"
 PROCESS_TASK: Final = "persona.process"
 BARE_TASK: Final = "bench.bare"
 BUSY_TASK: Final = "bench.busy"

@@ -3,6 +3,9 @@
 The fleet: 2 nodes of 3 pool children. A task occupies every slot for the whole time: it waits, as for a model, and asks the cache
 in between. The invalidations come from a program that is not a worker. Latency: from the moment before `invalidate` is called
 until a child serves the new version, so the call itself, and the pause between two samples of a child, are part of it.
+
+Once more with an app that is not the product's and has installed the cache (`installed_...`). There the program that
+invalidates knows no broker: the nodes hear the cache's server.
 """
 
 from __future__ import annotations
@@ -20,8 +23,10 @@ from benchmarks.kit.contract import Benchmark, Figures, Progress
 from benchmarks.kit.errors import BenchmarkFailedError
 from benchmarks.kit.fleet import Fleet
 from benchmarks.kit.reach import REACH_S, Moment, reach_figures
-from benchmarks.kit.routes import BUSY_TASK, PROBE_KEY, STOCK_EXCHANGE, STOCK_ROUTING_KEY, STOCK_TASK
+from benchmarks.kit.routes import BUSY_TASK, INSTALLED_QUEUE, PROBE_KEY, STOCK_EXCHANGE, STOCK_ROUTING_KEY, STOCK_TASK
 from benchmarks.measures.cost import measure_get, measure_invalidate
+from pipeline.assembly import build_cache
+from pipeline.cache import TwoTierCache
 from workers.client import PersonaClient
 from workers.queue.factory import make_app
 
@@ -32,6 +37,10 @@ NAP_S: Final = 0.0005  # between two samples of a child: six children on two cor
 OCCUPY_S: Final = 40.0  # below a task's own time limit
 SLOTS_TIMEOUT_S: Final = 30.0
 STOCK_MARGIN_S: Final = 4.0
+
+
+INSTALLED: Final = ("children", "reached", "p50_ms", "p99_ms", "max_ms", "stale_beyond_bound", "most_stale_ms")
+"""What is told of the installed app."""
 
 
 class Size(NamedTuple):
@@ -57,22 +66,40 @@ def measure_coherence(progress: Progress, *, quick: bool = False) -> Figures:
             closing(make_app(fleet.settings)) as app,
             closing(Board.create(fleet.new_file("board"), children=fleet.children, versions=versions)) as board,
         ):
-            figures, problems = _measure_reach(fleet, app, board, size, progress)
+            with PersonaClient(fleet.settings) as client:
+                figures, problems = _measure_reach(fleet, app, board, size, progress, client.cache)
             if problems:  # the rest would cost time, and might fail in other words
                 raise BenchmarkFailedError(problems, figures)
             figures |= _measure_stock(fleet, app, board, size, progress)
         fleet.stop_nodes()
         figures |= measure_invalidate(fleet.settings, size.cost_rounds, progress)
         figures |= measure_get(fleet.settings, size.get_rounds, progress)
-    return figures
+    return figures | _measure_installed(size, progress)
 
 
-def _measure_reach(fleet: Fleet, app: Celery, board: Board, size: Size, progress: Progress) -> tuple[Figures, list[str]]:
+def _measure_installed(size: Size, progress: Progress) -> Figures:
+    """The same of an app that has installed the cache."""
+    versions = size.warm_up + size.invalidations
+    with Fleet(progress, nodes=NODES, children=CHILDREN_PER_NODE, app="benchmarks.kit.installed_app") as fleet:
+        board = Board.create(fleet.new_file("board"), children=fleet.children, versions=versions)
+        app = Celery("sender", broker=fleet.settings.broker_url, set_as_current=False)
+        app.conf.task_default_queue = INSTALLED_QUEUE
+        with closing(app), closing(board), closing(build_cache(fleet.settings)) as cache:
+            figures, problems = _measure_reach(fleet, app, board, size, progress, cache)
+    named = {f"installed_{name}": figures[name] for name in INSTALLED}
+    if problems:
+        raise BenchmarkFailedError([f"an installed app: {problem}" for problem in problems], named)
+    return named
+
+
+def _measure_reach(
+    fleet: Fleet, app: Celery, board: Board, size: Size, progress: Progress, cache: TwoTierCache
+) -> tuple[Figures, list[str]]:
+    """Of invalidations that are made by that cache."""
     bound_s = fleet.settings.staleness_bound_s
     _occupy(fleet, app, board, OCCUPY_S)
     progress(f"coherence: {size.invalidations} invalidations, all {fleet.children} slots are busy")
-    with PersonaClient(fleet.settings) as client:
-        moments, problems = _invalidate(client, board, size)
+    moments, problems = _invalidate(cache, board, size)
     # A lost notice is made up for within the bound: wait that long for every child, and a little more.
     time.sleep(max(REACH_S, bound_s) + 0.2)
     if not _all_busy(board):
@@ -104,14 +131,14 @@ def _release(fleet: Fleet, board: Board) -> None:
     fleet.await_(lambda: not any(map(board.occupant, range(board.children))), "every slot is free", timeout_s=SLOTS_TIMEOUT_S)
 
 
-def _invalidate(client: PersonaClient, board: Board, size: Size) -> tuple[list[Moment], list[str]]:
+def _invalidate(cache: TwoTierCache, board: Board, size: Size) -> tuple[list[Moment], list[str]]:
     """Bump the source's version and invalidate the value made from it, again and again; item n is version n + 1."""
     moments, not_durable = [], 0
     for version in range(1, size.warm_up + size.invalidations + 1):
         time.sleep(random.uniform(*PACE_S))  # noqa: S311 - spreads the invalidations, guards nothing
         asked_ns = time.monotonic_ns()
         board.source = version
-        not_durable += not client.invalidate(PROBE_KEY).durable
+        not_durable += not cache.invalidate(PROBE_KEY).durable
         moments.append(Moment(asked_ns, time.monotonic_ns()))
     return moments, [f"{not_durable} invalidations were not durable"] if not_durable else []
 
