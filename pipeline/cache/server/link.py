@@ -112,15 +112,18 @@ class Link:
             raise answer
 
     def pushed(self, wait_s: float) -> Any:
-        """What the server has sent by itself; None if it has sent nothing within that time. Raises OSError."""
+        """What the server has sent by itself; None if it has sent nothing within that time. Raises OSError, also for a message
+        that stops in its middle for as long."""
         if self._at == len(self._buffer):
-            self._socket.settimeout(wait_s)
+            if self._socket.gettimeout() != wait_s:
+                self._socket.settimeout(wait_s)  # a system call, which a thread that always waits as long need not make
             try:
                 piece = self._recv(_READ_BYTES)
             except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
                 return None
             finally:
-                self._socket.settimeout(self.timeout_s)
+                if wait_s < self.timeout_s:
+                    self._socket.settimeout(self.timeout_s)
             if not piece:
                 raise LostConnectionError("the server closed the connection")
             self._buffer, self._at = piece, 0
