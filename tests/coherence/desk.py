@@ -44,6 +44,7 @@ class Desk:
             strict=not settings.loose,  # else L1 is served without a bound while the server is away, as is promised
             max_ttl_s=RETENTION_S,
             bus=bus,
+            listens=settings.listens,
             announce=self._announce,
             sampler=self.audit.sampler,
         )

@@ -14,7 +14,7 @@ from typing import Any, Final
 from pipeline.cache import AsOf, TwoTierCache
 from pipeline.cache.coherence.log import RedisInvalidationLog
 from pipeline.cache.coherence.node import NodeFollower
-from pipeline.cache.coherence.process import NO_WORDS
+from pipeline.cache.coherence.process import NO_WORDS, Coherence
 from pipeline.cache.coherence.tail import Page, Tail
 from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.flight.single import SingleFlight
@@ -257,6 +257,16 @@ def _rewrite(names: frozenset[str], part: str, other: str) -> None:
     _replace(scripts, "_script", rewritten)
 
 
+def notice_believed() -> None:
+    """A notice of the cache's server is taken for the whole of what was appended before it, whatever was lost in between."""
+
+    def hear(coherence: Coherence, page: Page | None) -> None:
+        if page is not None and coherence.view.known is not None:
+            coherence.view.apply(page._replace(after=0), coherence._clock())
+
+    _replace(Coherence, "hear", hear)
+
+
 def _after_init(change: Callable[[TwoTierCache], None]) -> None:
     init = TwoTierCache.__init__
 
@@ -288,5 +298,6 @@ MUTANTS: Final[dict[str, Callable[[], None]]] = {
         joined_unasked,
         deps_of_deps_ignored,
         replica_believed,
+        notice_believed,
     )
 } | {STAGE_MUTANT: lambda: None}

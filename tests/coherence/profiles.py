@@ -88,6 +88,20 @@ PROFILES: Final[Mapping[str, Mapping[str, Any]]] = {
             "near": Shape("lone", 3, l1_size=400, pauses_s=(0.0005,), weights={"leaves": 40, "forget_leaves": 100, "respond": 5})
         },
     },
+    # Programs without a node that hear what others invalidate, near and far, some with a log that is trimmed: hints that come
+    # late, twice or not at all, across restarts and failovers.
+    "listening": {
+        "faults": HARSH | NETWORK,
+        "latency_s": 0.005,
+        "flood": 50,
+        "shapes": {
+            "prefork": Shape("prefork", 2),
+            "far": Shape("lone", 3, far=True, listens=True),
+            "near": Shape("lone", 3, listens=True, l1_size=20),
+            "small": Shape("lone", 4, max_records=24, l1_size=6, listens=True),
+            "loose": Shape("lone", 2, loose=True, listens=True, weights={"ahead": 12, "another": 12}),
+        },
+    },
     # Whatever the cache does is broken off anywhere.
     "time limits": {"faults": HARSH, "break_off_s": 0.05},
     # Nodes that take themselves for idle: the lease runs out between two beats, again and again.

@@ -17,6 +17,7 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     that is all at once) or `newcomer` (which makes its cache anew whenever it is called). `workers`: children, or threads.
     `nodes`: the sockets of every node's main process.
 
+    `listens`: it hears what others invalidate, if it is a lone one.
     `loose`: L1 serves unconfirmed while the server is away. `switch_s`: after how long a thread has to let another one go on.
     `flood`: how many patterns a single invalidation may have. `break_off_s`: how long a worker goes on, on average, until an
     exception breaks off its call of the cache; 0 is for ever. `chains`: it reads values that depend on a key through another.
@@ -38,6 +39,7 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_records: int
     l1_size: int
     loose: bool = False
+    listens: bool = False
     switch_s: float = 0.0
     flood: int = 0
     break_off_s: float = 0.0

@@ -68,6 +68,7 @@ EXPECTED: dict[str, tuple[set[str], dict[str, Any]]] = {
     "judged_before_the_lease": ({"node", "bound"}, _GENTLE),
     "joined_unasked": ({"l2"}, dict(PROFILES["joins"])),
     "replica_believed": ({"l2", "node", "bound"}, dict(PROFILES["demotion"])),
+    "notice_believed": ({"l2", "bound"}, dict(PROFILES["listening"])),
     "deps_of_deps_ignored": ({"l2"}, dict(PROFILES["chains"])),
 }
 

@@ -40,6 +40,7 @@ class Shape:
     l1_size: int = 100
     far: bool = False
     loose: bool = False
+    listens: bool = False
     pauses_s: tuple[float, ...] = (0.004,)
     weights: Mapping[str, int] = field(default_factory=dict)
 
@@ -178,6 +179,7 @@ class Workload:
                 max_records=100_000 if self.long_log else shape.max_records,
                 l1_size=shape.l1_size,
                 loose=shape.loose,
+                listens=shape.listens,
                 switch_s=self.switch_s,
                 retry_s=self.retry_s,
                 quiet_s=self.quiet_s,

@@ -31,4 +31,5 @@ def test_a_changed_rule_breaks_a_promise(name: str) -> None:
 
 
 def test_every_mutant_of_the_code_has_a_twin() -> None:
-    assert {name for name, mutant in MUTANTS.items() if mutant.twin} == set(MUTANTS_OF_THE_CODE)
+    """Those of listeners apart, which the model has none of: a notice is to a view what a late page is that confirms nothing."""
+    assert {name for name, mutant in MUTANTS.items() if mutant.twin} == set(MUTANTS_OF_THE_CODE) - {"notice_believed"}

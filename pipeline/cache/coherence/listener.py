@@ -70,11 +70,15 @@ class Listener:
             if self._turn is not None:
                 return
             turn = self._turn = _Turn()
-            turn.thread = threading.Thread(target=_listen, args=(weakref.ref(self), turn), name="cache-listener", daemon=True)
         try:
+            turn.thread = threading.Thread(target=_listen, args=(weakref.ref(self), turn), name="cache-listener", daemon=True)
             turn.thread.start()
         except RuntimeError:  # the interpreter is ending, or there can be no more threads
             logger.warning("cache.not_listening: no thread can be started")
+        except BaseException:
+            turn.ending.set()  # it may run or not
+            self._turn = None
+            raise
 
     def close(self) -> None:
         """End the thread and its connection, within a second or so. A later `begin` begins anew."""
