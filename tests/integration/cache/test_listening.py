@@ -285,7 +285,7 @@ def test_while_nothing_is_appended_it_costs_no_command(namespace: str) -> None:
     """At most 2 a second and process, those of the lease: the server is asked for nothing by the listener."""
     bound_s = 0.2
     with ValkeyServer() as server, server.client() as control:
-        l2 = RedisCache(url=server.url, namespace=namespace)
+        l2 = RedisCache(url=server.url, namespace=namespace, timeout_s=5.0)
         with closing(TwoTierCache(LocalCache(10), l2, listens=True, staleness_bound_s=bound_s)) as here:
             filled(here)
             before, began_s = calls(control), time.monotonic()
