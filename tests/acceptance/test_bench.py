@@ -54,6 +54,8 @@ def test_coherence_reaches_every_child_and_serves_nothing_stale_beyond_the_bound
     assert all(isinstance(number, int | float) for number in figures.values())
     assert figures["reached"] == figures["children"] == 6
     assert figures["stale_beyond_bound"] == 0
+    assert figures["installed_reached"] == figures["installed_children"] == 6
+    assert figures["installed_stale_beyond_bound"] == 0
     assert figures["samples"] > figures["invalidations"]
     assert {"cores", "cpu", "load_1m"} <= set(document["machine"])
     assert {"python", "celery", "kombu", "redis_py", "valkey", "persona_worker"} <= set(document["versions"])

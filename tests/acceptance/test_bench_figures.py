@@ -90,7 +90,13 @@ def test_scale_has_a_figure_for_each_number_of_processes_and_the_slopes() -> Non
     assert figures["workers1_hit_per_s"] > 0
     assert figures["workers2_miss_per_s"] > 0
     assert figures["readers2_reads_per_s"] > 0
-    assert 0 < figures["readers2_invalidate_p50_ms"] <= figures["readers2_invalidate_max_ms"]
+    for way in ("readers", "deaf", "shared"):
+        assert (
+            0
+            < figures[f"{way}2_invalidate_p50_ms"]
+            <= figures[f"{way}2_invalidate_p99_ms"]
+            <= figures[f"{way}2_invalidate_max_ms"]
+        )
     assert figures.keys() >= {"workers_miss_exponent", "workers_idle_cache_commands_per_s_slope"}
 
 
