@@ -230,5 +230,5 @@ def _decoded(raw: bytes, type: Any) -> Any:
     """What was written, or None if it is of a release that writes otherwise."""
     try:
         return msgspec.json.decode(raw, type=type)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
