@@ -59,8 +59,8 @@ SHAPES: Final = {
 class Workload:
     """`steps`: of all workers together, at least; it goes on for `seconds` at least. `pause_s`: between faults, on average; 0 for
     none. `faults`: how often each happens. `latency_s`: one way, at most, of those programs that are far from the server.
-    `long_log`: it is not trimmed. `mutant_in`: the one program that is the mutant; empty: all are. For the
-    rest see ProcessSettings."""
+    `long_log`: it is not trimmed. `mutant_in`: the one program that is the mutant; empty: all are. `program`: the module that is run
+    as its processes. For the rest see ProcessSettings."""
 
     seed: int
     steps: int = 0
@@ -85,6 +85,7 @@ class Workload:
     audit_per_s: float = 0.0
     audit_every_s: float = 0.25
     burst: int = 0
+    program: str = "coherence.process"
 
     def run(self, keep: Path | None = None, *, until: frozenset[str] = frozenset()) -> Report:
         """Run a workload. Returns the counts of its history. `keep`: a place to keep the history for a look into it. `until`: the
@@ -118,7 +119,7 @@ class Workload:
         programs = self._programs(servers, network, directory)
         environ = dict(os.environ) | {"PYTHONPATH": os.pathsep.join((str(_TESTS.parent), str(_TESTS)))}  # the tree under test
         processes = ChildProcess(
-            [sys.executable, "-m", "coherence.process"],
+            [sys.executable, "-m", self.program],
             log=directory / "log",
             environ=environ,
             directory=_TESTS,

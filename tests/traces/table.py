@@ -1,0 +1,477 @@
+"""The table: each step that a trace may have, when it is allowed, and by which rules of `tests/model`.
+
+Where a rule of the model can be asked about what the trace says, it is asked (`MODEL.valid(...)`): then the two cannot drift
+apart. Where the model's own state makes that impossible (one key, one source, moments counted in returns), the condition is
+written out here, and names the rule that it stands for. A condition returns what forbids the step; nothing if it is allowed.
+
+A step is forbidden only if no order of events allows it: a judgement is right if any of the states that the thread may have seen
+makes it right, and an append counts as one that the step should have known only if it had returned before the step began.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from model import state as of_model
+from traces import events
+from traces.standing import MODEL, Process, Standing, Thread, View
+from traces.truth import tail_of
+
+CLOCK_NS: Final = 2_000
+"""How exactly a float of seconds and a number of nanoseconds can be compared."""
+
+
+class Row(NamedTuple):
+    name: str
+    rules: tuple[str, ...]
+    about: str
+    allows: Callable[..., str]
+
+
+ROWS: Final[dict[str, Row]] = {}
+
+
+def row(name: str, *rules: str) -> Callable[[Callable[..., str]], Callable[..., str]]:
+    def enter(condition: Callable[..., str]) -> Callable[..., str]:
+        about = " ".join((condition.__doc__ or "").split())
+        ROWS[name] = Row(name, rules, about, condition)
+        return condition
+
+    return enter
+
+
+def ns(moment_s: float) -> float:
+    return moment_s * 1e9
+
+
+# -- the log
+
+
+@row("numbered", "append", "append_new", "append_own", "node_append")
+def numbered(_: Process, __: events.Event) -> str:
+    """Each number of an epoch is given to one pattern, and numbers rise: `Truth.conflicts` finds what breaks it."""
+    return ""
+
+
+@row("one history", "standing", "begun", "trimmed")
+def one_history(_: Process, __: events.Event) -> str:
+    """An epoch that another has followed does not come back, in any process: `Truth.conflicts` finds what breaks it."""
+    return ""
+
+
+@row("read", "read", "read_log", "node_read", "refresh", "page_of")
+def read(at: Process, event: events.LogRead) -> str:
+    """A page has all that its reader lacks, and nothing else; all that had been appended before it was asked for; and it goes on
+    from where the reader stands, or says that it is a new beginning."""
+    page = at.pages[event.page]
+    if not page.restart and (page.epoch, page.after) != (event.known_epoch, event.known_seq):
+        return f"the page goes on from {page.epoch}:{page.after}, and the reader stands at {event.known_epoch}:{event.known_seq}"
+    if at.truth.returned(page.epoch, event.began) > page.seq:
+        return f"{at.truth.returned(page.epoch, event.began)} had been appended before it was asked for; the page says {page.seq}"
+    return page_whole(at, page)
+
+
+@row("page whole", "page_of", "read", "on_bus", "learn", "receive", "news")
+def page_whole(at: Process, page: events.Page) -> str:
+    """Whoever takes in a page knows every record up to its tail, but those below its floor."""
+    missing = at.truth.missing(page)
+    if missing:
+        return f"the page up to {page.epoch}:{page.seq} lacks {missing}"
+    newest = page.records[-1][1] if page.records else 0
+    log = of_model.Log(1, 1, page.seq, page.floor)
+    after = page.floor if page.restart else page.after
+    expected = MODEL.page_of(MODEL, log, (newest,), after, restart=page.restart)
+    if page.floor < expected.floor:
+        return f"no record of the page has its last number, {page.seq}, and its floor is {page.floor}"
+    return at.truth.foreign(page)
+
+
+# -- the view
+
+
+@row(
+    "published",
+    *("apply", "apply_bus", "taken", "publish_state", "learn", "pend", "pend_too", "hear", "settle_own", "settle_heard", "unlock"),
+)
+def published(at: Process, view: View, before: Standing, event: events.Published, thread: Thread) -> str:
+    """The state that judges changes by what the call allows: a page that follows it, a beginning, what is pending."""
+    call, tail = thread.call, (event.epoch, event.seq, event.floor, event.known)
+    if call is None or call.view != event.view:
+        return "nothing was called that changes it"
+    if call.what == "apply":
+        expected = taken_of(at, view, before, call)[0]
+        got = (at.epochs(event.epoch), event.seq, event.known)
+        if got != (expected.epoch, expected.seq, expected.known) or event.floor < expected.floor:
+            return f"the page leads to {expected.seq}:{expected.floor}; it stands at {event.epoch}:{event.seq}:{event.floor}"
+        return ""
+    if call.what == "begin_at":
+        told = tail_of(call.tail)
+        right = not before.known and told is not None and tail == (told.epoch, told.seq, told.seq, False)
+        return "" if right else f"it begins at {call.tail} with floor {event.floor}, and stood at {before.epoch}:{before.seq}"
+    if tail != (before.epoch, before.seq, before.floor, before.known):
+        return f"{call.what} does not move it from {before.epoch}:{before.seq} to {event.epoch}:{event.seq}"
+    if call.what in ("settle", "settle_heard"):
+        return settled(at, view, event, call)
+    return "" if event.pending else f"{call.what} leaves nothing pending"
+
+
+def taken_of(at: Process, view: View, before: Standing, call: events.Call) -> tuple[of_model.View, bool, bool]:
+    """What the model makes of this page: the state after it, whether it confirms, whether all of it is known."""
+    page = at.page_of(at.pages[call.page])
+    outcome: tuple[of_model.View, bool, bool] = MODEL.taken(MODEL, at.view_of(before, view.moment), page, call.asked)
+    return outcome
+
+
+@row("settled", "settle_own", "may_settle", "settle_heard", "append_own")
+def settled(at: Process, view: View, event: events.Published, call: events.Call) -> str:
+    """Nothing is pending any more only when the log has each pattern, and the view knows it from there."""
+    if call.what == "settle_heard" and call.count < view.heard_until:
+        return f"{call.count} volatile patterns were settled, and {view.heard_until} were heard of"
+    era = view.now.era
+    for pattern, moment in era.moments.items() if era is not None else ():
+        if not at.truth.in_log_since(pattern, moment, event.epoch, event.seq):
+            return f"{pattern!r} was not appended since it was called for, or is not known from the log"
+    return ""
+
+
+@row("settling", "may_settle", "settle_own")
+def settling(at: Process, view: View, call: events.Call, thread: Thread) -> str:
+    """What was pending is forgotten after it was appended and then known from the log."""
+    append = thread.append
+    if append is None or not append.epoch or not set(call.patterns) <= set(append.patterns):
+        return "they were not appended before"
+    for state in view.states[max(0, thread.append_place - 1) :]:
+        tail = (at.epochs(append.epoch), append.seq)
+        if tail[0] == at.epochs(state.epoch) and tail[1] <= state.seq:
+            return ""
+    return f"the view was never at {append.epoch}:{append.seq}, where they are"
+
+
+@row("generation", "publish_generation", "publication")
+def generation(_: Process, view: View, event: events.Generation) -> str:
+    """The generation is that of the state, and comes after it."""
+    newest = view.now.generation
+    return "" if event.generation == newest else f"generation {event.generation} is published with a state of {newest}"
+
+
+@row("confirmed", "publish_confirmed", "publication", "catch_up", "get_tail", "taken", "same_server", "ask")
+def confirmed(at: Process, view: View, event: events.Confirmed, thread: Thread) -> str:
+    """A moment is published after all that had been appended before it is known, and its generation; the log was asked then, or
+    later, and by the very thread."""
+    call, now, moment = thread.call, view.now, ns(event.moment)
+    if call is None or call.view != event.view or call.what not in ("apply", "confirm"):
+        return "nothing was called that confirms it"
+    if event.moment > call.asked:
+        return f"the log was asked at {call.asked:.6f} s, and it counts from {event.moment:.6f} s"
+    if view.generation != now.generation:
+        return f"it is confirmed before the state's generation, {now.generation}, is published"
+    if call.what == "confirm":
+        tail = tail_of(call.tail)
+        if thread.tail is None or thread.tail.failed or thread.tail.tail != call.tail or tail is None:
+            return f"the log's tail was not read as {call.tail!r}"
+        if not now.known or (tail.epoch, tail.seq) != (now.epoch, now.seq):
+            return f"the tail was {call.tail}, and the view stands at {now.epoch}:{now.seq}"
+        asked: int | None = thread.tail.began
+    else:
+        page = at.pages[call.page]
+        if page.epoch != now.epoch or page.seq > now.seq:
+            return f"the page leads to {page.epoch}:{page.seq}, and the view stands at {now.epoch}:{now.seq}"
+        asked = asked_at(at, thread, call.page)
+    if asked is not None and moment > asked + CLOCK_NS:
+        return f"the log was asked {(moment - asked) / 1e6:.3f} ms before that moment"
+    newest = at.truth.returned(now.epoch, moment - CLOCK_NS)
+    return "" if newest <= now.seq else f"{newest} had been appended before that moment, and the view stands at {now.seq}"
+
+
+def asked_at(at: Process, thread: Thread, number: int) -> int | None:
+    """When the log was asked for this page; None for one from the bus, whose moment is held against the bus."""
+    if number in at.asked:
+        return at.asked[number].began
+    if at.pages[number].origin == "made" and thread.append is not None:
+        return thread.append.began
+    return None
+
+
+@row("applied", "taken", "apply", "apply_bus", "covers")
+def applied(expected: bool, event: events.Return) -> str:
+    """All of a page is known after it only if it follows the view, or is an older one of the same log."""
+    return "the page is not known, and is said to be" if event.outcome and not expected else ""
+
+
+@row("judged", "valid", "slot_valid", "entry_valid", "judge", "judge_again", "probe", "generation_of_reads", "outcome_valid")
+def judged(at: Process, view: View, event: events.Judged) -> str:
+    """An entry is valid by one of the states that the thread may have seen: by the records of the log, and what is pending."""
+    if not event.valid or any(at.valid(state, event) for state in view.between(event.since, event.until)):
+        return ""
+    return f"{told_entry(event)} is not valid by {told_states(at, view, event)}"
+
+
+@row("as_of", "know", "take_as_of")
+def as_of(at: Process, view: View, event: events.AsOfTaken, thread: Thread) -> str:
+    """It is a state of the view; not older than the lease allows, unless the server is away."""
+    state = view.by_generation.get(event.generation)
+    if state is None or (state.epoch, state.seq) != (event.epoch, event.seq):
+        return f"the view never stood at {event.epoch}:{event.seq} with generation {event.generation}"
+    due = at.truth.returned(event.epoch, event.began - view.bound)
+    if due > event.seq and thread.failed < event.began:
+        return f"{due} had been appended a staleness bound before, and it stands at {event.seq}"
+    return ""
+
+
+# -- the node
+
+
+@row("bus written", "bus_begin", "bus_end", "on_bus", "volatile_begin", "volatile_end", "settle_begin", "settle_end", "beat")
+def bus_written(at: Process, before: events.BusWritten, event: events.BusWritten, thread: Thread) -> str:
+    """The bus changes by a page, by volatile patterns, or by their being settled; its moment is one at which the log was asked, and
+    all that had been appended by then is on the bus."""
+    call = thread.call
+    if call is None or call.bus != event.bus:
+        return "nothing was called that changes it"
+    expected, volatile, settled = at.bus_of(before), before.volatile, before.settled
+    if call.what == "publish":
+        expected = MODEL.on_bus(MODEL, expected, at.page_of(at.pages[call.page]), call.asked)
+    elif call.what == "publish_volatile":
+        volatile += len(call.patterns)
+    else:
+        settled = max(settled, call.count)
+    got = (at.epochs(event.epoch), event.seq, event.floor, event.confirmed, event.volatile, event.settled)
+    wanted = (expected.epoch, expected.seq, expected.floor, expected.confirmed)
+    # A write of many patterns is one write, seen at its end.
+    if got != (*wanted, volatile, settled):
+        return f"{call.what} leads to {(*wanted, volatile, settled)}; the bus is at {got}"
+    if event.confirmed > before.confirmed or (event.epoch != before.epoch and event.epoch):
+        return bus_confirmed(at, event, thread, call)
+    return ""
+
+
+def bus_confirmed(at: Process, event: events.BusWritten, thread: Thread, call: events.Call) -> str:
+    moment = ns(event.confirmed)
+    asked = at.asked[call.page].began if call.page in at.asked else None
+    if asked is None and thread.tail is not None and thread.tail.by == "beat":
+        tail = tail_of(thread.tail.tail)
+        asked = thread.tail.began if tail is not None and (tail.epoch, tail.seq) == (event.epoch, event.seq) else None
+    if asked is None:
+        return "the log was not asked for it"
+    if moment > asked + CLOCK_NS:
+        return f"the log was asked {(moment - asked) / 1e6:.3f} ms before that moment"
+    newest = at.truth.returned(event.epoch, moment - CLOCK_NS)
+    return "" if newest <= event.seq else f"{newest} had been appended before that moment, and the bus is at {event.seq}"
+
+
+@row("bus settled", "settle_begin", "settle_end", "node_append", "begin_beat")
+def bus_settled(at: Process, call: events.Call) -> str:
+    """The children are told that volatile patterns are settled after the log has brought them to the bus."""
+    bus = at.buses[call.bus]
+    for pattern, moment in at.truth.volatile[call.bus][: call.count]:
+        if not at.truth.in_log_since(pattern, moment, bus.epoch, bus.seq):
+            return f"{pattern!r} was not appended since it was heard, or is not on the bus"
+    return ""
+
+
+@row("bus read", "news", "follow", "unled")
+def bus_read(at: Process, event: events.BusRead) -> str:
+    """What is read from the bus is the whole of one moment's state."""
+    bus = at.truth.buses[event.bus].get(event.version)
+    if event.version < 0 or bus is None:
+        return ""  # nothing was read; or its writer was killed before it had written that down
+    page = at.pages.get(event.page)
+    newest = page.records[-1][1] if page is not None and page.records else 0
+    stands = at.epochs(event.known_epoch)
+    view = of_model.View(epoch=stands, seq=event.known_seq, known=stands != 0)
+    model_bus = of_model.Bus(
+        epoch=at.epochs(bus.epoch), seq=bus.seq, floor=bus.floor, base=bus.base, ring=((newest, 0),) * bool(newest)
+    )
+    process = of_model.Process(0, view, (), (), volatile_seen=event.seen)
+    news = MODEL.news(MODEL, model_bus, process)
+    got = (page is not None, event.empty, event.volatile_count, event.settled, event.confirmed)
+    wanted = (news.page is not None, news.empty, bus.volatile, bus.settled, bus.confirmed)
+    if got != wanted:
+        return f"the bus had {wanted} at version {event.version}, and {got} was read"
+    if page is None or news.page is None:
+        return ""
+    if (page.seq, page.floor, page.after) != (news.page.seq, news.page.floor, news.page.after):
+        return f"the bus leads from {page.after} to {news.page.seq}:{news.page.floor}; the page says {page.seq}:{page.floor}"
+    return page_whole(at, page)
+
+
+@row("followed", "followed", "heard_so_far", "follows", "hear", "apply_bus")
+def followed(view: View, event: events.Followed, thread: Thread) -> str:
+    """A version counts as followed after all that the bus had then was taken in."""
+    if view.followed and event.version <= view.followed[-1][0]:
+        return ""  # another thread has
+    read = thread.bus
+    if read is None or read.version != event.version:
+        return f"the bus was not read at version {event.version}"
+    if read.page and thread.applied != (read.page, True):
+        return "the bus's page was not taken in"
+    if not read.page and not read.empty:
+        return "the bus could not tell what is new, and was not asked for more"
+    return "its volatile patterns were not taken in" if read.volatile and not thread.heard else ""
+
+
+@row("received", "receive", "applied", "promised")
+def received(at: Process, event: events.Received, thread: Thread) -> str:
+    """A notice is taken in when the bus has it: from the notice, from the log, or as volatile."""
+    bus, call = at.buses[event.bus], thread.call
+    if event.epoch == bus.epoch and event.epoch and bus.seq >= event.seq:
+        return ""
+    told = call is not None and call.began >= event.began
+    if told and call is not None and call.what == "publish_volatile" and set(event.patterns) <= set(call.patterns):
+        return ""
+    if event.epoch and told and call is not None and call.page in at.asked:
+        return ""  # of another epoch, which the log was asked for
+    return f"the bus is at {bus.epoch}:{bus.seq}, the notice at {event.epoch}:{event.seq}"
+
+
+# -- what is served
+
+
+@row("served from L1", "look", "leased", "follows", "serve", "begin_read", "look_again", "degraded")
+def served_from_l1(at: Process, view: View, event: events.Served, thread: Thread) -> str:
+    """By the lease: less than the bound has passed since a confirmation; the view had followed the bus as it was when the read
+    began; and by a state since then the entry is valid, and all known that had been appended a bound before. After a look at L2: by
+    a state that knows all that had been appended when the read began."""
+    asked = thread.tail is not None and thread.tail.began >= event.began and not thread.tail.failed
+    if event.degraded:
+        if view.strict:
+            return "a strict cache serves nothing that it could not confirm"
+        due, first = 0.0, 0
+    elif asked:
+        due, first = event.began, 0
+    else:
+        if event.began >= ns(view.moment) + view.bound + CLOCK_NS:
+            return f"the lease had run out {(event.began - ns(view.moment) - view.bound) / 1e6:.3f} ms before"
+        due, first = event.began - view.bound - CLOCK_NS, 0
+        if event.bus_since > 0:
+            version = event.bus_since & ~1
+            place = bisect_left(view.followed, (version, 0))
+            if place == len(view.followed):
+                return f"the bus was at version {version}, and the view has not followed it"
+            first = view.followed[place][1]
+    return by_a_state(at, view, event, due, first)
+
+
+def by_a_state(at: Process, view: View, event: events.Served, due: float, first: int = 0) -> str:
+    """The entry is valid by a state which knows all that had been appended by then."""
+    states = list(view.between(event.since, event.until, first))
+    knowing = [state for state in states if at.truth.returned(state.epoch, due) <= state.seq]
+    if any(at.valid(state, event) for state in knowing):
+        return ""
+    if any(at.valid(state, event) for state in states):
+        newest = max(at.truth.returned(state.epoch, due) for state in states)
+        return f"{told_entry(event)} is valid only by a state that lacks {newest}, which had been appended by then"
+    return f"{told_entry(event)} is not valid by {told_states(at, view, event)}"
+
+
+@row("served from L2", "get_entry", "covers", "serve", "promote", "begin_stale", "catch_up")
+def served_from_l2(at: Process, view: View, event: events.Served, thread: Thread) -> str:
+    """An entry from L2 was written so by a process, and is valid by a state that knows all that had been appended when it was asked
+    for."""
+    if (event.key, event.epoch, event.seq, event.deps) not in at.truth.written:
+        return f"no process has written {told_entry(event)}"
+    if thread.tail is None:
+        return "the log's tail was not read with it"
+    began = thread.tail.began if event.by == "promote" else event.began
+    return by_a_state(at, view, event, began)
+
+
+@row("joined", "board", "joinable", "ask_before_joining", "join_or_lead", "wait", "woken", "outcome_valid", "begin_fetch", "land")
+def joined(at: Process, view: View, event: events.Served, thread: Thread) -> str:
+    """Another's outcome was judged, by a state that knows all that had been appended when the caller asked; or, with the server
+    away, by what is known."""
+    if event.seq < 0 and not event.epoch:
+        return "it was not judged"
+    away = not view.strict and thread.failed >= event.began - CLOCK_NS
+    return by_a_state(at, view, event, 0 if away else event.began - CLOCK_NS)
+
+
+# -- what is kept
+
+
+@row("filled", "begin_compute", "take_as_of", "input", "use", "their_deps", "keep", "mark", "discarded")
+def filled(at: Process, view: View, event: events.Filled, thread: Thread) -> str:
+    """A value is judged by what was known before its first input was read, and has the deps of all its inputs."""
+    if event.by == "set":
+        append = thread.append
+        told = append is not None and (append.epoch, append.seq) == (event.epoch, event.seq)
+        state = view.by_generation.get(event.generation)
+        known = state is not None and (state.epoch, state.seq) == (event.epoch, event.seq)
+        return "" if told or known else f"it is judged by {event.epoch}:{event.seq}, which is not its own invalidation"
+    state = view.by_generation.get(event.generation)
+    if state is None or (state.epoch, state.seq) != (event.epoch, event.seq):
+        return f"the view never stood at {event.epoch}:{event.seq} with generation {event.generation}"
+    begun = 0
+    if event.by == "compute":
+        computing, begun = thread.computing.get(event.key, (None, 0))
+        if computing is None:
+            return "it was not computed here"
+        if event.generation > computing.until:
+            return f"it is judged by state {event.generation}; when it was begun, {computing.until} was the newest"
+    for dep in event.deps:
+        deps, until, place = thread.seen.get(dep, ((), event.generation, 0))
+        if event.generation > until:
+            return f"it is judged by state {event.generation}; when {dep!r} was read, {until} was the newest"
+        if place > begun and not set(deps) <= {*event.deps, event.key}:
+            return f"it has not the deps of {dep!r}, from which it was computed: {sorted(set(deps) - set(event.deps))}"
+    return ""
+
+
+@row("wrote", "write")
+def wrote(event: events.Wrote, thread: Thread) -> str:
+    """What goes to L2 is what was filled."""
+    filled = thread.filled
+    if filled is None or (filled.key, filled.deps, filled.epoch, filled.seq) != (event.key, event.deps, event.epoch, event.seq):
+        return "it is not what was filled"
+    return ""
+
+
+@row("invalidated", "begin_invalidate", "returns", "returns_volatile", "pend", "pend_too", "learn", "tell")
+def invalidated(view: View, event: events.Invalidated, thread: Thread) -> str:
+    """When it returns it holds in this process: known from the log, or pending."""
+    era = view.now.era
+    if era is not None and all(era.moments.get(pattern, -1) >= event.began for pattern in event.patterns):
+        return ""
+    if not event.durable:
+        return "it is in no log, and not pending"
+    reached = [state for state in view.states[max(0, thread.append_place - 1) :] if state.epoch == event.epoch]
+    if view.now.epoch != event.epoch or any(state.seq >= event.seq for state in reached):
+        return ""
+    return f"it is {event.epoch}:{event.seq}, and the view stands at {view.now.epoch}:{view.now.seq}"
+
+
+@row("taken over", "decide", "take_over", "lead_alone")
+def taken_over(event: events.Claimed, thread: Thread) -> str:
+    """A claim is taken from an owner that is no longer at work, or whose knowledge is not valid for the key by now."""
+    refused = thread.refused
+    if not event.done or event.held == "-" or not event.epoch:
+        return ""
+    if refused is None or (refused.epoch, refused.seq) != (event.epoch, event.seq):
+        return f"nothing says that the owner's knowledge, {event.epoch}:{event.seq}, is not valid"
+    return ""
+
+
+@row("claimed", "take", "take_over", "give_back", "gives_back")
+def claimed(_: Process, __: events.Event) -> str:
+    """One owner a key at a time, and only an owner ends its claim: `claims` finds what breaks it."""
+    return ""
+
+
+# -- in words
+
+
+def told_entry(entry: Any) -> str:
+    deps = f" with deps {', '.join(entry.deps)}" if entry.deps else ""
+    return f"{entry.key!r}{deps}, as of {entry.epoch}:{entry.seq}"
+
+
+def told_states(at: Process, view: View, event: Any) -> str:
+    told = []
+    for state in list(view.between(event.since, event.until))[:3]:
+        names = (event.key, *event.deps)
+        newest = max((at.truth.newest(state.epoch, name, state.seq), name) for name in names)
+        pending = ", something pending" if state.era is not None else ""
+        told.append(f"{state.epoch}:{state.seq}:{state.floor}, where {newest[0]} is the newest for {newest[1]!r}{pending}")
+    return "; ".join(told) or "any state"
