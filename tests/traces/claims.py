@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from traces.events import Claimed
 from traces.recorder import Trace
+
+LATE_NS: Final = 1_000_000_000
+"""By how much a server that takes over may lag."""
 
 Told = tuple[Claimed, Trace, int]
 
@@ -31,24 +34,23 @@ def broken(told: Iterable[Told], faults: Iterable[int]) -> Iterator[tuple[Trace,
     for event, _, _ in steps:
         if event.done and event.what == "replace" and event.held != "-":
             ended[event.held] = min(event.ended, ended.get(event.held, event.ended))
-        if event.what in ("release?", "give back?", "replace") and event.held != "-":
+        if event.what in ("release?", "give back?", "replace?") and event.held != "-":
             ending[event.held] = min(event.began, ending.get(event.held, event.began))
         if event.done and event.what in ("take", "replace"):
             lives.append(_Life(event.owner, event.ended, event.began + event.ttl))
     for event, trace, place in steps:
         if not event.done:
             continue
-        if event.what in ("replace", "release", "give back") and event.held != "-" and ended.get(event.held, event.began) < event.began:
+        over = ended.get(event.held, event.began)
+        if event.what != "take" and event.held != "-" and over < event.began and not _lost(lost, over - LATE_NS, event.ended):
             yield trace, place, f"the claim of {event.held} was taken over before"
         if event.what != "take":
             continue
         for life in lives:
             held = life.owner != event.owner and life.since < event.began and event.ended < life.until
-            if held and event.ended < ending.get(life.owner, event.ended + 1) and not _lost(lost, life.since - life_slack, event.ended):
+            held = held and event.ended < ending.get(life.owner, event.ended + 1)
+            if held and not _lost(lost, life.since - LATE_NS, event.ended):
                 yield trace, place, f"{life.owner} holds the claim, and has not given it back"
-
-
-life_slack = 1_000_000_000
 
 
 def _lost(faults: list[int], since: int, until: int) -> bool:

@@ -228,10 +228,12 @@ class Served(Event, tag=30):
 
 
 class Computing(Event, tag=31):
-    """A computation begins: what follows are its inputs. `until`: the view's newest state."""
+    """A computation begins: what follows are its inputs, but for those that its caller has read before. `deps`: those that it names.
+    `until`: the view's newest state."""
 
     view: int
     key: str
+    deps: tuple[str, ...]
     until: int
 
 
@@ -272,7 +274,7 @@ class Invalidated(Event, tag=34):
 
 
 class Claimed(Event, tag=40):
-    """`what`: take, replace, renew, release, give back. `owner` asks; `held`, of a claim by (`epoch`, `seq`), is the owner that it
+    """`what`: take, replace, release, give back; with a `?` it is about to be asked for. `owner` asks; `held`, of a claim by (`epoch`, `seq`), is the owner that it
     found, or wants to take the place of. `done`: whether the claim is now as `owner` wants it. `ttl` in ns."""
 
     what: str

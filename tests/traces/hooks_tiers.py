@@ -148,7 +148,9 @@ def _fills(recorder: Recorder, names: Names) -> None:
             def computing() -> Any:
                 at, number = now_ns(), names.view(cache._view)
                 if number:
-                    recorder.note(Computing(this_thread(), at, at, number, key, newest(cache._view)))
+                    deps = named.get("deps", ())
+                    told = (number, key, tuple(deps() if callable(deps) else deps), newest(cache._view))
+                    recorder.note(Computing(this_thread(), at, at, *told))
                 return compute()
 
             return real(cache, key, computing, *given, **named)
@@ -244,9 +246,10 @@ def _claims(recorder: Recorder) -> None:
 
     def replacing(real: Callable[..., Any]) -> Callable[..., Any]:
         def replace(claims: Claims, name: bytes, owner: str, claim: Any, ttl_s: float) -> Any:
-            began = now_ns()
+            began, held = now_ns(), (owner, *getattr(recorder.here, "held", ("", -1)))
+            note("replace?", began, name, claim.owner, held, False, 0.0)
             done = real(claims, name, owner, claim, ttl_s)
-            note("replace", began, name, claim.owner, (owner, *getattr(recorder.here, "held", ("", -1))), done, ttl_s)
+            note("replace", began, name, claim.owner, held, done, ttl_s)
             return done
 
         return replace

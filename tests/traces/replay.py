@@ -118,7 +118,8 @@ class _Replay:
         call = thread.call
         if event.view:
             view = self._view(event)
-            view.broken_off = event.outcome is None
+            if event.outcome is not None and call is not None and call.what in ("pend", "hear"):
+                self._hold("pended", call, thread)
             if event.what == "apply" and call is not None and event.outcome is not None:
                 thread.applied = (call.page, event.outcome)
             thread.heard = thread.heard or event.what == "hear"
@@ -159,17 +160,16 @@ class _Replay:
 
     def _generation(self, event: events.Generation, thread: Thread) -> None:
         view = self._view(event)
-        if view.generation or thread.call is not None:
+        if view.entered:
             self._hold("generation", self._at, view, event)
         view.generation = event.generation
         thread.done.append("publish_generation")
 
     def _confirmed(self, event: events.Confirmed, thread: Thread) -> None:
         view = self._view(event)
-        if thread.call is not None or event.moment > view.moment:
-            if len(view.states) > 1 or thread.call is not None:
-                self._hold("confirmed", self._at, view, event, thread)
-        view.moment = max(view.moment, event.moment)
+        if view.entered:
+            self._hold("confirmed", self._at, view, event, thread)
+        view.moment, view.entered = max(view.moment, event.moment), True
 
     def _judged(self, event: events.Judged, thread: Thread) -> None:
         self._hold("judged", self._at, self._view(event), event)
@@ -194,6 +194,7 @@ class _Replay:
     def _followed(self, event: events.Followed, thread: Thread) -> None:
         view = self._view(event)
         self._hold("followed", view, event, thread)
+        thread.followed = (event.began, len(view.states) - 1)
         if not view.followed or event.version > view.followed[-1][0]:
             view.followed.append((event.version, len(view.states) - 1))
 
@@ -223,7 +224,7 @@ class _Replay:
         self._hold("wrote", event, thread)
 
     def _invalidated(self, event: events.Invalidated, thread: Thread) -> None:
-        self._hold("invalidated", self._view(event), event, thread)
+        self._hold("invalidated", self._at, self._view(event), event, thread)
 
     def _claimed(self, event: events.Claimed, thread: Thread) -> None:
         if event.what == "replace":

@@ -62,11 +62,10 @@ class View:
         self.bus, self.bound, self.strict = made.bus, made.bound, made.strict
         self.states: list[Standing] = []
         self.by_generation: dict[int, Standing] = {}
-        self.generation = 0
+        self.generation = -1
         self.moment = float("-inf")
-        self.broken_off = False
-        """Whether the newest state, or the moment, may not have come to be: the call was broken off."""
-        self.moment_before = float("-inf")
+        self.entered = False
+        """Whether all of it, as it was when its trace began, was told."""
         self.heard_until = 0
         self.followed: list[tuple[int, int]] = []
         """The bus's version that was followed, rising, and the number of the newest state by then."""
@@ -101,6 +100,8 @@ class Thread:
         self.append_place = 0
         """The number of its view's newest state at that append."""
         self.bus: events.BusRead | None = None
+        self.followed: tuple[int, int] = (-1, 0)
+        """When it followed the bus last, and the number of its view's newest state then."""
         self.applied: tuple[int, bool] = (0, False)
         """The page that it applied last, and whether all of it was known then."""
         self.heard = False
@@ -165,7 +166,8 @@ class Process:
         names = (entry.key, *entry.deps)
         known = self.view_of(state, 0.0, names)
         sources = tuple(range(len(names)))
-        return bool(MODEL.valid(MODEL, known, self.epochs(entry.epoch), entry.seq, entry.generation, sources))
+        generation = max(entry.generation, 0)  # the code says -1 for what is older than anything pending
+        return bool(MODEL.valid(MODEL, known, self.epochs(entry.epoch), entry.seq, generation, sources))
 
 
 def pending_since(state: Standing, name: str) -> int:

@@ -124,6 +124,12 @@ def taken_of(at: Process, view: View, before: Standing, call: events.Call) -> tu
     return outcome
 
 
+@row("pended", "pend", "pend_too", "hear")
+def pended(call: events.Call, thread: Thread) -> str:
+    """What is pending counts from when the call returns."""
+    return "" if "publish_state" in thread.done else f"{call.what} has published nothing"
+
+
 @row("settled", "settle_own", "may_settle", "settle_heard", "append_own")
 def settled(at: Process, view: View, event: events.Published, call: events.Call) -> str:
     """Nothing is pending any more only when the log has each pattern, and the view knows it from there."""
@@ -351,6 +357,8 @@ def served_from_l1(at: Process, view: View, event: events.Served, thread: Thread
             if place == len(view.followed):
                 return f"the bus was at version {version}, and the view has not followed it"
             first = view.followed[place][1]
+            if thread.followed[0] >= event.began:
+                first = max(first, thread.followed[1])  # first the lease, then the judgement
     return by_a_state(at, view, event, due, first)
 
 
@@ -403,14 +411,14 @@ def filled(at: Process, view: View, event: events.Filled, thread: Thread) -> str
     state = view.by_generation.get(event.generation)
     if state is None or (state.epoch, state.seq) != (event.epoch, event.seq):
         return f"the view never stood at {event.epoch}:{event.seq} with generation {event.generation}"
-    begun = 0
-    if event.by == "compute":
-        computing, begun = thread.computing.get(event.key, (None, 0))
-        if computing is None:
-            return "it was not computed here"
-        if event.generation > computing.until:
-            return f"it is judged by state {event.generation}; when it was begun, {computing.until} was the newest"
-    for dep in event.deps:
+    if event.by != "compute":
+        return ""
+    computing, begun = thread.computing.get(event.key, (None, 0))
+    if computing is None:
+        return "it was not computed here"
+    if event.generation > computing.until:
+        return f"it is judged by state {event.generation}; when it was begun, {computing.until} was the newest"
+    for dep in computing.deps:
         deps, until, place = thread.seen.get(dep, ((), event.generation, 0))
         if event.generation > until:
             return f"it is judged by state {event.generation}; when {dep!r} was read, {until} was the newest"
@@ -429,13 +437,14 @@ def wrote(event: events.Wrote, thread: Thread) -> str:
 
 
 @row("invalidated", "begin_invalidate", "returns", "returns_volatile", "pend", "pend_too", "learn", "tell")
-def invalidated(view: View, event: events.Invalidated, thread: Thread) -> str:
+def invalidated(at: Process, view: View, event: events.Invalidated, thread: Thread) -> str:
     """When it returns it holds in this process: known from the log, or pending."""
-    era = view.now.era
+    era, now = view.now.era, view.now
     if era is not None and all(era.moments.get(pattern, -1) >= event.began for pattern in event.patterns):
         return ""
     if not event.durable:
-        return "it is in no log, and not pending"
+        known = all(at.truth.in_log_since(pattern, event.began, now.epoch, now.seq) for pattern in event.patterns)
+        return "" if known else "it is in no log, and not pending"
     reached = [state for state in view.states[max(0, thread.append_place - 1) :] if state.epoch == event.epoch]
     if view.now.epoch != event.epoch or any(state.seq >= event.seq for state in reached):
         return ""
