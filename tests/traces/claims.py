@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from traces.events import Claimed
-from traces.recorder import Trace
+from traces.recording.recorder import Trace
 
 LATE_NS: Final = 1_000_000_000
 """By how much a server that takes over may lag."""

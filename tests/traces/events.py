@@ -210,8 +210,8 @@ class Received(Event, tag=23):
 
 
 class Served(Event, tag=30):
-    """A read ended with an entry. `by`: lookup, get, peek, promote, join. `source`: l1, l2, stale, joined. The entry is told as in
-    `Judged`; with an empty epoch and seq -1 nothing was judged. `bus_since`: the version of the bus when the read began."""
+    """A read ended with an entry. `by`: lookup, get, peek, promote, join. `source`: l1, l2, stale, joined. The entry is told as
+    in `Judged`; with an empty epoch and seq -1 nothing was judged. `bus_since`: the version of the bus when the read began."""
 
     by: str
     view: int
@@ -228,8 +228,8 @@ class Served(Event, tag=30):
 
 
 class Computing(Event, tag=31):
-    """A computation begins: what follows are its inputs, but for those that its caller has read before. `deps`: those that it names.
-    `until`: the view's newest state."""
+    """A computation begins: what follows are its inputs, but for those that its caller has read before. `deps`: those that it
+    names. `until`: the view's newest state."""
 
     view: int
     key: str
@@ -274,8 +274,9 @@ class Invalidated(Event, tag=34):
 
 
 class Claimed(Event, tag=40):
-    """`what`: take, replace, release, give back; with a `?` it is about to be asked for. `owner` asks; `held`, of a claim by (`epoch`, `seq`), is the owner that it
-    found, or wants to take the place of. `done`: whether the claim is now as `owner` wants it. `ttl` in ns."""
+    """`what`: take, replace, release, give back; with a `?` it is about to be asked for. `owner` asks; `held`, of a claim by
+    (`epoch`, `seq`), is the owner that it found, or wants to take the place of. `done`: whether the claim is now as `owner` wants
+    it. `ttl` in ns."""
 
     what: str
     name: str

@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from traces import events, table
+from traces import events
 from traces.claims import broken
-from traces.recorder import Trace
+from traces.recording.recorder import Trace
 from traces.standing import Era, Process, Standing, Thread, View
+from traces.table import ROWS
 from traces.truth import Truth
 
 UNCOUNTED: Final = (events.Return, events.Page, events.ViewMade)
@@ -55,7 +56,9 @@ class _Replay:
         self._rejected: list[Rejected] = []
 
     def run(self) -> list[Rejected]:
-        steps = {kind: getattr(self, f"_{kind.__name__.lower()}", None) for kind in vars(events).values() if isinstance(kind, type)}
+        steps = {
+            kind: getattr(self, f"_{kind.__name__.lower()}", None) for kind in vars(events).values() if isinstance(kind, type)
+        }
         for place, event in enumerate(self._trace.events):
             self._at.place = place
             step = steps[type(event)]
@@ -64,7 +67,7 @@ class _Replay:
         return self._rejected
 
     def _hold(self, row: str, *given: Any) -> None:
-        why = table.ROWS[row].allows(*given)
+        why = ROWS[row].allows(*given)
         if why:
             self._rejected.append(Rejected(self._trace, self._at.place, row, why))
 
@@ -117,7 +120,6 @@ class _Replay:
     def _return(self, event: events.Return, thread: Thread) -> None:
         call = thread.call
         if event.view:
-            view = self._view(event)
             if event.outcome is not None and call is not None and call.what in ("pend", "hear"):
                 self._hold("pended", call, thread)
             if event.what == "apply" and call is not None and event.outcome is not None:
@@ -142,18 +144,18 @@ class _Replay:
             era = None
         elif call is not None and call.what in ("pend", "hear"):
             era = Era() if era is None else era
-            for pattern, moment in zip(call.patterns, self._moments(view, call), strict=True):
-                era.note(pattern, event.generation, moment)
+            era.note(call.patterns, event.generation)
+            era.date(self._moments(view, call, thread))
         view.add(Standing(event.epoch, event.seq, event.floor, event.known, event.generation, era))
         thread.done.append("publish_state")
 
-    def _moments(self, view: View, call: events.Call) -> list[int]:
-        """Since when each pattern of the call is to be in the log: since the call; or, for one that was heard of, since it was on
-        the bus, as its main process may have appended it by now."""
-        if call.what == "hear":
-            told = self._at.truth.volatile[view.bus][call.count - len(call.patterns) : call.count]
-            return [moment for _, moment in told] if len(told) == len(call.patterns) else [0] * len(call.patterns)
-        return [call.began] * len(call.patterns)
+    def _moments(self, view: View, call: events.Call, thread: Thread) -> list[tuple[str, int]]:
+        """Since when each pattern is to be in the log: since the call; or, for one that was heard of, since it was on the bus, as
+        its main process may have appended it by now. Who was too late for some hears "everything", which stands for all of them."""
+        if call.what == "pend":
+            return [(pattern, call.began) for pattern in call.patterns]
+        seen = thread.bus.seen if thread.bus is not None else call.count
+        return self._at.truth.volatile[view.bus][seen : call.count]
 
     def _reject(self, row: str, why: str) -> None:
         self._rejected.append(Rejected(self._trace, self._at.place, row, why))

@@ -4,17 +4,17 @@ are put into the terms of `tests/model`, so that the model's own rules can be as
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
-
 from model import flights, log, node, reading, view, writing  # noqa: F401 - they enter their rules
 from model import state as of_model
 from model.configs import CONFIGS
 from model.stepping import Model
+
 from traces import events
-from traces.recorder import Trace
+from traces.recording.recorder import Trace
 from traces.truth import Truth, means
 
 MODEL: Final = Model(CONFIGS["tiers"])
@@ -39,9 +39,13 @@ class Era:
         self.moments: dict[str, int] = {}
         """By pattern: when it was last called for, or put on the bus."""
 
-    def note(self, pattern: str, generation: int, moment: int) -> None:
-        self.since.setdefault(pattern, []).append(generation)
-        self.moments[pattern] = max(moment, self.moments.get(pattern, 0))
+    def note(self, patterns: Iterable[str], generation: int) -> None:
+        for pattern in patterns:
+            self.since.setdefault(pattern, []).append(generation)
+
+    def date(self, moments: Iterable[tuple[str, int]]) -> None:
+        for pattern, moment in moments:
+            self.moments[pattern] = max(moment, self.moments.get(pattern, 0))
 
 
 class Standing(msgspec.Struct, gc=False):

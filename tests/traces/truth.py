@@ -16,9 +16,9 @@ from pipeline.cache.coherence.tail import Tail
 from pipeline.cache.errors import InvalidPatternError
 from pipeline.cache.patterns.pattern import parse
 from traces.events import Appended, BusWritten, Call, Claimed, LogRead, Page, Return, TailRead, Wrote
-from traces.recorder import Trace
+from traces.recording.recorder import Trace
 
-
+EVERYTHING: Final = "*"
 _WILD: Final = frozenset("*?[\\")
 
 
@@ -122,14 +122,17 @@ class Truth:
         return ""
 
     def in_log_since(self, pattern: str, moment: int, epoch: str, seq: int) -> bool:
-        """Whether the pattern was appended after that moment, and whoever stands there knows it, or is of another history."""
+        """Whether the pattern was appended after that moment, or one that means everything in the place of too many; and whoever
+        stands there knows it, or is of another history."""
         return any(
-            ended >= moment and (of != epoch or number <= seq) for ended, of, number in reversed(self.appended.get(pattern, ()))
+            ended >= moment and (of != epoch or number <= seq)
+            for appended in (pattern, EVERYTHING)
+            for ended, of, number in reversed(self.appended.get(appended, ()))
         )
 
     # -- taking in
 
-    def _take(self, trace: Trace) -> None:
+    def _take(self, trace: Trace) -> None:  # noqa: PLR0912 - a case an event
         pages: dict[int, Page] = {}
         tails: dict[int, tuple[TailRead, int]] = {}
         confirming: dict[int, Call] = {}
@@ -180,8 +183,8 @@ class Truth:
             self.conflicts.append((trace, place, "numbered", told))
 
     def _find_returns(self) -> None:
-        """An epoch that was left does not come back: each lasts from the first end of a step that saw it to the last begin of one,
-        at least, and no other is seen in between."""
+        """An epoch that was left does not come back: each lasts at least from the first end of a step that saw it to the last
+        begin of one, and no other is seen in between."""
         for epoch, trace, place in self._seen:
             event, history = trace.events[place], self.epochs[epoch]
             history.first_end = min(history.first_end, event.ended)
@@ -200,7 +203,9 @@ class Truth:
         for epoch, trace, place in self._seen:
             event = trace.events[place]
             if isinstance(event, Appended) and event.seq - len(event.patterns) < self.returned(epoch, event.began):
-                told = f"it got {event.seq} of epoch {epoch}, though {self.returned(epoch, event.began)} had been given out before"
+                told = (
+                    f"it got {event.seq} of epoch {epoch}, though {self.returned(epoch, event.began)} had been given out before"
+                )
                 self.conflicts.append((trace, place, "numbered", told))
 
 

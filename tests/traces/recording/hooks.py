@@ -3,9 +3,9 @@ one."""
 
 from __future__ import annotations
 
-from traces import hooks_node, hooks_tiers, hooks_view
-from traces.hooking import Names
-from traces.recorder import Recorder
+from traces.recording import hooks_node, hooks_tiers, hooks_view
+from traces.recording.hooking import Names
+from traces.recording.recorder import Recorder
 
 
 def install(recorder: Recorder) -> None:

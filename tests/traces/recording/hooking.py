@@ -13,7 +13,7 @@ from pipeline.cache.coherence.bus import VERSION, NodeBus
 from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.coherence.view import InvalidationView
 from traces.events import NOBODY, Call, Confirmed, Generation, Page, Published, Return, ViewMade
-from traces.recorder import Recorder
+from traces.recording.recorder import Recorder
 
 now_ns = time.monotonic_ns
 this_thread = threading.get_ident
@@ -95,7 +95,16 @@ def published(thread: int, number: int, known: Any) -> Published:
     at = now_ns()
     tail = known.tail
     return Published(
-        thread, at, at, number, tail.epoch, tail.seq, tail.floor, known.mark is not None, known.pending is not None, known.generation
+        thread,
+        at,
+        at,
+        number,
+        tail.epoch,
+        tail.seq,
+        tail.floor,
+        known.mark is not None,
+        known.pending is not None,
+        known.generation,
     )
 
 

@@ -49,11 +49,13 @@ class Recorder:
     def note(self, event: Event) -> None:
         self.add(event)
         if self._portion_s and time.monotonic() - self._written_s > self._portion_s:
-            self.flush()
+            self.flush(waits=False)
 
-    def flush(self) -> None:
-        """Write all events so far."""
-        with self._gate:
+    def flush(self, *, waits: bool = True) -> None:
+        """Write all events so far; without `waits` only if no other thread is about it."""
+        if not self._gate.acquire(blocking=waits):
+            return
+        try:
             self._written_s = time.monotonic()
             count = len(self._events)
             if not count:
@@ -64,6 +66,8 @@ class Recorder:
                 self._write(_encode(Header(os.getpid(), self._name)))
             self._write(_encode(self._events[:count]))
             del self._events[:count]
+        finally:
+            self._gate.release()
 
     def _write(self, portion: bytes) -> None:
         rest = memoryview(len(portion).to_bytes(_LENGTH, "little") + portion)

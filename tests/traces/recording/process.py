@@ -1,4 +1,4 @@
-"""The programs of a workload, as `coherence.process` has them, each with a recorder. Run as `python -m traces.process`."""
+"""The programs of a workload, as `coherence.process` has them, each with a recorder: `python -m traces.recording.process`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from coherence import process
 from coherence.settings import ProcessSettings
 from coherence.source import Source
 
-from traces.hooks import install
-from traces.recorder import Recorder
+from traces.recording.hooks import install
+from traces.recording.recorder import Recorder
 
 
 class _Recorded:

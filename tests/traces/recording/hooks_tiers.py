@@ -11,8 +11,8 @@ from pipeline.cache.flight.leases import Leases
 from pipeline.cache.flight.single import SingleFlight
 from pipeline.cache.tiers import Tiers
 from traces.events import Claimed, Computing, Filled, Served, TailRead, Wrote
-from traces.hooking import Names, bus_version, newest, now_ns, this_thread, wrap
-from traces.recorder import Recorder
+from traces.recording.hooking import Names, bus_version, newest, now_ns, this_thread, wrap
+from traces.recording.recorder import Recorder
 
 UNJUDGED = ((), "", -1, 0)
 

@@ -10,8 +10,8 @@ from pipeline.cache.coherence.log import RedisInvalidationLog
 from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.coherence.view import InvalidationView
 from traces.events import Appended, AsOfTaken, Confirmed, Followed, Generation, Invalidated, Judged, LogRead
-from traces.hooking import Names, newest, now_ns, published, this_thread, told_call, wrap
-from traces.recorder import Recorder
+from traces.recording.hooking import Names, newest, now_ns, published, this_thread, told_call, wrap
+from traces.recording.recorder import Recorder
 
 
 def install(recorder: Recorder, names: Names) -> None:

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipeline.cache.coherence.bus import _EPOCH, _EPOCH_BYTES, CONFIRMED, SETTLED, VERSION, VOLATILE, NodeBus
 from pipeline.cache.coherence.bus import _BASE as BASE
+from pipeline.cache.coherence.bus import _EPOCH, _EPOCH_BYTES, CONFIRMED, SETTLED, VERSION, VOLATILE, NodeBus
 from pipeline.cache.coherence.bus import _FLOOR as FLOOR
 from pipeline.cache.coherence.bus import _SEQ as SEQ
 from pipeline.cache.coherence.node import NodeFollower
 from pipeline.cache.coherence.registry import NodeRegistry
 from traces.events import BusRead, BusWritten, Received, TailRead
-from traces.hooking import NO_ASKING, Names, bus_name, name_bus, now_ns, this_thread, told_call, wrap
-from traces.recorder import Recorder
+from traces.recording.hooking import NO_ASKING, Names, bus_name, name_bus, now_ns, this_thread, told_call, wrap
+from traces.recording.recorder import Recorder
 
 
 def install(recorder: Recorder, names: Names) -> None:
@@ -60,9 +60,7 @@ def _writing(recorder: Recorder, names: Names) -> None:
     def publishing_volatile(real: Callable[..., Any]) -> Callable[..., Any]:
         def publish_volatile(bus: NodeBus, patterns: Any) -> Any:
             patterns = tuple(patterns)
-            return told_call(
-                recorder, "publish_volatile", lambda: real(bus, patterns), bus=bus_name(bus), patterns=patterns
-            )
+            return told_call(recorder, "publish_volatile", lambda: real(bus, patterns), bus=bus_name(bus), patterns=patterns)
 
         return publish_volatile
 
