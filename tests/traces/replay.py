@@ -110,6 +110,7 @@ class _Replay:
 
     def _call(self, event: events.Call, thread: Thread) -> None:
         thread.call, thread.done = event, []
+        thread.call_place = len(self._view(event).states) - 1 if event.view else 0
         if event.what == "settle":
             self._hold("settling", self._at, self._view(event), event, thread)
         elif event.what == "settle_volatile":
@@ -123,6 +124,7 @@ class _Replay:
             if event.outcome is not None and call is not None and call.what in ("pend", "hear"):
                 self._hold("pended", call, thread)
             if event.what == "apply" and call is not None and event.outcome is not None:
+                self._hold("applied", self._at, self._view(event), call, event, thread)
                 thread.applied = (call.page, event.outcome)
             thread.heard = thread.heard or event.what == "hear"
 
@@ -151,7 +153,7 @@ class _Replay:
 
     def _moments(self, view: View, call: events.Call, thread: Thread) -> list[tuple[str, int]]:
         """Since when each pattern is to be in the log: since the call; or, for one that was heard of, since it was on the bus, as
-        its main process may have appended it by now. Who was too late for some hears "everything", which stands for all of them."""
+        its main process may have appended it by now. Who was too late for some hears "everything", which stands for them all."""
         if call.what == "pend":
             return [(pattern, call.began) for pattern in call.patterns]
         seen = thread.bus.seen if thread.bus is not None else call.count

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+import model.search  # noqa: F401 - all rules are entered by it
 import msgspec
-from model import flights, log, node, reading, view, writing  # noqa: F401 - they enter their rules
 from model import state as of_model
 from model.configs import CONFIGS
 from model.stepping import Model
@@ -19,6 +19,17 @@ from traces.truth import Truth, means
 
 MODEL: Final = Model(CONFIGS["tiers"])
 """Its rules; how much there is of everything does not matter here."""
+
+
+class At(NamedTuple):
+    """What some rules of the model ask of the thread that they are about."""
+
+    process: of_model.Process
+    thread: of_model.Thread = of_model.IDLE
+
+
+def at_view(view: of_model.View, **thread: Any) -> At:
+    return At(of_model.Process(of_model.NEVER, view, (), ()), of_model.Thread(**thread))
 
 
 class Epochs:
@@ -97,6 +108,8 @@ class Thread:
 
     def __init__(self) -> None:
         self.call: events.Call | None = None
+        self.call_place = 0
+        """The number of its view's newest state when that began."""
         self.done: list[str] = []
         """What it has published in this call."""
         self.tail: events.TailRead | None = None

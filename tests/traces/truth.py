@@ -194,9 +194,10 @@ class Truth:
         for epoch, trace, place in self._seen:
             event = trace.events[place]
             for start, end, other in lasting[max(0, bisect_left(starts, event.began) - 3) : bisect_left(starts, event.began)]:
-                older = self.epochs[epoch].first_end < start
-                if other != epoch and older and start < event.began and event.ended < end:
-                    told = f"the log was at epoch {epoch}, then at {other}, and here at {epoch} again"
+                if other != epoch and start < event.began and event.ended < end:
+                    older = self.epochs[epoch].first_end < start
+                    again = (epoch, other, epoch) if older else (other, epoch, other)
+                    told = f"the log was at epoch {again[0]}, then at {again[1]}, and at {again[2]} again; here at {epoch}"
                     self.conflicts.append((trace, place, "one history", told))
 
     def _find_late_appends(self) -> None:

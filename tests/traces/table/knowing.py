@@ -5,7 +5,7 @@ from __future__ import annotations
 from model import state as of_model
 
 from traces import events
-from traces.standing import MODEL, Process, Standing, Thread, View
+from traces.standing import MODEL, Process, Standing, Thread, View, at_view
 from traces.table.rows import CLOCK_NS, ns, row, told_entry, told_states
 from traces.truth import tail_of
 
@@ -123,9 +123,9 @@ def settling(at: Process, view: View, call: events.Call, thread: Thread) -> str:
     append = thread.append
     if append is None or not append.epoch or not set(call.patterns) <= set(append.patterns):
         return "they were not appended before"
+    tail = (at.epochs(append.epoch), append.seq)
     for state in view.states[max(0, thread.append_place - 1) :]:
-        tail = (at.epochs(append.epoch), append.seq)
-        if tail[0] == at.epochs(state.epoch) and tail[1] <= state.seq:
+        if MODEL.may_settle(at_view(at.view_of(state)), tail):
             return ""
     return f"the view was never at {append.epoch}:{append.seq}, where they are"
 
@@ -146,8 +146,10 @@ def confirmed(at: Process, view: View, event: events.Confirmed, thread: Thread) 
         return "nothing was called that confirms it"
     if event.moment > call.asked:
         return f"the log was asked at {call.asked:.6f} s, and it counts from {event.moment:.6f} s"
-    if view.generation != now.generation:
-        return f"it is confirmed before the state's generation, {now.generation}, is published"
+    order = MODEL.publication(MODEL, changes="publish_state" in thread.done, confirms=True)
+    before = order[: order.index("publish_confirmed")]
+    if view.generation != now.generation or not set(before) <= set(thread.done):
+        return f"it is confirmed before {', '.join(before) or 'the generation'} (of state {now.generation})"
     if call.what == "confirm":
         tail = tail_of(call.tail)
         if thread.tail is None or thread.tail.failed or thread.tail.tail != call.tail or tail is None:
@@ -176,9 +178,13 @@ def asked_at(at: Process, thread: Thread, number: int) -> int | None:
 
 
 @row("applied", "taken", "apply", "apply_bus", "covers")
-def applied(expected: bool, event: events.Return) -> str:
-    """All of a page is known after it only if it follows the view, or is an older one of the same log."""
-    return "the page is not known, and is said to be" if event.outcome and not expected else ""
+def applied(at: Process, view: View, call: events.Call, event: events.Return, thread: Thread) -> str:
+    """After a page was applied all of it is known, in a state from then on; else the caller is told."""
+    page = at.pages[call.page]
+    states = view.states[max(0, thread.call_place) :]
+    if not event.outcome or any(state.epoch == page.epoch and state.seq >= page.seq for state in states):
+        return ""
+    return f"the page up to {page.epoch}:{page.seq} is said to be known, and the view stands at {view.now.epoch}:{view.now.seq}"
 
 
 @row("judged", "valid", "slot_valid", "entry_valid", "judge", "judge_again", "probe", "generation_of_reads", "outcome_valid")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+from model import state as of_model
+
 from traces import events
-from traces.standing import Process, Thread, View
+from traces.standing import MODEL, Process, Standing, Thread, View, at_view
 from traces.table.rows import CLOCK_NS, ns, row, told_entry, told_states
 
 # -- what is served
@@ -24,10 +26,11 @@ def served_from_l1(at: Process, view: View, event: events.Served, thread: Thread
     elif asked:
         due, first = event.began, 0
     else:
-        if event.began >= ns(view.moment) + view.bound + CLOCK_NS:
+        lease = at_view(of_model.View(confirmed=ns(view.moment)), elapsed=event.began - view.bound - CLOCK_NS)  # type: ignore[arg-type]
+        if not MODEL.leased(lease):
             return f"the lease had run out {(event.began - ns(view.moment) - view.bound) / 1e6:.3f} ms before"
         due, first = event.began - view.bound - CLOCK_NS, 0
-        if event.bus_since > 0:
+        if event.bus_since >= 0:
             version = event.bus_since & ~1
             place = bisect_left(view.followed, (version, 0))
             if place == len(view.followed):
@@ -50,7 +53,7 @@ def by_a_state(at: Process, view: View, event: events.Served, due: float, first:
     return f"{told_entry(event)} is not valid by {told_states(at, view, event)}"
 
 
-@row("served from L2", "get_entry", "covers", "serve", "promote", "begin_stale", "catch_up")
+@row("served from L2", "get_entry", "covers", "serve", "promote", "begin_stale", "catch_up", "generation_of_reads")
 def served_from_l2(at: Process, view: View, event: events.Served, thread: Thread) -> str:
     """An entry from L2 was written so by a process, and is valid by a state that knows all that had been appended when it was
     asked for."""
@@ -58,8 +61,17 @@ def served_from_l2(at: Process, view: View, event: events.Served, thread: Thread
         return f"no process has written {told_entry(event)}"
     if thread.tail is None:
         return "the log's tail was not read with it"
+    state = view.by_generation.get(event.generation)
+    if event.generation >= 0 and (state is None or as_of_reads(state) != event.generation):
+        return f"it counts as newer than what was pending, by generation {event.generation}"
     began = thread.tail.began if event.by == "promote" else event.began
     return by_a_state(at, view, event, began)
+
+
+def as_of_reads(state: Standing) -> int:
+    """The generation by which the model judges what is read from L2 in this state."""
+    pending = (state.generation,) if state.era is not None else (0,)
+    return int(MODEL.generation_of_reads(MODEL, of_model.View(pending=pending, revision=state.generation)))
 
 
 @row("joined", "board", "joinable", "ask_before_joining", "join_or_lead", "wait", "woken", "outcome_valid", "begin_fetch", "land")
