@@ -56,8 +56,11 @@ check-audit: $(VENV)/.installed ## the auditor over random work: a million check
 check-model: $(VENV)/.installed ## the model of the coherence protocol, explored whole, its proof by induction, and their mutants
 	@PYTHONPATH=tests $(BIN)/python -m model.proof
 	@PYTHONPATH=tests $(BIN)/python -m model.proof --mutants
+check-model: $(VENV)/.installed ## the model of the coherence protocol, each configuration explored whole, its mutants, and real runs against it
 	@PYTHONPATH=tests $(BIN)/python -m model --seconds 600 || [ $$? -eq 2 ]
 	@PYTHONPATH=tests $(BIN)/python -m model --mutants
+	@PYTHONPATH=tests $(BIN)/python -m traces --events 1000000
+	@PYTHONPATH=tests $(BIN)/python -m traces --mutants
 
 check-connections: $(VENV)/.installed ## exchanges with Redis broken off at any moment, 10,000 of them, some twenty minutes
 	@PYTHONPATH=tests $(BIN)/python -m interruptions --exchanges 10000
