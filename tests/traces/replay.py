@@ -80,11 +80,6 @@ class _Replay:
         thread.append = event
         if not event.epoch:
             thread.failed = event.ended
-        if thread.call is None or not thread.call.bus:
-            thread.append_place = len(self._newest_view().states) if self._at.views else 0
-
-    def _newest_view(self) -> View:
-        return self._at.views[max(self._at.views)]
 
     def _logread(self, event: events.LogRead, thread: Thread) -> None:
         if event.failed:
@@ -132,7 +127,7 @@ class _Replay:
         view = self._view(event)
         if not view.states:  # as it was when it was entered
             era = Era() if event.pending else None
-            view.add(Standing(event.epoch, event.seq, event.floor, event.known, event.generation, era))
+            view.add(Standing(event.began, event.epoch, event.seq, event.floor, event.known, event.generation, era))
             return
         before, call = view.now, thread.call
         settles = call is not None and call.what in ("settle", "settle_heard")
@@ -148,7 +143,7 @@ class _Replay:
             era = Era() if era is None else era
             era.note(call.patterns, event.generation)
             era.date(self._moments(view, call, thread))
-        view.add(Standing(event.epoch, event.seq, event.floor, event.known, event.generation, era))
+        view.add(Standing(event.began, event.epoch, event.seq, event.floor, event.known, event.generation, era))
         thread.done.append("publish_state")
 
     def _moments(self, view: View, call: events.Call, thread: Thread) -> list[tuple[str, int]]:

@@ -60,8 +60,9 @@ class Era:
 
 
 class Standing(msgspec.Struct, gc=False):
-    """One state of a view."""
+    """One state of a view. `at`: since when."""
 
+    at: int
     epoch: str
     seq: int
     floor: int
@@ -98,6 +99,13 @@ class View:
             if state.generation <= until:
                 yield state
 
+    def later(self, moment: int) -> Iterator[Standing]:
+        """The state at that moment and all since, the newest first."""
+        for state in reversed(self.states):
+            yield state
+            if state.at <= moment:
+                return
+
     def add(self, state: Standing) -> None:
         self.states.append(state)
         self.by_generation[state.generation] = state
@@ -114,8 +122,6 @@ class Thread:
         """What it has published in this call."""
         self.tail: events.TailRead | None = None
         self.append: events.Appended | None = None
-        self.append_place = 0
-        """The number of its view's newest state at that append."""
         self.bus: events.BusRead | None = None
         self.followed: tuple[int, int] = (-1, 0)
         """When it followed the bus last, and the number of its view's newest state then."""

@@ -18,9 +18,13 @@ from traces.table.rows import ROWS
 UNOBSERVABLE: Final = {
     "begin_refresh": "a computation of something else, in the model; a trace has the reading of the log",
     "go_on": "nothing changes: the server could not be reached, and the thread goes on by what it knows",
+    "lead_alone": "to compute for oneself is allowed at any time: it only costs",
     "miss": "nothing is served, which is always allowed",
     "node_idle": "nothing changes",
-    "tell_volatile": "a notice may be lost or late: that it was sent promises nothing",
+    "same_server": "connections are not recorded; that an older server confirms nothing is held by `one history` and `confirmed`",
+    "tell": "a notice may be lost or late: that it was sent promises nothing",
+    "tell_volatile": "as `tell`",
+    "wait": "nothing happens until the flight that is waited for has ended",
 }
 """The model's rules that no row stands for, with the reason."""
 

@@ -18,7 +18,7 @@ def numbered(_: Process, __: events.Event) -> str:
     return ""
 
 
-@row("one history", "standing", "begun", "trimmed")
+@row("one history", "standing", "begun")
 def one_history(_: Process, __: events.Event) -> str:
     """An epoch that another has followed does not come back, in any process: `Truth.conflicts` finds what breaks it."""
     return ""
@@ -36,7 +36,7 @@ def read(at: Process, event: events.LogRead) -> str:
     return page_whole(at, page)
 
 
-@row("page whole", "page_of", "read", "on_bus", "learn", "receive", "news")
+@row("page whole", "page_of", "read", "trimmed", "on_bus", "learn", "receive", "news")
 def page_whole(at: Process, page: events.Page) -> str:
     """Whoever takes in a page knows every record up to its tail, but those below its floor."""
     missing = at.truth.missing(page)
@@ -124,9 +124,8 @@ def settling(at: Process, view: View, call: events.Call, thread: Thread) -> str:
     if append is None or not append.epoch or not set(call.patterns) <= set(append.patterns):
         return "they were not appended before"
     tail = (at.epochs(append.epoch), append.seq)
-    for state in view.states[max(0, thread.append_place - 1) :]:
-        if MODEL.may_settle(at_view(at.view_of(state)), tail):
-            return ""
+    if any(MODEL.may_settle(at_view(at.view_of(state)), tail) for state in view.later(append.ended)):
+        return ""
     return f"the view was never at {append.epoch}:{append.seq}, where they are"
 
 
@@ -137,7 +136,7 @@ def generation(_: Process, view: View, event: events.Generation) -> str:
     return "" if event.generation == newest else f"generation {event.generation} is published with a state of {newest}"
 
 
-@row("confirmed", "publish_confirmed", "publication", "catch_up", "get_tail", "taken", "same_server", "ask")
+@row("confirmed", "publish_confirmed", "publication", "catch_up", "get_tail", "taken")
 def confirmed(at: Process, view: View, event: events.Confirmed, thread: Thread) -> str:
     """A moment is published after all that had been appended before it is known, and its generation; the log was asked then, or
     later, and by the very thread."""
@@ -258,7 +257,7 @@ def bus_settled(at: Process, call: events.Call) -> str:
     return ""
 
 
-@row("bus read", "news", "follow", "unled")
+@row("bus read", "news", "follow")
 def bus_read(at: Process, event: events.BusRead) -> str:
     """What is read from the bus is the whole of one moment's state."""
     bus = at.truth.buses[event.bus].get(event.version)
@@ -284,7 +283,7 @@ def bus_read(at: Process, event: events.BusRead) -> str:
     return page_whole(at, page)
 
 
-@row("followed", "followed", "heard_so_far", "follows", "hear", "apply_bus")
+@row("followed", "followed", "heard_so_far", "follows", "hear", "apply_bus", "unled")
 def followed(view: View, event: events.Followed, thread: Thread) -> str:
     """A version counts as followed after all that the bus had then was taken in."""
     if view.followed and event.version <= view.followed[-1][0]:

@@ -53,7 +53,7 @@ def by_a_state(at: Process, view: View, event: events.Served, due: float, first:
     return f"{told_entry(event)} is not valid by {told_states(at, view, event)}"
 
 
-@row("served from L2", "get_entry", "covers", "serve", "promote", "begin_stale", "catch_up", "generation_of_reads")
+@row("served from L2", "get_entry", "covers", "serve", "promote", "begin_stale", "catch_up", "ask", "generation_of_reads")
 def served_from_l2(at: Process, view: View, event: events.Served, thread: Thread) -> str:
     """An entry from L2 was written so by a process, and is valid by a state that knows all that had been appended when it was
     asked for."""
@@ -74,7 +74,7 @@ def as_of_reads(state: Standing) -> int:
     return int(MODEL.generation_of_reads(MODEL, of_model.View(pending=pending, revision=state.generation)))
 
 
-@row("joined", "board", "joinable", "ask_before_joining", "join_or_lead", "wait", "woken", "outcome_valid", "begin_fetch", "land")
+@row("joined", "board", "joinable", "ask_before_joining", "join_or_lead", "woken", "outcome_valid", "begin_fetch", "land")
 def joined(at: Process, view: View, event: events.Served, thread: Thread) -> str:
     """Another's outcome was judged, by a state that knows all that had been appended when the caller asked; or, with the server
     away, by what is known."""
@@ -124,7 +124,7 @@ def wrote(event: events.Wrote, thread: Thread) -> str:
     return ""
 
 
-@row("invalidated", "begin_invalidate", "returns", "returns_volatile", "pend", "pend_too", "learn", "tell")
+@row("invalidated", "begin_invalidate", "returns", "returns_volatile", "pend", "pend_too", "learn")
 def invalidated(at: Process, view: View, event: events.Invalidated, thread: Thread) -> str:
     """When it returns it holds in this process: known from the log, or pending."""
     era, now = view.now.era, view.now
@@ -133,13 +133,13 @@ def invalidated(at: Process, view: View, event: events.Invalidated, thread: Thre
     if not event.durable:
         known = all(at.truth.in_log_since(pattern, event.began, now.epoch, now.seq) for pattern in event.patterns)
         return "" if known else "it is in no log, and not pending"
-    reached = [state for state in view.states[max(0, thread.append_place - 1) :] if state.epoch == event.epoch]
+    reached = [state for state in view.later(event.began) if state.epoch == event.epoch]
     if view.now.epoch != event.epoch or any(state.seq >= event.seq for state in reached):
         return ""
     return f"it is {event.epoch}:{event.seq}, and the view stands at {view.now.epoch}:{view.now.seq}"
 
 
-@row("taken over", "decide", "take_over", "lead_alone")
+@row("taken over", "decide", "take_over")
 def taken_over(event: events.Claimed, thread: Thread) -> str:
     """A claim is taken from an owner that is no longer at work, or whose knowledge is not valid for the key by now."""
     refused = thread.refused
