@@ -1,6 +1,6 @@
 """Hold real runs against the model: record what the processes of the random workload do, in each profile of tests/coherence in
 turn, and what those of the benchmark `coherence` do, and replay it through the table of tests/traces. Ends after as many steps as
---events says.
+--events says, and after each of these runs at least once.
 
 A step that no order of events allows is told with its process, the rule that forbids it, and the 20 events around it. With
 --mutants, a part of the cache is taken out in each run, and a step of it must be rejected.
@@ -27,6 +27,9 @@ from traces.runs import Run, replay_directory, run_bench, run_workload
 from traces.story import story
 
 ROUND_STEPS: Final = 3_000
+SLOW: Final = {"refusals": 0.1}
+"""By profile: how much shorter its rounds are. One step of these looks up a hundred keys."""
+BENCH: Final = "the benchmark"
 MUTANT_S: Final = 8.0
 MUTANT_ROUNDS: Final = 8
 TOLD: Final = 3
@@ -63,25 +66,22 @@ def _replayed(outcome: Outcome, given: argparse.Namespace) -> int:
 
 
 def _runs(given: argparse.Namespace) -> int:
-    names = given.profile or list(PROFILES)
-    bench = not given.no_bench and not given.profile
+    names = given.profile or [*PROFILES, *([] if given.no_bench else [BENCH])]
+    steps = min(ROUND_STEPS, max(200, given.events // 300))
     began_s, number, written = time.monotonic(), 0, 0
     by_run: Counter[str] = Counter()
     by_kind: Counter[str] = Counter()
     rejected: list[Rejected] = []
     violations = 0
-    while by_kind.total() < given.events:
-        if bench and number == len(names):
-            name, run = "the benchmark", run_bench(_kept(given, "bench"))
-            bench = False
+    while by_kind.total() < given.events or number < len(names):
+        name = names[number % len(names)]
+        keep = _kept(given, f"{number}-{name}")
+        if name == BENCH:
+            run = run_bench(keep, quick=steps < ROUND_STEPS)
         else:
-            name = names[number % len(names)]
-            options = dict(PROFILES[name]) | {
-                "seed": given.seed + number,
-                "steps": min(ROUND_STEPS, max(200, given.events // 100)),
-            }
-            run = run_workload(options, _kept(given, f"{number}-{name}"))
-            number += 1
+            taken = round(steps * SLOW.get(name, 1))
+            run = run_workload(dict(PROFILES[name]) | {"seed": given.seed + number, "steps": taken}, keep)
+        number += 1
         written += run.bytes
         by_run[name] += run.outcome.steps.total()
         by_kind += run.outcome.steps

@@ -3,6 +3,10 @@ rejected. `make check-model` is the long form."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ from traces.runs import run_workload
 from traces.story import story, told
 from traces.table import ROWS
 
+TESTS = Path(__file__).parents[1]
 ROUNDS = 4
 RUN_S = 3.0
 
@@ -29,6 +34,15 @@ def test_a_real_run_is_accepted_step_by_step(tmp_path: Path) -> None:
     traces = read_traces(tmp_path)
     assert {trace.name for trace in traces} >= {"prefork", "threads", "far", "small", "loose"}
     assert all(told(event) for trace in traces for event in trace.events[:300])
+    again = subprocess.run(
+        [sys.executable, "-m", "traces", "--replay", tmp_path, "--json"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(TESTS.parent), str(TESTS)))},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["events"] == run.outcome.steps.total()
 
 
 @pytest.mark.parametrize("mutant", ["no_validation", "deps_of_deps_ignored", "bus_never_followed"])
