@@ -21,7 +21,8 @@ from traces.table import ROWS
 
 TESTS = Path(__file__).parents[1]
 ROUNDS = 4
-RUN_S = 3.0
+RUN_S = 2.5
+MUTANT_S = 0.7
 
 
 def test_a_real_run_is_accepted_step_by_step(tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_a_run_with_a_part_taken_out_is_rejected(mutant: str) -> None:
     """A checker that never objects proves nothing. The others are rejected by `python -m traces --mutants`."""
     brought = MUTANTS[mutant]
     for seed in range(ROUNDS):
-        outcome = run_workload(dict(brought.options) | {"seed": seed, "seconds": 1.0, "mutant": mutant}).outcome
+        outcome = run_workload(dict(brought.options) | {"seed": seed, "seconds": MUTANT_S, "mutant": mutant}).outcome
         if brought.rows & {one.row for one in outcome.rejected}:
             return
     pytest.fail(f"{ROUNDS} runs did not show {mutant}")
