@@ -106,6 +106,8 @@ class _Replay:
     def _call(self, event: events.Call, thread: Thread) -> None:
         thread.call, thread.done = event, []
         thread.call_place = len(self._view(event).states) - 1 if event.view else 0
+        if event.view:
+            self._view(event).open += 1
         if event.what == "settle":
             self._hold("settling", self._at, self._view(event), event, thread)
         elif event.what == "settle_volatile":
@@ -116,10 +118,13 @@ class _Replay:
     def _return(self, event: events.Return, thread: Thread) -> None:
         call = thread.call
         if event.view:
+            view = self._view(event)
+            view.open, view.ended = view.open - 1, event.ended
+            view.broken_off = view.broken_off or event.outcome is None
             if event.outcome is not None and call is not None and call.what in ("pend", "hear"):
                 self._hold("pended", call, thread)
             if event.what == "apply" and call is not None and event.outcome is not None:
-                self._hold("applied", self._at, self._view(event), call, event, thread)
+                self._hold("applied", self._at, view, call, event, thread)
                 thread.applied = (call.page, event.outcome)
             thread.heard = thread.heard or event.what == "hear"
 
@@ -171,7 +176,7 @@ class _Replay:
         view.moment, view.entered = max(view.moment, event.moment), True
 
     def _judged(self, event: events.Judged, thread: Thread) -> None:
-        self._hold("judged", self._at, self._view(event), event)
+        self._hold("judged" if event.valid else "refused", self._at, self._view(event), event)
         if not event.valid:
             thread.refused = event
 

@@ -82,6 +82,11 @@ class View:
         self.moment = float("-inf")
         self.entered = False
         """Whether all of it, as it was when its trace began, was told."""
+        self.open = 0
+        """How many calls are about to change it."""
+        self.ended = -1
+        """When the last of these ended."""
+        self.broken_off = False
         self.heard_until = 0
         self.followed: list[tuple[int, int]] = []
         """The bus's version that was followed, rising, and the number of the newest state by then."""
@@ -189,8 +194,7 @@ class Process:
         names = (entry.key, *entry.deps)
         known = self.view_of(state, 0.0, names)
         sources = tuple(range(len(names)))
-        generation = max(entry.generation, 0)  # the code says -1 for what is older than anything pending
-        return bool(MODEL.valid(MODEL, known, self.epochs(entry.epoch), entry.seq, generation, sources))
+        return bool(MODEL.valid(MODEL, known, self.epochs(entry.epoch), entry.seq, entry.generation, sources))
 
 
 def pending_since(state: Standing, name: str) -> int:

@@ -350,6 +350,15 @@ def an_entry_is_older_than_what_is_pending(bad: bool) -> list[Tape]:
     return [tape]
 
 
+@case("refused")
+def what_nothing_speaks_against_is_refused(bad: bool) -> list[Tape]:
+    tape = Tape(bad)
+    tape.append("k", seq=1)
+    tape.knows(1, ("k", 1))
+    tape.judged(1 if bad else 0, valid=False)
+    return [tape]
+
+
 @case("as_of")
 def it_is_no_state_of_the_view(bad: bool) -> list[Tape]:
     tape = Tape(bad)
@@ -522,7 +531,7 @@ def nobody_has_written_it(bad: bool) -> list[Tape]:
 
 @case("served from L2")
 def it_counts_as_newer_than_what_is_pending(bad: bool) -> list[Tape]:
-    return from_l2(bad, written=0, read=0, generation=2 if bad else -1, pends=True)
+    return from_l2(bad, written=0, read=0, generation=2 if bad else 0, pends=True)
 
 
 @case("served from L2")
@@ -639,7 +648,8 @@ def two_have_the_same_claim(bad: bool) -> list[Tape]:
 @case("claimed")
 def a_claim_is_given_back_that_another_has_taken_over(bad: bool) -> list[Tape]:
     tape = Tape(bad)
-    tape.knows()
+    tape.append("k", seq=1)
+    tape.knows(1, ("k", 1))
     tape.claim("replace?", "b", "-", done=False)
     tape.claim("replace", "b", "-")
     tape.judged(0, valid=False)

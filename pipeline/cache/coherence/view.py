@@ -77,9 +77,10 @@ class InvalidationView:
     @property
     def generation_of_reads(self) -> int:
         """The generation to judge by for reads from L2 from now on. An entry in L2 may be from before a pending invalidation,
-        which cannot be told, so that every entry counts as older."""
+        which cannot be told, so that every entry counts as older: by 0, as the first that may be pending is of 1. Not by less:
+        `Records` has 0 for what nothing means, and would refuse every entry."""
         known = self._state
-        return known.generation if known.pending is None else -1
+        return known.generation if known.pending is None else 0
 
     @property
     def known(self) -> Tail | None:

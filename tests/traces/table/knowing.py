@@ -189,9 +189,20 @@ def applied(at: Process, view: View, call: events.Call, event: events.Return, th
 @row("judged", "valid", "slot_valid", "entry_valid", "judge", "judge_again", "probe", "generation_of_reads", "outcome_valid")
 def judged(at: Process, view: View, event: events.Judged) -> str:
     """An entry is valid by one of the states that the thread may have seen: by the records of the log, and what is pending."""
-    if not event.valid or any(at.valid(state, event) for state in view.between(event.since, event.until)):
+    if any(at.valid(state, event) for state in view.between(event.since, event.until)):
         return ""
     return f"{told_entry(event)} is not valid by {told_states(at, view, event)}"
+
+
+@row("refused", "valid", "slot_valid", "entry_valid", "judge", "judge_again", "outcome_valid")
+def refused(at: Process, view: View, event: events.Judged) -> str:
+    """An entry is refused only if one of the states that the thread may have seen refuses it. A call that is about to change the
+    view may have noted its records already, and one that was broken off has left them there: these refuse more, which is safe."""
+    if view.open or view.broken_off or view.ended >= event.began:
+        return ""
+    if all(at.valid(state, event) for state in view.between(event.since, event.until)):
+        return f"{told_entry(event)} is valid by {told_states(at, view, event)}"
+    return ""
 
 
 @row("as_of", "know", "take_as_of")

@@ -62,7 +62,7 @@ def served_from_l2(at: Process, view: View, event: events.Served, thread: Thread
     if thread.tail is None:
         return "the log's tail was not read with it"
     state = view.by_generation.get(event.generation)
-    if event.generation >= 0 and (state is None or as_of_reads(state) != event.generation):
+    if event.generation and (state is None or as_of_reads(state) != event.generation):
         return f"it counts as newer than what was pending, by generation {event.generation}"
     began = thread.tail.began if event.by == "promote" else event.began
     return by_a_state(at, view, event, began)

@@ -259,6 +259,17 @@ def test_what_is_pending_invalidates_what_began_before_it() -> None:
     assert not view.valid(after, "k", ())
 
 
+def test_what_is_pending_counts_in_l2_against_what_it_means_and_nothing_else() -> None:
+    """Its entries may be from before it, by key or by dep. An entry that it does not mean is as good as before."""
+    view = started(seq=3)
+    view.pend(["k", "d:*", "g*:x"])
+    from_l2 = AsOf(EPOCH, 3, view.generation_of_reads)
+    for key, deps in (("k", ()), ("x", ("d:1",)), ("good:x", ())):
+        assert not view.valid(from_l2, key, deps)
+    for key, deps in (("x", ()), ("a:b:x", ("d", "k:1"))):
+        assert view.valid(from_l2, key, deps)
+
+
 def test_what_was_appended_is_settled_unless_it_was_invalidated_once_more() -> None:
     """The second one may have come after the append."""
     view = started(seq=3)
