@@ -53,10 +53,9 @@ check-audit: $(VENV)/.installed ## the auditor over random work: a million check
 	@PYTHONPATH=tests $(BIN)/python -m audit --checks 1000000
 	@PYTHONPATH=tests $(BIN)/python -m audit --mutants
 
-check-model: $(VENV)/.installed ## the model of the coherence protocol, explored whole, its proof by induction, and their mutants
+check-model: $(VENV)/.installed ## the protocol's proof by induction, its model explored whole, real runs against it; and the mutants of all
 	@PYTHONPATH=tests $(BIN)/python -m model.proof
 	@PYTHONPATH=tests $(BIN)/python -m model.proof --mutants
-check-model: $(VENV)/.installed ## the model of the coherence protocol, each configuration explored whole, its mutants, and real runs against it
 	@PYTHONPATH=tests $(BIN)/python -m model --seconds 600 || [ $$? -eq 2 ]
 	@PYTHONPATH=tests $(BIN)/python -m model --mutants
 	@PYTHONPATH=tests $(BIN)/python -m traces --events 1000000

@@ -59,8 +59,8 @@ SHAPES: Final = {
 class Workload:
     """`steps`: of all workers together, at least; it goes on for `seconds` at least. `pause_s`: between faults, on average; 0 for
     none. `faults`: how often each happens. `latency_s`: one way, at most, of those programs that are far from the server.
-    `long_log`: it is not trimmed. `mutant_in`: the one program that is the mutant; empty: all are. `program`: the module that is run
-    as its processes. For the rest see ProcessSettings."""
+    `long_log`: it is not trimmed. `mutant_in`: the one program that is the mutant; empty: all are. `program`: the module that is
+    run as its processes. For the rest see ProcessSettings."""
 
     seed: int
     steps: int = 0
