@@ -1,5 +1,5 @@
 """What every cache here keeps to, whatever it is made of: L1 alone, L2 alone, both, both without a server, and both as
-another process sees them, whose L1 holds nothing.
+another process sees them, whose L1 holds nothing; over a real server, and over the one in memory of `tests/schedules`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pytest
 import redis
 from faults import Clock, age
 from front import TlsFront
+from schedules.listener import listening
 from servers import ValkeyServer
 
 from pipeline.cache import MISS, InvalidPatternError, LocalCache, RedisCache, TwoTierCache, UncacheableValueError
@@ -63,6 +64,9 @@ KINDS = (
     "two tiers over a socket's path",
     "l2 over TLS",
     "two tiers over TLS",
+    "l2 over the server in memory",
+    "two tiers over the server in memory",
+    "two tiers from elsewhere over the server in memory",
 )
 
 
@@ -78,6 +82,13 @@ def tls_url(valkey: ValkeyServer) -> Iterator[str]:
     """rediss://, to the same server as the others"""
     with TlsFront(valkey.port) as front:
         yield front.url
+
+
+@pytest.fixture(scope="module")
+def memory_url() -> Iterator[str]:
+    """To the server in memory over which `tests/schedules` runs the cache."""
+    with listening() as url:
+        yield url
 
 
 @pytest.fixture(params=KINDS)
@@ -106,13 +117,18 @@ def subject(request: pytest.FixtureRequest, redis_url: str, namespace: str) -> I
         "two tiers over a socket's path": lambda: both(over("socket_url")),
         "l2 over TLS": lambda: over("tls_url"),
         "two tiers over TLS": lambda: both(over("tls_url")),
+        "l2 over the server in memory": lambda: over("memory_url"),
+        "two tiers over the server in memory": lambda: both(over("memory_url")),
+        "two tiers from elsewhere over the server in memory": lambda: SeenFromElsewhere(
+            both(over("memory_url")), both(over("memory_url"))
+        ),
     }
     cache = kinds[request.param]()
 
     def pass_time(seconds: float) -> None:
         clock.tick(seconds)
         for tier in tiers[:1]:
-            with redis.Redis.from_url(tier.url) as client:
+            with redis.Redis.from_url(tier.url, protocol=2) as client:
                 age(client, namespace, seconds)
 
     yield Subject(cache, pass_time)
