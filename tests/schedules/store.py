@@ -30,8 +30,10 @@ class Refusal(Exception):
 class Store:
     """One server's data, and what it does with a command. Each command is one step."""
 
-    def __init__(self, clock: Callable[[], float], replication_id: str) -> None:
-        """`clock`: seconds since 1970, as TIME tells them."""
+    def __init__(
+        self, clock: Callable[[], float], replication_id: str, scripts: dict[bytes, Script] | None = None
+    ) -> None:
+        """`clock`: seconds since 1970, as TIME tells them. `scripts`: those it knows, by digest."""
         self.clock = clock
         self.replication_id = replication_id
         self.read_only = False
@@ -40,14 +42,14 @@ class Store:
         """It takes no more data."""
         self.values: dict[bytes, Any] = {}
         self.ends_ms: dict[bytes, int] = {}
-        self.scripts: dict[bytes, Script] = {}
+        self.scripts = {} if scripts is None else scripts
         self._commands: dict[bytes, Callable[..., Any]] = {
             name[3:].upper().encode(): getattr(self, name) for name in dir(self) if name.startswith("do_")
         }
 
     def lagging_copy(self, replication_id: str) -> Store:
         """A server that has what this one has now, and a history of its own."""
-        other = Store(self.clock, replication_id)
+        other = Store(self.clock, replication_id, self.scripts)
         other.values, other.ends_ms = copy.deepcopy(self.values), dict(self.ends_ms)
         return other
 

@@ -1,0 +1,119 @@
+"""Which schedules of a program are run, and in which order: all without a preemption, then all with one, and so on, each once.
+
+A schedule is known by its decisions. Its *children* have one decision more, at a later step: another task than the one that went
+on there. To take another task where none could go on costs nothing; elsewhere it costs a preemption, and so does to break a call
+off. Where there are more children than a budget allows, they are drawn at random, by the seed.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections.abc import Iterator
+from typing import Final
+
+from schedules.programs import Decisions, Program
+from schedules.running import Execute, Outcome
+from schedules.tasks import BREAK_OFF, FORCED, Run
+
+MOST_PREEMPTIONS: Final = 3
+_MOST_KEPT: Final = 200_000
+
+
+class Family:
+    """The children of a schedule that cost so many preemptions, in an order that chance decides."""
+
+    __slots__ = ("_rest", "plan")
+
+    def __init__(self, plan: Decisions, steps: list[int], tasks: list[int]) -> None:
+        self.plan = plan
+        self._rest = array("l", [(step << 8) | (task - BREAK_OFF) for step, task in zip(steps, tasks, strict=True)])
+
+    def __len__(self) -> int:
+        return len(self._rest)
+
+    def draw(self, rng: random.Random) -> Decisions:
+        rest = self._rest
+        place = rng.randrange(len(rest))
+        rest[place], rest[-1] = rest[-1], rest[place]
+        drawn = rest.pop()
+        return (*self.plan, (drawn >> 8, (drawn & 0xFF) + BREAK_OFF))
+
+
+class Explorer:
+    """The schedules of one program. `levels[n]`: what is to be run yet with n preemptions."""
+
+    def __init__(self, program: Program, execute: Execute, *, seed: int = 0, most: int = MOST_PREEMPTIONS) -> None:
+        self.program = program
+        self._execute = execute
+        self._rng = random.Random(seed)
+        self._most = most
+        self.levels: list[list[Family]] = [[] for _ in range(most + 1)]
+        self._kept = 0
+        self.ran = [0] * (most + 1)
+        """How many were run, by their preemptions."""
+        self.dropped = False
+        """Whether there were more than could be kept, so that not all are going to be run."""
+
+    @property
+    def whole(self) -> int:
+        """The most preemptions so that every schedule with no more was run; -1 for none."""
+        left = next((level for level, families in enumerate(self.levels) if families), len(self.levels))
+        return left - 1 if self.ran[0] else -1
+
+    def schedules(self) -> Iterator[tuple[Decisions, Outcome]]:
+        """Run them, one after another, until there are none, or one breaks a promise."""
+        yield self._ran((), 0)
+        while True:
+            level = next((level for level, families in enumerate(self.levels) if families), None)
+            if level is None:
+                return
+            # One of four has a preemption more: else a program of many steps would never come to those.
+            if 0 < level < self._most and self.levels[level + 1] and self._rng.random() < 0.25:
+                level += 1
+            families = self.levels[level]
+            place = self._rng.randrange(len(families))
+            family = families[place]
+            plan = family.draw(self._rng)
+            self._kept -= 1
+            if not len(family):
+                families[place] = families[-1]
+                families.pop()
+            yield self._ran(plan, level)
+
+    def _ran(self, plan: Decisions, level: int) -> tuple[Decisions, Outcome]:
+        outcome = self._execute(self.program, plan)
+        self.ran[level] += 1
+        for more, steps, tasks in self._children(outcome.run, plan):
+            if level + more <= self._most and steps:
+                if self._kept + len(steps) > _MOST_KEPT and level + more > 1:
+                    self.dropped = True
+                    continue
+                self._kept += len(steps)
+                self.levels[level + more].append(Family(plan, steps, tasks))
+        return plan, outcome
+
+    def _children(self, run: Run, plan: Decisions) -> Iterator[tuple[int, list[int], list[int]]]:
+        """The children's steps and tasks, those that cost nothing and those that cost a preemption."""
+        free_steps: list[int] = []
+        free_tasks: list[int] = []
+        steps: list[int] = []
+        tasks: list[int] = []
+        count = range(len(run.tasks))
+        begun = plan[-1][0] if plan else 0
+        breaks = any(task.breakable for task in run.tasks) and all(task != BREAK_OFF for _, task in plan)
+        for place in range(begun, len(run.who)):
+            mask, chosen, who = run.free[place], run.chosen[place], run.who[place]
+            for task in count:
+                if task != chosen and mask >> task & 1:
+                    if who == FORCED:
+                        free_steps.append(place + 1)
+                        free_tasks.append(task)
+                    else:
+                        steps.append(place + 1)
+                        tasks.append(task)
+            if breaks and who != FORCED and run.tasks[who].breakable:
+                steps.append(place + 1)
+                tasks.append(BREAK_OFF)
+        yield 0, free_steps, free_tasks
+        yield 1, steps, tasks

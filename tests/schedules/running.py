@@ -1,0 +1,86 @@
+"""One schedule: a program, a plan, and what came of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from coherence.checker import Report, check
+
+from schedules.lua import compiled
+from schedules.points import Outer
+from schedules.programs import Decisions, Doing, Program
+from schedules.tasks import BrokenOffError, Run, StuckError, Task
+from schedules.world import World
+
+from pipeline.cache.server import scripts
+
+SCRIPTS = ("append", "read", "beat", "claim", "exchange", "sweep", "probe")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`broken`: the first promise that was broken, as text; nothing if none. `rule`: its rule in the checker, `stuck` or `error`."""
+
+    run: Run
+    report: Report | None
+    rule: str = ""
+    broken: str = ""
+
+
+Execute = Callable[..., Outcome]
+
+
+@contextmanager
+def staged() -> Iterator[Execute]:
+    """Within the block the cache's classes run in schedules alone: no other thread may use them. Gives `execute(program, plan,
+    told=None)`; `told` is called at each step."""
+    outer = Outer()
+    known = [compiled(scripts._script(name).source.encode()) for name in SCRIPTS]
+    by_digest = {script.digest: script for script in known}
+
+    def execute(program: Program, plan: Decisions, told: Callable[[Run, str], None] | None = None) -> Outcome:
+        world = World(program.options, by_digest)
+        outer.world = world
+        outer.begin()
+        for process in sorted(program.processes - {"!", "n"}):
+            world.cache(process)
+        for process, op in program.first:
+            world.do(process, op)
+        ticks = any(op[0] == "tick" for doing in program.tasks for op in doing.ops)
+        tasks = [_task(world, doing, f"{number}", ticks=ticks) for number, doing in enumerate(program.tasks)]
+        run = Run(tasks, dict(plan), clock=world.clock, told=told)
+        try:
+            run.go()
+        except StuckError as error:
+            return Outcome(run, None, "stuck", str(error))
+        except Exception as error:  # noqa: BLE001 - whatever it was, the cache may not raise it
+            return Outcome(run, None, "error", repr(error))
+        report = check(world.history, program.options.bound)
+        for violation in report.violations[:1]:
+            return Outcome(run, report, violation.rule, f"{violation.rule}: {violation.what}")
+        return Outcome(run, report)
+
+    # What they log of servers that are away is told by the story.
+    logger = logging.getLogger("pipeline")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with outer.exchanged():
+            yield execute
+    finally:
+        logger.setLevel(level)
+
+
+def _task(world: World, doing: Doing, name: str, *, ticks: bool) -> Task:
+    def act() -> None:
+        for op in doing.ops:
+            try:
+                world.do(doing.process, op)
+            except BrokenOffError:
+                continue
+
+    process = doing.process if doing.process != "!" else "" if ticks else "!"
+    return Task(name, process, doing.node, act, breakable=doing.breakable)

@@ -1,0 +1,90 @@
+"""The table of programs, each small enough for every schedule with one preemption or more. See `programs` for how to read one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+SCENARIOS: Final[dict[str, str]] = {
+    # -- two tiers, processes without a bus
+    "read": "a.fetch k, a.forget, b.look k | a: look k, look k | b: inv k, look k",
+    "fill": "a.look z, b.look z | a: fetch k, look k | b: inv k, look k",
+    "fill-cold": "| a: fetch k, look k | b: inv k, look k",
+    "fill-two": "a.look z, b.look z | a: fetch k | b: inv k, look k | c: fetch k, look k",
+    "fill-unasked": "a.look z, b.look z | a: fill k, look k | b: inv k, look k",
+    "deps": "a.look z, b.look z | a: fetch d, look d | b: inv u, look d",
+    "set": "a.set s, b.look s | a: set s, look s | b: look s, look s | c: look s",
+    "set-fill": "a.look z, b.look z | a: fetch s, look s | b: set s, look s",
+    "delete": "a.fetch s, b.look s | a: fetch s, look s | b: del s, look s",
+    "respond": "a.look z, b.fetch g | a: respond r | b: inv g, look r",
+    "warm": "a.fetch k, c.look z | c: warm k, peek k | b: inv k | c: look k",
+    # -- chains
+    "chain": "a.look z, b.look z | a: fetch c | b: inv a, look c",
+    "chain-two": "b.fetch b, a.look z | a: fetch c, look c | b: inv a, look c",
+    "chain-heard": "a.look z, b.look z | a: fetch c | a: look b | b: inv a, look c",
+    "chain-swept": "a.look z, b.look z | a: fetch c | b: inv a, sweep, look c",
+    # -- the lease, threads of one process
+    "lease": "a.fetch k | a: get k, get k | b: inv k | !: tick 1.5",
+    "lease-threads": "a.fetch k | a: get k, look k | a: look z | b: inv k | !: tick 1.5",
+    "threads": "a.fetch k, b.look k | a: look k, get k | a: refresh | b: inv k",
+    "threads-own": "a.fetch k | a: get k, look k | a: inv k, get k",
+    "threads-others": "a.fetch k, b.look k | a: get k, look k | a: inv z, get k | b: inv k",
+    "threads-fill": "a.look z, b.look z | a: fetch k, get k | a: look z, get k | b: inv k",
+    "broken": "a.fetch k | a*: look k | a: get k, look k | b: inv k | !: tick 1.5",
+    "broken-own": "a.fetch k | a*: inv k, get k | a: get k, look k",
+    # -- the log: it begins, loses records, is lost
+    "beginners": "| a: look z, look k | b: fetch k, inv k",
+    "tail": "a.fetch k, b.look k, c.look k | a: look k, look k | b: inv k | !: evict tail | c: inv z",
+    "tail-threads": "a.fetch k, b.look k | a: look k | a: refresh | b: inv k | !: evict tail",
+    "tail-filled": "a.fetch k, b.look k | b: inv k, inv z | !: evict tail | a: look z, fetch k, look k",
+    "beginning": "b.fetch k | a: refresh | a: look k | b: inv k, inv z | !: evict tail",
+    "beginning-late": "b.fetch k, a.anew | a: refresh | a: refresh | a: look k | b: inv k, inv z | !: evict tail",
+    "records": "a.fetch k, a.forget, b.inv z | a: look k | b: inv k | c: look k | !: evict records",
+    "records-again": "a.fetch k, b.inv z | b: inv k, inv z | c: look k | !: evict records",
+    "trim": "records=1, a.fetch k, a.forget, b.look z | a: look k | b: inv k, inv z | c: look k",
+    "anew": "a.fetch k, b.look k | a: anew, look k | b: inv k | !: evict tail",
+    # -- the server: failovers, refusals, absences
+    "failover": "a.fetch k, c.look k, !.snapshot | b: inv k | !: failover | c: look k, look k",
+    "failover-numbers": "c.fetch k, b.look k, !.snapshot | b: inv z | c: look z, look k | !: failover | d: inv k",
+    "demotion": "a.fetch k, a.look k | b: inv k | !: demote | a: look k, look k",
+    "demotion-chain": "a.fetch b, a.look z | b: inv a, look c | !: demote | a: fetch c",
+    "lost-answer": "a.fetch k, b.look k | b: inv k, look k | a: look k | !: lose",
+    "lost-answer-fill": "a.look z, b.look z | a: fetch k, look k | b: inv k, look k | !: lose",
+    "full": "a.fetch k, !.full | a: inv k, look k, look k | !: room",
+    "full-threads": "a.fetch k, !.full | a: inv k, look k | a: look k | !: room",
+    "away": "a.fetch k, b.look k | a: look k, get k | b: inv k, look k | !: away, back",
+    "away-loose": "loose, a.fetch k, b.look k | a: look k, get k | b: inv k, look k | !: away, back",
+    # -- a node: bus, main process and children
+    "node": "n1.fetch k | n1: get k, look k | n: hear | b: inv k",
+    "node-get": "n1.fetch k | n1: get k, get k | n: hear | b: inv k",
+    "node-threads": "n1.fetch k | n1: get k | n1: look z | n: hear | b: inv k",
+    "node-two": "n1.fetch k, n2.look k | n1: get k, look k | n2: look k, get k | n: hear | b: inv k",
+    "node-beat": "n1.fetch k | n1: get k, look k | n: beat, beat | b: inv k | !: tick 1.1",
+    "node-mains": "n1.fetch k | n1: get k, look k | n: hear | n: beat | b: inv k",
+    "node-broken": "n1.fetch k | n*: hear, beat | n1: get k | b: inv k",
+    "node-child-broken": "n1.fetch k | n: hear | n1*: look k | n1: get k, get k | b: inv k",
+    "node-tail": "n1.fetch k | n: hear, beat | n1: get k, look k | b: inv k | !: evict tail",
+    "node-own": "n1.fetch k, n2.look k | n1: inv k, get k | n2: look k, get k | n: hear",
+    "node-chain": "n1.look z, b.look z | n1: fetch c, get c | n: hear | b: inv a, look c",
+    "node-failover": "n1.fetch k, !.snapshot | n: hear, beat | n1: look k | b: inv k | !: failover",
+    "ring": "slots=1, n1.fetch k | n: hear, hear | n1: get k, look k | b: inv k, inv z",
+    "notices": "n1.fetch k | n: hear 1, hear 0, hear 0 | n1: look k, fetch k | b: inv k, inv k",
+    # -- invalidations that no log has yet
+    "volatile": "n1.fetch k, b.look k | !: away, back | b: inv k | n: hear, beat | n1: look k, look k",
+    "volatile-full": "n1.fetch k, b.look k, !.full | b: inv k | n: hear, beat | n1: get k, look k | !: room",
+    "volatile-threads": "n1.fetch k, b.look k, !.full, b.inv z, n.hear, !.room | n: beat, hear | n1: look k | n1: get k | b: inv k",
+    "volatile-heard": "n1.fetch k, n1.look z, n.hear 0 | n: hear | n1: look z | n1: get k, get k | b: inv k",
+    "settled": "a.fetch k, !.full, a.inv k, !.room | a: look k | a: look k, get k",
+    # -- one computation a key
+    "joins": "a.fetch k | a: ahead k | a: ahead k | b: inv k",
+    "joins-read": "a.look z, b.look z | a: fetch k | a: fetch k | b: inv k",
+    "joins-deps": "a.look z, b.look z | a: fetch d | a: fetch d | b: inv u",
+    "joins-chain": "a.look z, b.look z | a: fetch c | a: fetch c | b: inv a",
+    "joins-away": "a.fetch k, b.look z | a: ahead k | a: ahead k | b: inv k | !: away, back",
+    "joins-broken": "a.look z, b.look z | a*: fetch k | a: fetch k | b: inv k",
+    "leases": "a.look z, b.look z | a: fetch k | b: fetch k | c: inv k, fetch k",
+    "leases-end": "a.look z, b.look z | a: fetch k | b: fetch k, look k | c: inv k | !: tick 6",
+    "leases-tail": "a.look z, b.look z | a: fetch k | b: fetch k | c: inv k | !: evict tail",
+    # -- past the time to live
+    "stale": "ttl=1, grace=300, a.fetch k, !.tick 2 | a: stale k, fetch k | b: inv k, stale k",
+    "stale-threads": "ttl=1, grace=300, a.fetch k, !.tick 2 | a: stale k, look k | a: ahead k | b: inv k, fetch k",
+}
