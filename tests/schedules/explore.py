@@ -14,7 +14,7 @@ from typing import Final
 
 from schedules.programs import Decisions, Program
 from schedules.running import Execute, Outcome
-from schedules.tasks import BREAK_OFF, FORCED, Run
+from schedules.tasks import BREAK_OFF, FORCED, Run, shared
 
 MOST_PREEMPTIONS: Final = 3
 _MOST_KEPT: Final = 200_000
@@ -94,26 +94,21 @@ class Explorer:
         return plan, outcome
 
     def _children(self, run: Run, plan: Decisions) -> Iterator[tuple[int, list[int], list[int]]]:
-        """The children's steps and tasks, those that cost nothing and those that cost a preemption."""
-        free_steps: list[int] = []
-        free_tasks: list[int] = []
-        steps: list[int] = []
-        tasks: list[int] = []
+        """The children's steps and tasks, by what their last decision costs."""
+        steps: tuple[list[int], ...] = ([], [], [])
+        tasks: tuple[list[int], ...] = ([], [], [])
         count = range(len(run.tasks))
+        seen = [[shared(task, other) for other in run.tasks] for task in run.tasks]
         begun = plan[-1][0] if plan else 0
         breaks = any(task.breakable for task in run.tasks) and all(task != BREAK_OFF for _, task in plan)
         for place in range(begun, len(run.who)):
             mask, chosen, who = run.free[place], run.chosen[place], run.who[place]
             for task in count:
                 if task != chosen and mask >> task & 1:
-                    if who == FORCED:
-                        free_steps.append(place + 1)
-                        free_tasks.append(task)
-                    else:
-                        steps.append(place + 1)
-                        tasks.append(task)
+                    cost = 0 if who == FORCED else 1 if seen[who][task] & run.kinds[place] else 2
+                    steps[cost].append(place + 1)
+                    tasks[cost].append(task)
             if breaks and who != FORCED and run.tasks[who].breakable:
-                steps.append(place + 1)
-                tasks.append(BREAK_OFF)
-        yield 0, free_steps, free_tasks
-        yield 1, steps, tasks
+                steps[1].append(place + 1)
+                tasks[1].append(BREAK_OFF)
+        return zip((0, 1, 2), steps, tasks, strict=True)

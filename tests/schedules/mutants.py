@@ -235,3 +235,5 @@ OWN: Final[dict[str, Callable[[], None]]] = {
     )
 }
 MUTANTS: Final = OF_THE_CHECKER | OWN
+UNSEEN: Final[dict[str, str]] = {}
+"""Mutants that no schedule here can show, each with the reason."""

@@ -58,6 +58,10 @@ class _Points(ast.NodeTransformer):
         node.value = ast.Call(called, [ast.Constant(kind), ast.Constant(at), node.value], [])
         return node
 
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        # What is being made is not yet seen by any other.
+        return node if node.name == "__init__" else self.generic_visit(node)
+
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         if node.value is not None:
             node.value = self.visit(node.value)  # the target may not be a call

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from coherence.checker import Report, check
+from coherence.checker import check
+from coherence.history import Record
 
 from schedules.lua import compiled
 from schedules.points import Outer
@@ -22,10 +23,10 @@ SCRIPTS = ("append", "read", "beat", "claim", "exchange", "sweep", "probe")
 
 @dataclass(frozen=True)
 class Outcome:
-    """`broken`: the first promise that was broken, as text; nothing if none. `rule`: its rule in the checker, `stuck` or `error`."""
+    """`history`: what was noted. `broken`: the first promise that was broken, as text; nothing if none. `rule`: its rule in the checker, `stuck` or `error`."""
 
     run: Run
-    report: Report | None
+    history: list[Record]
     rule: str = ""
     broken: str = ""
 
@@ -55,13 +56,13 @@ def staged() -> Iterator[Execute]:
         try:
             run.go()
         except StuckError as error:
-            return Outcome(run, None, "stuck", str(error))
+            return Outcome(run, world.history, "stuck", str(error))
         except Exception as error:  # noqa: BLE001 - whatever it was, the cache may not raise it
-            return Outcome(run, None, "error", repr(error))
+            return Outcome(run, world.history, "error", repr(error))
         report = check(world.history, program.options.bound)
         for violation in report.violations[:1]:
-            return Outcome(run, report, violation.rule, f"{violation.rule}: {violation.what}")
-        return Outcome(run, report)
+            return Outcome(run, world.history, violation.rule, f"{violation.rule}: {violation.what}")
+        return Outcome(run, world.history)
 
     # What they log of servers that are away is told by the story.
     logger = logging.getLogger("pipeline")

@@ -48,6 +48,18 @@ class Task:
         self.greenlet: greenlet | None = None
 
 
+def shared(task: Task, other: Task) -> int:
+    """The kinds of steps of the one that the other sees, or that see it."""
+    kinds = ALWAYS
+    if other.process == task.process:
+        kinds |= MEMORY
+    if other.node == task.node:
+        kinds |= BUS
+    if other.process == "":
+        kinds |= CLOCK
+    return kinds
+
+
 class Run:
     """One schedule. `who`: the task at each step, FORCED where none could go on; `free`: a bit for each task that could."""
 
@@ -59,6 +71,7 @@ class Run:
         self.who: list[int] = []
         self.chosen: list[int] = []
         self.free: list[int] = []
+        self.kinds: list[int] = []
         self.sleepers = 0
         self.sees = 0
         self.task = tasks[0]
@@ -67,27 +80,30 @@ class Run:
         self._target = 0
         for index, task in enumerate(tasks):
             task.index = index
-            task.sees = ALWAYS
-            others = [other for other in tasks if other is not task]
-            if any(other.process == task.process for other in others):
-                task.sees |= MEMORY
-            if any(other.node == task.node for other in others):
-                task.sees |= BUS
-            if any(other.process == "" for other in others):
-                task.sees |= CLOCK
             self._free |= 1 << index
+        self._look_around()
+
+    def _look_around(self) -> None:
+        """Note of each task what the others that have not ended share with it."""
+        living = [task for task in self.tasks if task.state != ENDED]
+        for task in living:
+            task.sees = ALWAYS
+            for other in living:
+                if other is not task:
+                    task.sees |= shared(task, other)
 
     def _following(self) -> int:
         return min((step for step in self.plan if step > self.step), default=0)
 
     # -- in a task
 
-    def arrive(self, at: str) -> None:
-        """The running task comes to a step."""
+    def arrive(self, at: str, kind: int) -> None:
+        """The running task comes to a step of that kind."""
         self.step += 1
         index = self.task.index
         self.who.append(index)
         self.free.append(self._free)
+        self.kinds.append(kind)
         self.chosen.append(index)
         if self.told is not None:
             self.told(self, at)
@@ -160,6 +176,7 @@ class Run:
             target = min(asleep, key=lambda task: task.wakes_s).index
         self.who.append(FORCED)
         self.free.append(self._free)
+        self.kinds.append(ALWAYS)
         if self.step == self._next:
             planned = self.plan[self.step]
             self._next = self._following()
@@ -180,6 +197,7 @@ class Run:
         if task.greenlet.dead:
             task.state = ENDED
             self._free &= ~(1 << index)
+            self._look_around()
             self._target = FORCED
 
 
@@ -216,7 +234,7 @@ def point(kind: int, at: str, thing: Any) -> Any:
     """Come to a step, if what happens there is seen by another task. Returns `thing`."""
     run = Run.current
     if run is not None and run.sees & kind:
-        run.arrive(at)
+        run.arrive(at, kind)
     return thing
 
 
@@ -242,7 +260,7 @@ class RLock:
             self._count += 1
             return True
         if run.sees & MEMORY:
-            run.arrive("lock")
+            run.arrive("lock", MEMORY)
         while self._count:
             self._waiting.append(task)
             run.pause(BLOCKED)

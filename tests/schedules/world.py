@@ -6,7 +6,7 @@ from __future__ import annotations
 import fnmatch
 from collections import defaultdict
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -72,7 +72,7 @@ class World:
         """A mutant's sleep: a step at which the task may be held, as at any other."""
         run = Run.current
         if run is not None:
-            run.arrive("stands still")
+            run.arrive("stands still", ALWAYS)
 
     # -- processes
 
@@ -235,7 +235,11 @@ class World:
 
     def _inv(self, process: str, *patterns: str) -> None:
         keys = tuple(dict.fromkeys(key for pattern in patterns for key in meant_by(pattern)))
-        self._write(process, patterns, keys, lambda _: self.cache(process).invalidate(*patterns))
+        write = partial(self._write, process, patterns, keys, lambda _: self.cache(process).invalidate(*patterns))
+        if "s" in keys:
+            self._alone(write)
+        else:
+            write()
 
     def _set(self, process: str, key: str) -> None:
         def act(versions: dict[str, int]) -> Invalidation:
