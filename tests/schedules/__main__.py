@@ -1,8 +1,8 @@
 """Run the real classes of the cache in schedules: in orders of their steps that are chosen, every one with few preemptions.
 
 Without options the programs of the table are run in turn, each in all orders without a preemption, then with one, and so on, and
-programs by chance besides. A schedule that breaks a promise is made smaller, told step by step, and ends with a line that can be put
-into a test.
+programs by chance besides. A schedule that breaks a promise is made smaller, told step by step, and ends with a line that can be
+put into a test.
 
 Exit code 0: no promise was broken (with --mutants: each mutant was caught); 1: one was (with --mutant: it was caught).
 """
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--preemptions", type=int, default=MOST_PREEMPTIONS, choices=range(MOST_PREEMPTIONS + 1), help="at most")
     parser.add_argument("--scenario", choices=sorted(SCENARIOS), action="append", help="this one only; may be said again")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="the cache with this part taken out, until it is caught")
-    parser.add_argument("--mutants", action="store_true", help=f"each mutant, in a process of its own, {MUTANT_COUNT:,} schedules")
+    parser.add_argument("--mutants", action="store_true", help=f"each mutant, in a process of its own, for {MUTANT_COUNT:,}")
     parser.add_argument("--replay", metavar="LINE", help="run this one schedule and tell it")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--list", action="store_true", help="say what scenarios and mutants there are")

@@ -19,7 +19,10 @@ _WORLD: Final = (
     *("lose", "away", "full", "evict marks"),
 )
 _AFTER: Final = {"away": "back", "full": "room", "snapshot": "failover"}
-_SHAPES: Final = (("a", "b"), ("a", "b", "c"), ("a", "a", "b"), ("a", "a"), ("n1", "n", "b"), ("n1", "n1", "n", "b"), ("n1", "n2", "n"))
+_SHAPES: Final = (
+    *(("a", "b"), ("a", "b", "c"), ("a", "a", "b"), ("a", "a")),
+    *(("n1", "n", "b"), ("n1", "n1", "n", "b"), ("n1", "n2", "n")),
+)
 
 
 def program(choose: Choose) -> Program:

@@ -1,5 +1,5 @@
-"""Parts taken out of the protocol, besides those of `coherence.mutants`: the mends of the holes i to l, orders of steps, and looks
-that were left out. Each changes the classes of the process that it is called in."""
+"""Parts taken out of the protocol, besides those of `coherence.mutants`: the mends of the holes i to l, orders of steps, and
+looks that were left out. Each changes the classes of the process that it is called in."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from coherence.mutants import MUTANTS as OF_THE_CHECKER
 from coherence.mutants import _replace, _rewrite
 
 from pipeline.cache.coherence import bus as bus_module
+from pipeline.cache.coherence import log as log_module
 from pipeline.cache.coherence.bus import CONFIRMED, NodeBus
 from pipeline.cache.coherence.log import APPENDED_AT_ONCE
 from pipeline.cache.coherence.node import NodeFollower, Notice
@@ -17,7 +18,6 @@ from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.coherence.tail import Page, Tail
 from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.entry import AsOf
-from pipeline.cache.flight.single import SingleFlight
 from pipeline.cache.lineage import Lineage
 from pipeline.cache.memory.local import Slot
 from pipeline.cache.tiers import Tiers
@@ -181,9 +181,7 @@ def eviction_unnoticed() -> None:
     _rewrite(frozenset({"read"}), "whole = whole and tonumber(whole) or seq", "whole = whole and tonumber(whole) or 0")
     _rewrite(frozenset({"append"}), "whole and tonumber(whole) or before", "whole and tonumber(whole) or 0")
     _replace(bus_module, "page_of", _trusting_page)
-    from pipeline.cache.coherence import log
-
-    _replace(log, "page_of", _trusting_page)
+    _replace(log_module, "page_of", _trusting_page)
 
 
 def _trusting_page(tail: Tail, records: list[tuple[str, int]], *, after: int, restart: bool) -> Page:
@@ -192,18 +190,8 @@ def _trusting_page(tail: Tail, records: list[tuple[str, int]], *, after: int, re
 
 def trim_unnoticed() -> None:
     """Old records go from the log, and its floor stays."""
-    _rewrite(frozenset({"append"}), "floor = math.max(floor, tonumber(cut[2]))\n", "redis.call('ZREMRANGEBYSCORE', KEYS[2], 1, cut[2])\n")
-
-
-def lease_never_compared() -> None:
-    """Whoever has a lease computes by it, whatever was invalidated since it was taken; and others wait for it."""
-
-    def blindly(_: SingleFlight, _leases: Any, _flight: Any, taken: Any, *_given: Any) -> Any:
-        return taken.lease
-
-    _replace(SingleFlight, "_lease", blindly)
-    valid = InvalidationView.valid
-    _replace(SingleFlight, "_joinable", lambda flights, flight, deps, _: valid(flights._coherence.view, flight.as_of, flight.key, deps))
+    raised = "floor = math.max(floor, tonumber(cut[2]))\n"
+    _rewrite(frozenset({"append"}), raised, "redis.call('ZREMRANGEBYSCORE', KEYS[2], 1, cut[2])\n")
 
 
 def l2_unconfirmed() -> None:

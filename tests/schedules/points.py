@@ -118,8 +118,8 @@ class Outer:
             setattr(owner, name, part)
 
         threads = SimpleNamespace(RLock=RLock, Lock=Bell, get_ident=get_ident, Thread=_NoThread, current_thread=get_ident)
-        secrets = SimpleNamespace(token_hex=lambda count: self.world.token_hex(count))
-        time = SimpleNamespace(sleep=lambda s: self.world.stands_still(s), monotonic=lambda: self.world.clock())
+        secrets = SimpleNamespace(token_hex=self._token_hex)
+        time = SimpleNamespace(sleep=self._sleep, monotonic=self._monotonic)
         try:
             for name in SHARED:
                 module = import_module(name)
@@ -137,13 +137,25 @@ class Outer:
             for name in ("pipeline.cache.sweeper", "coherence.mutants"):
                 exchange(import_module(name), "time", time)
             link = import_module("pipeline.cache.server.link")
-            exchange(link, "_connected", lambda *given: self.world.network.connect(*given))
+            exchange(link, "_connected", self._connected)
             self.begin()
             yield
         finally:
             for owner, name, part in reversed(before):
                 setattr(owner, name, part)
             self.begin()
+
+    def _token_hex(self, count: int) -> Any:
+        return self.world.token_hex(count)
+
+    def _sleep(self, seconds: float) -> None:
+        self.world.stands_still(seconds)
+
+    def _monotonic(self) -> Any:
+        return self.world.clock()
+
+    def _connected(self, *given: Any) -> Any:
+        return self.world.network.connect(*given)
 
     @staticmethod
     def begin() -> None:

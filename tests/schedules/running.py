@@ -10,20 +10,21 @@ from dataclasses import dataclass
 from coherence.checker import check
 from coherence.history import Record
 
-from schedules.lua import compiled
+from pipeline.cache.server import scripts
+from schedules.acts import Acts
 from schedules.points import Outer
 from schedules.programs import Decisions, Doing, Program
+from schedules.server.lua import compiled
 from schedules.tasks import BrokenOffError, Run, StuckError, Task
 from schedules.world import World
-
-from pipeline.cache.server import scripts
 
 SCRIPTS = ("append", "read", "beat", "claim", "exchange", "sweep", "probe")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`history`: what was noted. `broken`: the first promise that was broken, as text; nothing if none. `rule`: its rule in the checker, `stuck` or `error`."""
+    """`history`: what was noted. `broken`: the first promise that was broken, as text; nothing if none. `rule`: its rule in the
+    checker, `stuck` (no task could go on) or `error` (the cache raised one)."""
 
     run: Run
     history: list[Record]
@@ -48,10 +49,11 @@ def staged() -> Iterator[Execute]:
         outer.begin()
         for process in sorted(program.processes - {"!", "n"}):
             world.cache(process)
+        acts = Acts(world)
         for process, op in program.first:
-            world.do(process, op)
+            acts.do(process, op)
         ticks = any(op[0] == "tick" for doing in program.tasks for op in doing.ops)
-        tasks = [_task(world, doing, f"{number}", ticks=ticks) for number, doing in enumerate(program.tasks)]
+        tasks = [_task(acts, doing, f"{number}", ticks=ticks) for number, doing in enumerate(program.tasks)]
         run = Run(tasks, dict(plan), clock=world.clock, told=told)
         try:
             run.go()
@@ -75,11 +77,11 @@ def staged() -> Iterator[Execute]:
         logger.setLevel(level)
 
 
-def _task(world: World, doing: Doing, name: str, *, ticks: bool) -> Task:
+def _task(acts: Acts, doing: Doing, name: str, *, ticks: bool) -> Task:
     def act() -> None:
         for op in doing.ops:
             try:
-                world.do(doing.process, op)
+                acts.do(doing.process, op)
             except BrokenOffError:
                 continue
 

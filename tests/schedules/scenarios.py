@@ -72,7 +72,7 @@ SCENARIOS: Final[dict[str, str]] = {
     # -- invalidations that no log has yet
     "volatile": "n1.fetch k, b.look k | !: away, back | b: inv k | n: hear, beat | n1: look k, look k",
     "volatile-full": "n1.fetch k, b.look k, !.full | b: inv k | n: hear, beat | n1: get k, look k | !: room",
-    "volatile-threads": "n1.fetch k, b.look k, !.full, b.inv z, n.hear, !.room | n: beat, hear | n1: look k | n1: get k | b: inv k",
+    "volatile-threads": "n1.fetch k, !.full, b.inv z, n.hear, !.room | n: beat, hear | n1: look k | n1: get k | b: inv k",
     "volatile-heard": "n1.fetch k, n1.look z, n.hear 0 | n: hear | n1: look z | n1: get k, get k | b: inv k",
     "settled": "a.fetch k, !.full, a.inv k, !.room | a: look k | a: look k, get k",
     # -- one computation a key

@@ -26,8 +26,16 @@ def told(program: Program, plan: Decisions, execute: Execute) -> tuple[Outcome, 
 
     outcome = execute(program, plan, note)
     history = [f"  {_told(record)}" for record in outcome.history]
-    return outcome, ["tasks:", *(f"  {name}" for name in names), "steps:", *steps, "history:", *history,
-                     outcome.broken or "no promise is broken", f"replay({line(program, plan)!r})"]
+    return outcome, [
+        "tasks:",
+        *(f"  {name}" for name in names),
+        "steps:",
+        *steps,
+        "history:",
+        *history,
+        outcome.broken or "no promise is broken",
+        f"replay({line(program, plan)!r})",
+    ]
 
 
 def _told(record: Record) -> str:

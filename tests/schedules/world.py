@@ -5,25 +5,23 @@ from __future__ import annotations
 
 import fnmatch
 from collections import defaultdict
-from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from itertools import count
 from types import SimpleNamespace
-from typing import Any
 
-from coherence.history import Applied, Made, Read, Record, Written
-from schedules.lua import Script
-from schedules.network import Network
-from schedules.programs import DEPS, KEYS, Op, Options
-from schedules.tasks import ALWAYS, WAITING, Clock, Run, Task, point
+from coherence.history import Read, Record
 
-from pipeline.cache import MISS, AsOf, Found, Grace, Invalidation, Kind, LocalCache, RedisCache, TwoTierCache
+from pipeline.cache import Found, Invalidation, LocalCache, RedisCache, TwoTierCache
 from pipeline.cache.coherence.bus import NodeBus
 from pipeline.cache.coherence.log import RedisInvalidationLog
 from pipeline.cache.coherence.node import NodeFollower
 from pipeline.cache.coherence.registry import NodeRegistry
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.server.connection import RedisConnection
+from schedules.programs import KEYS, Options
+from schedules.server.lua import Script
+from schedules.server.network import Network
+from schedules.tasks import ALWAYS, Clock, Run, Task
 
 URL = "redis://server/0"
 NAMESPACE = "s"
@@ -50,16 +48,16 @@ class World:
         self.history: list[Record] = []
         self.notices: list[Notice] = []
         self.waiting: list[Task] = []
-        self._source: dict[str, int] = dict.fromkeys(KEYS, 1)
-        self._setting = False
+        self.source: dict[str, int] = dict.fromkeys(KEYS, 1)
+        self.setting = False
         self._caches: dict[str, TwoTierCache] = {}
         self._buses: dict[str, NodeBus] = {}
         self._mains: dict[str, NodeFollower] = {}
         self.pids: dict[str, int] = defaultdict(count(1).__next__)
         self._numbers = 0
-        self._writing: dict[int, tuple[str, dict[str, int]]] = {}
-        self._durable: dict[int, bool] = {}
-        self._heard: dict[str, int] = defaultdict(int)
+        self.writing: dict[int, tuple[str, dict[str, int]]] = {}
+        self.durable: dict[int, bool] = {}
+        self.heard: dict[str, int] = defaultdict(int)
 
     # -- in place of chance and time, see `points.Outer`
 
@@ -124,9 +122,9 @@ class World:
         return self._mains[node]
 
     def _announce(self, invalidation: Invalidation, _: str | None) -> bool:
-        me = _me()
-        written, versions = self._writing[me]
-        self._durable[me] = invalidation.durable
+        mine = me()
+        written, versions = self.writing[mine]
+        self.durable[mine] = invalidation.durable
         epoch, seq = (invalidation.epoch, invalidation.seq) if invalidation.durable else ("", 0)
         patterns = list(invalidation.patterns)
         self.notices.append(Notice(epoch=epoch, seq=seq, patterns=patterns, written=written, versions=versions))
@@ -135,240 +133,56 @@ class World:
             run.wake(self.waiting.pop())
         return True
 
-    # -- what a process does
-
-    def do(self, process: str, op: Op) -> None:
-        """One operation, as a line of a program names it."""
-        what, *given = op
-        point(ALWAYS, f"{process} begins: {' '.join(op)}", None)
-        if process == "!":
-            getattr(self, f"_world_{what}")(*given)
-        elif process == "n":
-            getattr(self, f"_main_{what}")(process, *given)
-        else:
-            getattr(self, f"_{what}")(process, *given)
-
-    def _get(self, process: str, key: str) -> None:
-        """The fast path, which does not say where the value came from: judged as what L1 may serve."""
-        began_ns, trouble = self.clock.now_ns(), self._trouble(process)
-        value = self.cache(process).get(key)
-        if value is not MISS:
-            self._served(process, key, Found(value, "l1"), began_ns, began_ns, (), trouble)
-
-    def _look(self, process: str, key: str) -> None:
-        self._found(process, key, lambda cache: cache.lookup(key))
-
-    def _peek(self, process: str, key: str) -> None:
-        self._found(process, key, lambda cache: cache.peek(key))
-
-    def _stale(self, process: str, key: str) -> None:
-        self._found(process, key, lambda cache: cache.lookup(key, stale_age_s=self.options.grace))
-
-    def _found(self, process: str, key: str, look: Callable[[TwoTierCache], Any]) -> None:
-        began_ns, trouble = self.clock.now_ns(), self._trouble(process)
-        found = look(self.cache(process))
-        if found is not MISS:
-            self._served(process, key, found, began_ns, began_ns, (), trouble)
-
-    def _fetch(self, process: str, key: str) -> None:
-        self._fetched(process, key)
-
-    def _ahead(self, process: str, key: str) -> None:
-        """What L2 has will not do, so that it is not asked."""
-        self._fetched(process, key, least_s=self.options.ttl)
-
-    def _respond(self, process: str, key: str) -> None:
-        """As the pipeline answers: an answer that is computed from a routing which was read before."""
-        operation_ns = self.clock.now_ns()
-        as_of = self.cache(process).as_of()
-        routed = self._fetched(process, "g", as_of=as_of, operation_ns=operation_ns)
-        as_of_answer = None if self.options.stage else as_of
-        self._fetched(process, key, as_of=as_of_answer, operation_ns=operation_ns, inputs=lambda: dict(routed["versions"]))
-
-    def _fetched(
-        self,
-        process: str,
-        key: str,
-        *,
-        as_of: AsOf | None = None,
-        operation_ns: int | None = None,
-        inputs: Callable[[], dict[str, int]] | None = None,
-        **given: Any,
-    ) -> dict[str, Any]:
-        options = self.options
-        direct = (key, *(dep for dep in DEPS[key] if dep == "u"))
-        began_ns, trouble = self.clock.now_ns(), self._trouble(process)
-        grace = Grace(options.grace, refresh=lambda: None) if options.grace else None
-
-        def compute() -> dict[str, Any]:
-            made, made_ns = f"v{self._number()}", self.clock.now_ns()
-            versions = {}
-            for name in direct:
-                point(ALWAYS, f"{process} reads {name} at its source", None)
-                versions[name] = self._source[name]
-            of_inputs = inputs or (lambda: self._read_deps(process, key, operation_ns or began_ns))
-            for name, version in of_inputs().items():
-                versions[name] = min(version, versions.get(name, version))
-            self.history.append(Made(made, key, versions, made_ns))
-            return {"made": made, "versions": versions}
-
-        kind = Kind(ttl=options.ttl)
-        found = self.cache(process).fetch(key, compute, kind, deps=DEPS[key], as_of=as_of, grace=grace, **given)
-        self._served(process, key, found, began_ns, operation_ns or began_ns, direct, trouble)
-        value: dict[str, Any] = found.value
-        return value
-
-    def _read_deps(self, process: str, key: str, operation_ns: int) -> dict[str, int]:
-        """The values that it is computed from, through the cache."""
-        versions: dict[str, int] = {}
-        for dep in DEPS[key]:
-            if dep != "u":
-                versions |= self._fetched(process, dep, operation_ns=operation_ns)["versions"]
-        return versions
-
-    def _fill(self, process: str, key: str) -> None:
-        as_of = self.cache(process).as_of()
-        point(ALWAYS, f"{process} reads {key} at its source", None)
-        made, versions = f"v{self._number()}", {key: self._source[key]}
-        self.history.append(Made(made, key, versions, self.clock.now_ns()))
-        self.cache(process).fill(key, {"made": made, "versions": versions}, as_of=as_of)
-
-    def _inv(self, process: str, *patterns: str) -> None:
-        keys = tuple(dict.fromkeys(key for pattern in patterns for key in meant_by(pattern)))
-        write = partial(self._write, process, patterns, keys, lambda _: self.cache(process).invalidate(*patterns))
-        if "s" in keys:
-            self._alone(write)
-        else:
-            write()
-
-    def _set(self, process: str, key: str) -> None:
-        def act(versions: dict[str, int]) -> Invalidation:
-            made = f"v{self._number()}"
-            self.history.append(Made(made, key, versions, self.clock.now_ns()))
-            return self.cache(process).set(key, {"made": made, "versions": versions}, self.options.ttl)
-
-        self._alone(lambda: self._write(process, (key,), (key,), act))
-
-    def _del(self, process: str, key: str) -> None:
-        self._alone(lambda: self._write(process, (key,), (key,), lambda _: self.cache(process).delete(key)))
-
-    def _alone(self, write: Callable[[], None]) -> None:
-        """Two that set without agreeing on an order leave the older value by right."""
-        if self._setting:
-            return
-        self._setting = True
-        try:
-            write()
-        finally:
-            self._setting = False
-
-    def _write(self, process: str, patterns: tuple[str, ...], keys: tuple[str, ...], act: Callable[[Any], Any]) -> None:
-        """Change the source, then tell the cache, and write down its acknowledgement; nothing if it is broken off."""
-        written, me = f"w{self._number()}", _me()
-        for key in keys:
-            self._source[key] += 1
-        versions = {key: self._source[key] for key in keys}
-        self._writing[me] = (written, versions)
-        began_ns = self.clock.now_ns()
-        act(versions)
-        self.history.append(
-            Written(
-                id=written,
-                pid=self.pids[process],
-                patterns=patterns,
-                versions=versions,
-                began_ns=began_ns,
-                ended_ns=self.clock.now_ns(),
-                durable=self._durable[me],
-            )
-        )
-
-    def _refresh(self, process: str) -> None:
-        self.cache(process).refresh()
-
-    def _sweep(self, process: str) -> None:
-        self.cache(process).sweep()
-
-    def _warm(self, process: str, *keys: str) -> None:
-        self.cache(process).warm(dict.fromkeys(keys, Any))
-
-    def _forget(self, process: str) -> None:
-        """Its L1 had no room."""
-        self.cache(process).l1.clear()
-
-    def _anew(self, process: str) -> None:
-        self.begin_anew(process)
-
-    # -- a main process
-
-    def _main_hear(self, node: str, number: str = "") -> None:
-        """Take in the next notice, or that one, which may have been heard before. Waits for it."""
-        at = int(number) if number else self._heard[node]
-        self._heard[node] = max(self._heard[node], at + 1)
-        main = self.main(node)
-        while len(self.notices) <= at:
-            run = Run.current
-            if run is None:
-                return
-            self.waiting.append(run.task)
-            run.pause(WAITING)
-        notice = self.notices[at]
-        main.receive(notice.epoch, notice.seq, notice.patterns)
-        self.history.append(Applied(node, notice.written, notice.versions, self.clock.now_ns()))
-
-    def _main_beat(self, node: str) -> None:
-        self.main(node).beat()
-
     # -- the world
 
-    def _world_tick(self, seconds: str) -> None:
+    def tick(self, seconds: str) -> None:
         self.clock.now_s += float(seconds)
 
-    def _world_evict(self, what: str) -> None:
+    def evict(self, what: str) -> None:
         keys = self.keys
         logs = {"tail": keys.tail, "records": keys.records, "marks": keys.marks}
         self.network.master.remove(logs[what] if what in logs else keys.entry(what))
 
-    def _world_empty(self) -> None:
+    def empty(self) -> None:
         self.network.master.do_flushdb()
 
-    def _world_snapshot(self) -> None:
+    def snapshot(self) -> None:
         self.network.snapshot()
 
-    def _world_failover(self) -> None:
+    def failover(self) -> None:
         self.network.fail_over()
 
-    def _world_demote(self) -> None:
+    def demote(self) -> None:
         self.network.demote()
 
-    def _world_away(self) -> None:
+    def away(self) -> None:
         self.network.away = True
 
-    def _world_back(self) -> None:
+    def back(self) -> None:
         self.network.away = False
 
-    def _world_full(self) -> None:
+    def full(self) -> None:
         self.network.master.full = True
 
-    def _world_room(self) -> None:
+    def room(self) -> None:
         self.network.master.full = False
 
-    def _world_lose(self) -> None:
+    def lose(self) -> None:
         """The next answer does not arrive."""
         self.network.lost_answers += 1
 
     # -- the history
 
-    def _number(self) -> int:
+    def number(self) -> int:
         self._numbers += 1
         return self._numbers
 
-    def _trouble(self, process: str) -> tuple[bool, int]:
+    def trouble(self, process: str) -> tuple[bool, int]:
         l2 = self.cache(process).l2
         assert l2 is not None
         return not l2.connection.breaker.closed, l2.connection.breaker.opened_count
 
-    def _served(
+    def served(
         self,
         process: str,
         key: str,
@@ -391,11 +205,11 @@ class World:
                 ended_ns=self.clock.now_ns(),
                 operation_ns=operation_ns,
                 direct=direct if found.source == "no" else (),
-                degraded=found.degraded or (loose and (trouble[0] or trouble != self._trouble(process))),
+                degraded=found.degraded or (loose and (trouble[0] or trouble != self.trouble(process))),
                 strict=not loose,
             )
         )
 
 
-def _me() -> int:
+def me() -> int:
     return Run.current.task.index if Run.current is not None else -1

@@ -16,7 +16,7 @@ import pytest
 import redis
 from faults import Clock, age
 from front import TlsFront
-from schedules.listener import listening
+from schedules.server.listener import listening
 from servers import ValkeyServer
 
 from pipeline.cache import MISS, InvalidPatternError, LocalCache, RedisCache, TwoTierCache, UncacheableValueError

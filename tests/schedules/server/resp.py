@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from schedules.lua import Status
-from schedules.store import Refusal
+from schedules.server.lua import Status
+from schedules.server.store import RefusalError
 
 
 def commands(received: bytes) -> tuple[list[list[bytes]], bytes]:
@@ -40,6 +40,6 @@ def encoded(reply: Any) -> bytes:
         return b"$%d\r\n%b\r\n" % (len(reply), reply)
     if isinstance(reply, int):
         return b":%d\r\n" % reply
-    if isinstance(reply, Refusal):
+    if isinstance(reply, RefusalError):
         return b"-%b\r\n" % str(reply).encode()
     return b"*%d\r\n%b" % (len(reply), b"".join(map(encoded, reply)))

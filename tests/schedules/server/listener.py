@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from schedules.resp import commands, encoded
-from schedules.store import Store
+from schedules.server.resp import commands, encoded
+from schedules.server.store import Store
 
 _LOCK = threading.Lock()
 

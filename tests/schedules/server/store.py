@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from schedules.lua import Script, Status, compiled
+from schedules.server.lua import Script, Status, compiled
 
 OK: Final = Status(b"OK")
 _WRITES: Final = frozenset(
@@ -23,16 +23,14 @@ _WRITES: Final = frozenset(
 )
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """What the server says in place of an answer."""
 
 
 class Store:
     """One server's data, and what it does with a command. Each command is one step."""
 
-    def __init__(
-        self, clock: Callable[[], float], replication_id: str, scripts: dict[bytes, Script] | None = None
-    ) -> None:
+    def __init__(self, clock: Callable[[], float], replication_id: str, scripts: dict[bytes, Script] | None = None) -> None:
         """`clock`: seconds since 1970, as TIME tells them. `scripts`: those it knows, by digest."""
         self.clock = clock
         self.replication_id = replication_id
@@ -54,25 +52,25 @@ class Store:
         return other
 
     def execute(self, words: list[bytes]) -> Any:
-        """The reply: bytes, Status, int, None, a list, or a Refusal."""
+        """The reply: bytes, Status, int, None, a list, or a RefusalError."""
         command = self._commands.get(words[0].upper())
         if command is None:
-            return Refusal(f"ERR unknown command '{words[0].decode(errors='replace')}'")
+            return RefusalError(f"ERR unknown command '{words[0].decode(errors='replace')}'")
         try:
             return self.call(words)
-        except Refusal as refusal:
+        except RefusalError as refusal:
             return refusal
         except (TypeError, ValueError, IndexError):
-            return Refusal("ERR wrong number of arguments, or a value is not a number")
+            return RefusalError("ERR wrong number of arguments, or a value is not a number")
 
     def call(self, words: list[bytes]) -> Any:
-        """As `execute`, for a script: raises the Refusal."""
+        """As `execute`, for a script: raises the RefusalError."""
         name = words[0].upper()
         if name in _WRITES:
             if self.read_only:
-                raise Refusal("READONLY You can't write against a read only replica.")
+                raise RefusalError("READONLY You can't write against a read only replica.")
             if self.full and name in (b"SET", b"RPUSH", b"ZADD"):
-                raise Refusal("OOM command not allowed when used memory > 'maxmemory'.")
+                raise RefusalError("OOM command not allowed when used memory > 'maxmemory'.")
         return self._commands[name](*words[1:])
 
     def now_ms(self) -> int:
@@ -86,7 +84,7 @@ class Store:
             self.remove(name)
             return None
         if type(value) is not kind:
-            raise Refusal("WRONGTYPE Operation against a key holding the wrong kind of value")
+            raise RefusalError("WRONGTYPE Operation against a key holding the wrong kind of value")
         return value
 
     def remove(self, name: bytes) -> int:
@@ -263,7 +261,7 @@ class Store:
     def do_evalsha(self, digest: bytes, count: bytes, *words: bytes) -> Any:
         script = self.scripts.get(digest)
         if script is None:
-            raise Refusal("NOSCRIPT No matching script. Please use EVAL.")
+            raise RefusalError("NOSCRIPT No matching script. Please use EVAL.")
         return script.run(self.call, words[: int(count)], words[int(count) :])
 
 

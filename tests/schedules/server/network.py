@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from schedules.lua import Script
-from schedules.resp import commands, encoded
-from schedules.store import Store
+from schedules.server.lua import Script
+from schedules.server.resp import commands, encoded
+from schedules.server.store import Store
 from schedules.tasks import ALWAYS, Clock, point
 
 
