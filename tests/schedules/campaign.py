@@ -15,8 +15,7 @@ from schedules.running import Execute
 from schedules.scenarios import SCENARIOS
 from schedules.shrink import Found
 
-_AT_ONCE: Final = 25
-_OF_ONE_GENERATED: Final = 40
+_AT_ONCE: Final = 20
 GENERATED: Final = "by chance"
 _SHARE_GENERATED: Final = 0.25
 
@@ -68,23 +67,23 @@ def run(
     turns = {name: _turn(campaign, name, explorer) for name, explorer in campaign.explorers.items()}
     chance = random.Random(seed)
     campaign.programs = len(programs)
-    while campaign.schedules < count and (turns or not names):
-        for name in list(turns):
-            if next(turns[name], None) is None:
-                del turns[name]
-            if campaign.schedules >= count or (until_found and campaign.found):
-                break
-        while not names and by_chance(campaign) < campaign.schedules * _SHARE_GENERATED and campaign.schedules < count:
-            if until_found and campaign.found:
-                break
-            explorer = Explorer(_staged(generated(chance.choice), stage), execute, seed=seed, most=most)
-            campaign.programs += 1
-            for _ in range(_OF_ONE_GENERATED // _AT_ONCE):
-                next(_turn(campaign, GENERATED, explorer), None)
+
+
+    def ended() -> bool:
         campaign.seconds = time.monotonic() - began_s
         progress(campaign)
-        if until_found and campaign.found:
-            break
+        return campaign.schedules >= count or bool(until_found and campaign.found) or not (turns or not names)
+
+    while not ended():
+        for name in [*turns] or [GENERATED]:
+            if name in turns and next(turns[name], None) is None:
+                del turns[name]
+            if not names and by_chance(campaign) < campaign.schedules * _SHARE_GENERATED:
+                explorer = Explorer(_staged(generated(chance.choice), stage), execute, seed=seed, most=most)
+                campaign.programs += 1
+                next(_turn(campaign, GENERATED, explorer), None)
+            if ended():
+                break
     return campaign
 
 

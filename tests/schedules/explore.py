@@ -17,7 +17,7 @@ from schedules.running import Execute, Outcome
 from schedules.tasks import BREAK_OFF, FORCED, Run, shared
 
 MOST_PREEMPTIONS: Final = 3
-_MOST_KEPT: Final = 200_000
+_MOST_KEPT: Final = 40_000
 
 
 class Family:

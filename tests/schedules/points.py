@@ -19,17 +19,17 @@ from pipeline.cache.flight.waits import WAITS
 from schedules.tasks import BUS, MEMORY, Bell, RLock, get_ident, point
 
 _VIEW: Final = {"_state", "generation", "confirmed_at_s", "_own", "_heard", "_heard_count"}
-_PROCESS: Final = {"version", "lease_ends_at_s", "_volatile_seen", "_contacts"}
+_PROCESS: Final = {"version", "lease_ends_at_s", "_volatile_seen", "_contacts", "confirmed_at_s"}
 _SHARED_BY_A_NODE: Final = {"words", "seconds", "_memory"}
 
 SHARED: Final[dict[str, set[str]]] = {
     "pipeline.cache.coherence.view": _VIEW,
-    "pipeline.cache.coherence.process": _VIEW | _PROCESS | _SHARED_BY_A_NODE,
+    "pipeline.cache.coherence.process": _PROCESS | {"words", "seconds"},
     "pipeline.cache.coherence.records": {"exact", "prefixes", "globs"},
     "pipeline.cache.coherence.bus": _SHARED_BY_A_NODE,
     "pipeline.cache.coherence.node": {"_pending", "_beat_at_s", "seconds"},
-    "pipeline.cache.tiers": _VIEW | {"slots", "superseded"},
-    "pipeline.cache.two_tier": _VIEW | _PROCESS | _SHARED_BY_A_NODE | {"_slots"},
+    "pipeline.cache.tiers": {"generation", "slots", "superseded"},
+    "pipeline.cache.two_tier": {"_slots", "slots", "generation", "version", "lease_ends_at_s", "words"},
     "pipeline.cache.memory.local": {"slots", "generation"},
     "pipeline.cache.lineage": {"_newer", "_older"},
     "pipeline.cache.flight.single": {"_flights", "confirmed_at_s", "failure", "outcome"},

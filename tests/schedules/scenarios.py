@@ -21,12 +21,14 @@ SCENARIOS: Final[dict[str, str]] = {
     # -- chains
     "chain": "a.look z, b.look z | a: fetch c | b: inv a, look c",
     "chain-two": "b.fetch b, a.look z | a: fetch c, look c | b: inv a, look c",
+    "chain-learned": "bound=1e-9, a.look z, b.look z | a: fetch c, look c | a: look z | b: inv a",
     "chain-heard": "a.look z, b.look z | a: fetch c | a: look b | b: inv a, look c",
     "chain-swept": "a.look z, b.look z | a: fetch c | b: inv a, sweep, look c",
     # -- the lease, threads of one process
     "lease": "a.fetch k | a: get k, get k | b: inv k | !: tick 1.5",
     "lease-threads": "a.fetch k | a: get k, look k | a: look z | b: inv k | !: tick 1.5",
     "threads": "a.fetch k, b.look k | a: look k, get k | a: refresh | b: inv k",
+    "threads-asking": "bound=1e-9, a.fetch k, b.look k | a: look k, get k | a: look k | b: inv k",
     "threads-own": "a.fetch k | a: get k, look k | a: inv k, get k",
     "threads-others": "bound=1e-9, a.fetch k, b.look k | a: get k, look k | a: inv z, get k | b: inv k",
     "threads-fill": "a.look z, b.look z | a: fetch k, get k | a: look z, get k | b: inv k",

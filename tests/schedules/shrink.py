@@ -10,7 +10,7 @@ from schedules.programs import Decisions, Program
 from schedules.running import Execute, Outcome
 from schedules.tasks import FORCED
 
-_TRIES: Final = 1_500
+_TRIES: Final = 300
 """Schedules of one smaller program: what takes more is not looked for."""
 
 Found = tuple[Program, Decisions, Outcome]

@@ -87,7 +87,7 @@ class World:
     def _new_cache(self, process: str) -> TwoTierCache:
         clock, options = self.clock, self.options
         l2 = RedisCache(url=URL, namespace=NAMESPACE, wall_clock=clock.wall)
-        l2.connection = RedisConnection(URL, retry_pause_s=0.0, clock=clock)
+        l2.connection = self._connection()
         made = TwoTierCache(
             LocalCache(100, clock=clock),
             l2,
@@ -105,13 +105,16 @@ class World:
         made._flight._sleep = clock.sleep
         return made
 
+    def _connection(self) -> RedisConnection:
+        return RedisConnection(URL, retry_pause_s=0.0, clock=self.clock)
+
     def _log(self, connection: RedisConnection) -> RedisInvalidationLog:
         return RedisInvalidationLog(connection, self.keys, retention_s=RETENTION_S, max_records=self.options.records)
 
     def _bus(self, node: str) -> NodeBus:
         if node not in self._buses:
             self._buses[node] = NodeBus(self.options.slots)
-            connection = RedisConnection(URL, retry_pause_s=0.0, clock=self.clock)
+            connection = self._connection()
             registry = NodeRegistry(connection, self.keys, clock=self.clock, sleep=self.clock.sleep)
             self._mains[node] = NodeFollower(node, self._buses[node], self._log(connection), registry, clock=self.clock)
             self._mains[node].beat()

@@ -7,7 +7,7 @@ from typing import Any
 from schedules.server.lua import Script
 from schedules.server.resp import commands, encoded
 from schedules.server.store import Store
-from schedules.tasks import ALWAYS, Clock, point
+from schedules.tasks import ALWAYS, Clock, Run, point
 
 
 class Network:
@@ -64,7 +64,8 @@ class Socket:
         replies = []
         for words in commands(sent)[0]:
             if words[0] != b"CLIENT":
-                point(ALWAYS, _told(words), None)
+                run = Run.current
+                point(ALWAYS, "" if run is None or run.told is None else _told(words), None)
             if network.is_gone(server):
                 raise ConnectionResetError("the server has closed the connection")
             replies.append(encoded(server.execute(words)))
