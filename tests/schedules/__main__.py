@@ -36,6 +36,7 @@ def main() -> int:
         prog="python -m schedules", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--count", type=int, help="schedules to run: 10,000 unless given")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="the longest, whatever --count says")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="of what is chosen by chance")
     parser.add_argument("--preemptions", type=int, default=MOST_PREEMPTIONS, choices=range(MOST_PREEMPTIONS + 1), help="at most")
     parser.add_argument("--scenario", choices=sorted(SCENARIOS), action="append", help="this one only; may be said again")
@@ -64,6 +65,7 @@ def main() -> int:
             execute,
             given.count or MUTANT_COUNT,
             seed=given.seed,
+            longest_s=given.seconds,
             names=given.scenario or (),
             most=given.preemptions,
             stage=given.mutant == STAGE_MUTANT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -51,6 +52,7 @@ def run(
     count: int,
     *,
     seed: int,
+    longest_s: float = math.inf,
     names: Iterable[str] = (),
     most: int = MOST_PREEMPTIONS,
     stage: bool = False,
@@ -68,10 +70,11 @@ def run(
     chance = random.Random(seed)
     campaign.programs = len(programs)
 
-
     def ended() -> bool:
         campaign.seconds = time.monotonic() - began_s
         progress(campaign)
+        if campaign.seconds >= longest_s:
+            return True
         return campaign.schedules >= count or bool(until_found and campaign.found) or not (turns or not names)
 
     while not ended():

@@ -86,7 +86,8 @@ def _codes(name: str) -> dict[str, CodeType]:
 
 
 def _functions(module: ModuleType) -> Iterator[FunctionType]:
-    """The functions and methods that the module defines, also within properties and decorated ones."""
+    """The functions and methods that the module has, also within properties and decorated ones, and those that a mutant has put
+    there."""
     things: list[Any] = list(vars(module).values())
     while things:
         thing = things.pop()
@@ -97,7 +98,7 @@ def _functions(module: ModuleType) -> Iterator[FunctionType]:
         elif isinstance(thing, staticmethod | classmethod):
             things.append(thing.__func__)
         elif isinstance(thing, FunctionType):
-            if thing.__module__ == module.__name__ and thing.__code__.co_filename == module.__file__:
+            if thing.__module__ in SHARED:
                 yield thing
             things.append(getattr(thing, "__wrapped__", None))
 
@@ -125,7 +126,7 @@ class Outer:
                 module = import_module(name)
                 vars(module)["__point__"] = point
                 for function in _functions(module):
-                    code = _codes(name).get(function.__qualname__)
+                    code = _codes(function.__module__).get(function.__qualname__)
                     if code is not None and code.co_freevars == function.__code__.co_freevars:
                         exchange(function, "__code__", code)
             for name in ("locks", "flight.waits", "flight.leases"):

@@ -68,6 +68,12 @@ class Program:
         return len(self.first) + sum(len(task.ops) for task in self.tasks)
 
     @property
+    def read(self) -> tuple[str, ...]:
+        """The keys that are spoken of and may have a value."""
+        ops = [op for _, op in self.first] + [op for task in self.tasks for op in task.ops]
+        return tuple(key for key in DEPS if any(key in op for op in ops))
+
+    @property
     def processes(self) -> set[str]:
         return {process for process, _ in self.first} | {task.process for task in self.tasks}
 

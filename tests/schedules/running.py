@@ -57,6 +57,7 @@ def staged() -> Iterator[Execute]:
         run = Run(tasks, dict(plan), clock=world.clock, told=told)
         try:
             run.go()
+            _look_back(acts, program)
         except StuckError as error:
             return Outcome(run, world.history, "stuck", str(error))
         except Exception as error:  # noqa: BLE001 - whatever it was, the cache may not raise it
@@ -75,6 +76,20 @@ def staged() -> Iterator[Execute]:
             yield execute
     finally:
         logger.setLevel(level)
+
+
+def _look_back(acts: Acts, program: Program) -> None:
+    """In the end each process reads once more what was spoken of: at once, and when the bound has passed."""
+    processes = sorted({doing.process for doing in program.tasks} - {"!", "n"})
+    read = program.read
+    for number in range(2):
+        for process in processes:
+            for key in read:
+                acts.do(process, ("get" if number else "look", key))
+        acts.do("!", ("tick", f"{1.1 * program.options.bound}"))
+    for process in processes:
+        for key in read:
+            acts.do(process, ("look", key))
 
 
 def _task(acts: Acts, doing: Doing, name: str, *, ticks: bool) -> Task:

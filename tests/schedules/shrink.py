@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import islice
+import time
+from itertools import islice, takewhile
 from typing import Final
 
 from schedules.explore import Explorer
@@ -12,6 +13,7 @@ from schedules.tasks import FORCED
 
 _TRIES: Final = 300
 """Schedules of one smaller program: what takes more is not looked for."""
+LONGEST_S: Final = 20.0
 
 Found = tuple[Program, Decisions, Outcome]
 
@@ -22,18 +24,21 @@ def preemptions(plan: Decisions, outcome: Outcome) -> int:
     return sum(step <= len(who) and who[step - 1] != FORCED for step, _ in plan)
 
 
-def shrunk(found: Found, execute: Execute) -> Found:
-    """A schedule that breaks the same rule, and is no larger in either."""
+def shrunk(found: Found, execute: Execute, longest_s: float = LONGEST_S) -> Found:
+    """A schedule that breaks the same rule, and is no larger in either; the smallest that was found in that time."""
     program, plan, outcome = found
+    ends_at_s = time.monotonic() + longest_s
     while (most := preemptions(plan, outcome)) and (fewer := _search(program, execute, outcome.rule, most - 1)) is not None:
         program, plan, outcome = fewer
-    while True:
+    while time.monotonic() < ends_at_s:
         most = preemptions(plan, outcome)
-        smaller = (_search(less, execute, outcome.rule, most) for less in program.smaller())
+        in_time = takewhile(lambda _: time.monotonic() < ends_at_s, program.smaller())
+        smaller = (_search(less, execute, outcome.rule, most) for less in in_time)
         best = next((each for each in smaller if each is not None), None)
         if best is None:
-            return program, plan, outcome
+            break
         program, plan, outcome = best
+    return program, plan, outcome
 
 
 def _search(program: Program, execute: Execute, rule: str, most: int) -> Found | None:
