@@ -60,6 +60,11 @@ check-model: $(VENV)/.installed ## the protocol's proof by induction, its model 
 	@PYTHONPATH=tests $(BIN)/python -m model --mutants
 	@PYTHONPATH=tests $(BIN)/python -m traces --events 1000000
 	@PYTHONPATH=tests $(BIN)/python -m traces --mutants
+check-model: $(VENV)/.installed ## the coherence protocol's model explored whole, the real code in 100,000 schedules, and the mutants of both
+	@PYTHONPATH=tests $(BIN)/python -m model --seconds 600 || [ $$? -eq 2 ]
+	@PYTHONPATH=tests $(BIN)/python -m model --mutants
+	@PYTHONPATH=tests $(BIN)/python -m schedules --count 100000
+	@PYTHONPATH=tests $(BIN)/python -m schedules --mutants
 
 check-connections: $(VENV)/.installed ## exchanges with Redis broken off at any moment, 10,000 of them, some twenty minutes
 	@PYTHONPATH=tests $(BIN)/python -m interruptions --exchanges 10000

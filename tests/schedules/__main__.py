@@ -21,7 +21,7 @@ from coherence.mutants import STAGE_MUTANT
 
 from schedules.campaign import Campaign, run
 from schedules.explore import MOST_PREEMPTIONS
-from schedules.mutants import MUTANTS, UNSEEN
+from schedules.mutants import KEPT, MUTANTS, UNSEEN
 from schedules.programs import line, parse
 from schedules.running import staged
 from schedules.scenarios import SCENARIOS
@@ -102,14 +102,21 @@ def _mutants(given: argparse.Namespace) -> int:
             raise SystemExit(f"{name}: {done.stderr}")
         told_of = json.loads(done.stdout)
         caught = next(iter(told_of["found"].values()), None)
+        if caught is None and name in KEPT and _is_caught_by(name, KEPT[name]):
+            caught = {"line": KEPT[name], "kept": True}
         figures[name] = {"schedules": told_of["schedules"], "caught": caught, "unseen": UNSEEN.get(name, "")}
         if not given.json:
             seconds = time.monotonic() - began_s
-            how = caught["line"] if caught else f"not caught: {UNSEEN.get(name, 'WHY?')}"
+            how = ("by hand: " * ("kept" in caught) + caught["line"]) if caught else f"not caught: {UNSEEN.get(name, 'WHY?')}"
             print(f"{name:34} {told_of['schedules']:>6,} schedules {seconds:>5.1f} s  {how}", flush=True)  # noqa: T201
     if given.json:
         print(json.dumps(figures, indent=2))  # noqa: T201
     return int(any(figure["caught"] is None and not figure["unseen"] for figure in figures.values()))
+
+
+def _is_caught_by(mutant: str, text: str) -> bool:
+    command = [sys.executable, "-m", "schedules", "--mutant", mutant, "--replay", text]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 1
 
 
 def _progress(campaign: Campaign) -> None:
