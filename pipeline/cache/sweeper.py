@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -35,7 +34,8 @@ class Sweeper:
     written between judging and removing stays.
     """
 
-    def __init__(self, l2: RedisCache, coherence: Coherence, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, l2: RedisCache, coherence: Coherence, *, clock: Callable[[], float]) -> None:
+        """`clock`: the cache's own, since what is read here confirms its view."""
         self._l2 = l2
         self._coherence = coherence
         self._clock = clock

@@ -397,7 +397,7 @@ class TwoTierCache:
         if self.l2 is None:
             return None
         try:
-            return Sweeper(self.l2, self._coherence).sweep(limit_s)
+            return Sweeper(self.l2, self._coherence, clock=self._clock).sweep(limit_s)
         except SharedTierUnavailableError:
             return None
 

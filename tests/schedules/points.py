@@ -135,8 +135,7 @@ class Outer:
                 exchange(import_module(f"pipeline.cache.{name}"), "secrets", secrets)
             single = import_module("pipeline.cache.flight.single")
             exchange(single, "random", SimpleNamespace(uniform=lambda low, _: low))
-            for name in ("pipeline.cache.sweeper", "coherence.mutants"):
-                exchange(import_module(name), "time", time)
+            exchange(import_module("coherence.mutants"), "time", time)
             link = import_module("pipeline.cache.server.link")
             exchange(link, "_connected", self._connected)
             self.begin()

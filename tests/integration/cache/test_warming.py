@@ -258,7 +258,7 @@ def test_what_was_written_after_it_was_judged_stays(here: TwoTierCache, there: T
     fill(there, "a", "old")
     there.invalidate("a")
     stepped = AfterReadingMany(shared(here), once(lambda: fill(there, "a", "new")))
-    swept = Sweeper(stepped, here._coherence).sweep(1.0)  # type: ignore[arg-type]  # the tier, with a step in it
+    swept = Sweeper(stepped, here._coherence, clock=here._clock).sweep(1.0)  # type: ignore[arg-type]  # the tier, with a step in it
     assert swept.removed == 0
     assert there.l2 is not None
     assert there.l2.get("a") == "new"
