@@ -20,6 +20,7 @@ from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.entry import AsOf
 from pipeline.cache.lineage import Lineage
 from pipeline.cache.memory.local import Slot
+from pipeline.cache.sweeper import Sweeper
 from pipeline.cache.tiers import Tiers
 
 
@@ -199,6 +200,16 @@ def l2_unconfirmed() -> None:
     _replace(Coherence, "catch_up", lambda *_: True)
 
 
+def swept_by_another_clock() -> None:
+    """Hole m. A sweep notes when it asked by a clock of its own, and confirms the view by that."""
+    init: Callable[..., None] = Sweeper.__init__
+
+    def foreign(sweeper: Sweeper, l2: Any, coherence: Any, *, clock: Callable[[], float]) -> None:
+        init(sweeper, l2, coherence, clock=lambda: clock() + 1_000.0)
+
+    _replace(Sweeper, "__init__", foreign)
+
+
 OWN: Final[dict[str, Callable[[], None]]] = {
     mutant.__name__: mutant
     for mutant in (
@@ -220,6 +231,7 @@ OWN: Final[dict[str, Callable[[], None]]] = {
         eviction_unnoticed,
         trim_unnoticed,
         l2_unconfirmed,
+        swept_by_another_clock,
     )
 }
 MUTANTS: Final = OF_THE_CHECKER | OWN

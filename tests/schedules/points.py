@@ -120,7 +120,7 @@ class Outer:
 
         threads = SimpleNamespace(RLock=RLock, Lock=Bell, get_ident=get_ident, Thread=_NoThread, current_thread=get_ident)
         secrets = SimpleNamespace(token_hex=self._token_hex)
-        time = SimpleNamespace(sleep=self._sleep, monotonic=self._monotonic)
+        time = SimpleNamespace(sleep=self._sleep)
         try:
             for name in SHARED:
                 module = import_module(name)
@@ -150,9 +150,6 @@ class Outer:
 
     def _sleep(self, seconds: float) -> None:
         self.world.stands_still(seconds)
-
-    def _monotonic(self) -> Any:
-        return self.world.clock()
 
     def _connected(self, *given: Any) -> Any:
         return self.world.network.connect(*given)

@@ -17,6 +17,7 @@ SCENARIOS: Final[dict[str, str]] = {
     "delete": "a.fetch s, b.look s | a: fetch s, look s | b: del s, look s",
     "respond": "a.look z, b.fetch g | a: respond r | b: inv g, look r",
     "read-again": "a.fetch k, a.forget, b.look k | a: look k, get k | b: inv k, fetch k",
+    "sweep": "a.fetch k | a: sweep, get k | b: inv k | !: tick 1.5",
     "warm": "a.fetch k, c.look z | c: warm k, peek k | b: inv k | c: look k",
     # -- chains
     "chain": "a.look z, b.look z | a: fetch c | b: inv a, look c",
