@@ -32,7 +32,7 @@ from schedules.tasks import BREAK_OFF, Bell, Clock, RLock, Run, StuckError, Task
 QUICK = {
     "confirmed_before_it_is_known": "lease-threads",
     "judged_before_the_lease": "threads-asking",
-    "lineage_forgotten": "chain-learned",
+    "joined_unasked": "joins",
     "broken_off_bus_is_empty": "node-broken",
 }
 """Mutants whose hole is open between two steps of a thread, each with a scenario that shows it; `--mutants` runs all."""
@@ -44,6 +44,7 @@ def replay(text: str) -> str:
         return execute(*parse(text)).broken
 
 
+@pytest.mark.timeout(300)
 def test_no_promise_is_broken_in_any_order_of_steps() -> None:
     """Each program of the table, in every order without a preemption and many with; and programs by chance."""
     with staged() as execute:
@@ -56,7 +57,7 @@ def test_no_promise_is_broken_in_any_order_of_steps() -> None:
     assert campaign.programs > len(SCENARIOS) + 10
 
 
-@settings(max_examples=150, database=None)
+@settings(max_examples=100, database=None)
 @given(st.data())
 def test_no_promise_is_broken_whatever_is_done_in_whatever_order(data: st.DataObject) -> None:
     """Programs and plans that Hypothesis makes, and makes smaller where one breaks a promise."""
@@ -82,9 +83,8 @@ def test_a_schedule_that_broke_a_promise_breaks_none(fault: str) -> None:
 
 @pytest.mark.parametrize("mutant", QUICK)
 def test_a_protocol_with_a_part_taken_out_is_seen_to_break_its_promise(mutant: str) -> None:
-    """In a process of its own, which a mutant changes. The schedule that shows it is made smaller, and breaks nothing in the
-    cache as it is."""
-    done = _schedules("--mutant", mutant, "--scenario", QUICK[mutant], "--json", "--seed", "1")
+    """In a process of its own, which a mutant changes. The schedule that shows it breaks nothing in the cache as it is."""
+    done = _schedules("--mutant", mutant, "--scenario", QUICK[mutant], "--as-found", "--json", "--seed", "1")
     assert done.returncode == 1, done.stderr
     found = json.loads(done.stdout)["found"][QUICK[mutant]]
     assert found["preemptions"] <= 3
