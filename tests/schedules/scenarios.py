@@ -33,6 +33,7 @@ SCENARIOS: Final[dict[str, str]] = {
     "threads-own": "a.fetch k | a: get k, look k | a: inv k, get k",
     "threads-others": "bound=1e-9, a.fetch k, b.look k | a: get k, look k | a: inv z, get k | b: inv k",
     "threads-fill": "a.look z, b.look z | a: fetch k, get k | a: look z, get k | b: inv k",
+    "threads-own-fill": "a.look z | a: fetch k, get k | a: inv k, get k",
     "broken": "a.fetch k | a*: look k | a: get k, look k | b: inv k | !: tick 1.5",
     "broken-own": "a.fetch k | a*: inv k, get k | a: get k, look k",
     # -- the log: it begins, loses records, is lost
@@ -72,6 +73,7 @@ SCENARIOS: Final[dict[str, str]] = {
     "node-failover": "bound=1e-9, n1.fetch k, !.snapshot | n: hear, beat | n1: look k | b: inv k | !: failover",
     "ring": "slots=1, n1.fetch k | n: hear, hear | n1: get k, look k | b: inv k, inv z",
     "notices": "n1.fetch k | n: hear 1, hear 0, hear 0 | n1: look k, fetch k | b: inv k, inv k",
+    "notices-gap": "n1.fetch k | n: hear 1, hear 0 | n1: get k, look k | b: inv k, inv z",
     # -- invalidations that no log has yet
     "volatile": "n1.fetch k, b.look k | !: away, back | b: inv k | n: hear, beat | n1: look k, look k",
     "volatile-full": "n1.fetch k, b.look k, !.full | b: inv k | n: hear, beat | n1: get k, look k | !: room",
