@@ -97,6 +97,7 @@ def _mutants(given: argparse.Namespace) -> int:
     for name in MUTANTS:
         command = [sys.executable, "-m", "schedules", "--mutant", name, "--json", "--seed", str(given.seed)]
         command += ["--count", str(given.count or MUTANT_COUNT)]
+        command += ["--as-found"] * given.as_found
         began_s = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode not in (0, 1) or not done.stdout:
