@@ -33,6 +33,13 @@ class Settings(BaseModel):
     broker_url: str = Field("redis://127.0.0.1:6379/0", description="Where tasks are queued: redis, rediss, amqp or amqps.")
     result_url: str = Field("", description="Where results are kept. Empty: database 1 of a Redis broker, rpc:// of RabbitMQ.")
     result_ttl_s: int = Field(3600, ge=1, le=7 * 86_400, description="How long a task's result is kept for its caller.")
+    queue_full_at: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="At which share of a Redis broker's memory a client queues nothing more. "
+        "Results are kept shorter from half of it on.",
+    )
     fetch: Literal["claims", "pop"] = Field(
         "claims",
         description="How a worker takes messages from Redis: it claims them; or it pops them as Celery does, and may lose one.",

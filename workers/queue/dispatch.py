@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
 from celery import Celery
 from celery.utils import uuid
 from kombu import Producer
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pipeline.cache import TwoTierCache
 from pipeline.models import PersonaRequest
 from pipeline.optimized import REFRESH_PAUSE_S, Refresh, Sought
+from workers.queue.errors import QueueFullError
 from workers.queue.factory import PersonaApp
 from workers.queue.names import (
     IN_FLIGHT_HEADER,
@@ -25,6 +29,7 @@ from workers.queue.names import (
 from workers.queue.outbox import Outbox
 from workers.queue.redaction import REDACTED
 from workers.queue.results import QuietResult
+from workers.queue.room import Room
 
 
 class Sent(NamedTuple):
@@ -36,10 +41,12 @@ class Sent(NamedTuple):
 
 
 class Dispatcher:
-    """Queues requests for the workers. Thread-safe. Methods raise what the app's `send_task` raises."""
+    """Queues requests for the workers. Thread-safe. Methods raise what the app's `send_task` raises, and QueueFullError before
+    the broker has no room left: what remains is for the results, and for what goes back to its queue."""
 
     def __init__(self, app: PersonaApp, cache: TwoTierCache) -> None:
         self._app = app
+        self._room = Room(self._broker)
         # rpc:// results reach only the sender, so tasks cannot be joined: each caller queues its own.
         replies = app.settings.result_backend_url.startswith("rpc:")
         self._in_flight = None if replies else cache.in_flight
@@ -64,6 +71,7 @@ class Dispatcher:
         return Sent(result, name, joined=False)
 
     def _queue(self, request: PersonaRequest, queue: str, task_id: str, headers: dict[str, Any]) -> QuietResult:
+        self._see_to_room()
         result: QuietResult = self._app.send_task(
             PROCESS_TASK,
             args=[request.to_wire()],
@@ -76,6 +84,28 @@ class Dispatcher:
             add_to_parent=False,  # within a task of another app: its results may lie elsewhere
         )
         return result
+
+    def _see_to_room(self) -> None:
+        try:
+            used = self._room.used()
+        except RedisConnectionError:
+            return  # one that lay idle, or the broker is away: to send will tell
+        full_at = self._app.settings.queue_full_at
+        if used >= full_at:
+            raise QueueFullError(
+                f"the broker is full: {used:.0%} of its memory is used, and from {full_at:.0%} on nothing more is queued "
+                "(PERSONA_QUEUE_FULL_AT); ask again when workers have answered some of what waits"
+            )
+
+    @contextmanager
+    def _broker(self) -> Iterator[Any]:
+        with self._app.producer_or_acquire() as producer:
+            connected = getattr(producer.channel, "conn_or_acquire", None)
+            if connected is None:  # it is not Redis
+                yield None
+                return
+            with connected() as client:
+                yield client
 
 
 def refresher(app: Celery, outbox: Outbox) -> Refresh:

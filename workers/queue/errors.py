@@ -11,6 +11,11 @@ class QueueUnavailableError(WorkerError, ConnectionError):
     """The broker could not be reached, so that the request was probably not queued. Asking again is safe."""
 
 
+class QueueFullError(QueueUnavailableError):
+    """The broker has no room, or soon none, so that the request was not queued. Asking again is of use once workers have answered
+    some of what waits: see PERSONA_QUEUE_FULL_AT."""
+
+
 class AnswerTimeoutError(WorkerError, TimeoutError):
     """No answer within the time given. The request may still be queued or running."""
 

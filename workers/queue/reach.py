@@ -11,10 +11,10 @@ from celery.backends.redis import RedisBackend
 from celery.exceptions import BackendError
 from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from redis.retry import Retry
 
-from workers.queue.errors import QueueUnavailableError
+from workers.queue.errors import QueueFullError, QueueUnavailableError
 from workers.queue.factory import PersonaApp
 
 PATIENCE_S: Final = 3.0
@@ -53,9 +53,11 @@ def close_results(app: Celery) -> None:
 
 @contextmanager
 def reaching(what: str) -> Iterator[None]:
-    """Raise QueueUnavailableError when a server cannot be reached within the block."""
+    """Raise QueueUnavailableError when a server cannot be reached within the block, or refuses; QueueFullError if it is full."""
     try:
         yield
+    except QueueUnavailableError:
+        raise
     except (OperationalError, BackendError, RedisError, OSError) as error:
         raise _unavailable(what, error) from error
     except RuntimeError as error:
@@ -66,4 +68,16 @@ def reaching(what: str) -> Iterator[None]:
 
 
 def _unavailable(what: str, error: BaseException) -> QueueUnavailableError:
+    refusal = _refusal(error)
+    if isinstance(refusal, OutOfMemoryError):
+        return QueueFullError(f"{what} is full: ask again when workers have answered some of what waits")
+    if refusal is not None:
+        return QueueUnavailableError(f"{what} refuses ({type(refusal).__name__}): see its role and this user's rights")
     return QueueUnavailableError(f"{what} cannot be reached ({type(error).__name__}): is it running?")
+
+
+def _refusal(error: BaseException | None) -> ResponseError | None:
+    """What a server that was reached has answered, among an error and its causes."""
+    while error is not None and not isinstance(error, ResponseError):
+        error = error.__cause__ or error.__context__
+    return error

@@ -63,6 +63,8 @@ class Fetch:
         self._window = PORTION
         self._seldom_due_s = 0.0
         self._pause = Pause()
+        self._pause_of_waits = Pause()
+        """A full server gives its messages away to scripts, and refuses to wait for more."""
         self._seen: dict[str, bytes] = {}
         self._looking = False
         self._closed = False
@@ -114,7 +116,7 @@ class Fetch:
     def _turn(self, now_s: float) -> None:
         if self._queues.names or self._shared:
             self._more = self.upkeep.turn(now_s) or self._more
-            self._more = self._waits.break_off_overdue(now_s) or self._more
+            self._more = self._waits.break_off_overdue(now_s) or self._pause_of_waits.goes_on(now_s) or self._more
         if self._undelivered:
             self._deliver_some()
         credit = self._credit()
@@ -136,7 +138,8 @@ class Fetch:
         if credit > 0:
             self._take_from_shared(now_s)
         if self._credit() > 0:
-            self._wait(now_s)
+            if not self._pause_of_waits.goes_on(now_s):
+                self._wait(now_s)
         elif self._hooks.door is not None:
             self._look_past_soon()
 
@@ -223,7 +226,9 @@ class Fetch:
         try:
             item = waiter.read()
         except ResponseError as error:
-            self._hold(error, self._clock())
+            self._pause_of_waits.begin(error, self._clock())
+            if waiter.source in self._shared:
+                self._shared.look_at(waiter.source, self._clock() + PAUSE_S)
             return
         except BROKEN as error:  # the broker itself is asked at the next turn
             logger.info("fetch.wait_broken (%s): of queue %s; it is begun anew", type(error).__name__, waiter.source)

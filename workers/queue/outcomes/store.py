@@ -10,6 +10,8 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -18,17 +20,22 @@ from celery._state import get_current_task
 from celery.backends.redis import RedisBackend
 from celery.exceptions import BackendStoreError, Reject, SoftTimeLimitExceeded
 from kombu.utils.encoding import bytes_to_str
-from redis.exceptions import DataError, NoScriptError, RedisError
+from redis.exceptions import DataError, NoScriptError, OutOfMemoryError, RedisError
 
 from pipeline.cache.server.scripts import Script
-from workers.queue.celery_settings import PATIENCE_OPTION
+from workers.queue.celery_settings import FULL_AT_OPTION, PATIENCE_OPTION
+from workers.queue.room import Room, kept_s
 
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 0.5
 BATCH: Final = 200
 """So many outcomes go in one exchange: the server does nothing else meanwhile, for a millisecond or two."""
 
+MOST_USED: Final = 1.05
+"""Up to this share of its memory a full server is given outcomes all the same: each lets go of a message."""
+
 _KEEP: Final = Script.read(__file__, "keep")
+_KEEP_IN_FULL: Final = _KEEP.flagged("allow-oom")
 
 logger: Final = logging.getLogger(__name__)
 
@@ -110,11 +117,28 @@ class OutcomeStore(RedisBackend):
         return kept
 
     def _keep(self, keys: list[bytes], payloads: list[Any], expires_s: int | None) -> int:
-        arguments = (len(keys), *keys, expires_s or 0, *payloads)
         try:
-            return int(self.client.evalsha(_KEEP.digest, *arguments))
+            return self._keep_by(_KEEP, keys, payloads, self._kept_s(expires_s, self._room.used()))
+        except OutOfMemoryError:
+            used = self._room.used(anew=True)
+            if used >= MOST_USED:
+                raise
+            # Plain producers push until nothing more goes in. Were outcomes refused then, nothing would ever come out.
+            return self._keep_by(_KEEP_IN_FULL, keys, payloads, self._kept_s(expires_s, used))
+
+    def _keep_by(self, script: Script, keys: list[bytes], payloads: list[Any], expires_s: int) -> int:
+        arguments = (len(keys), *keys, expires_s, *payloads)
+        try:
+            return int(self.client.evalsha(script.digest, *arguments))
         except NoScriptError:  # a server that has begun anew
-            return int(self.client.eval(_KEEP.source, *arguments))
+            return int(self.client.eval(script.source, *arguments))
+
+    def _kept_s(self, expires_s: int | None, used: float) -> int:
+        return kept_s(expires_s or 0, used, float(self._transport_options.get(FULL_AT_OPTION, 1.0)))
+
+    @cached_property
+    def _room(self) -> Room:
+        return Room(lambda: nullcontext(self.client))
 
     def _patience_s(self, state: str) -> float:
         if state not in states.READY_STATES:
