@@ -33,7 +33,7 @@ _LIVES = 2
 
 def main() -> None:
     # What imports something when it is first used must not be broken off in the middle of that.
-    for name in ("append", "beat", "read", "claim", "exchange", "sweep", "probe"):
+    for name in ("append", "beat", "read", "claim", "exchange", "renew", "sweep", "probe"):
         scripts._script(name)
     # An exception between the two steps of `logging.Handler.handle` that take its lock and watch over it leaves the lock held
     # (until Python 3.13), and every thread that logs after that waits for ever. No fault of the cache's: no handler, no wait.

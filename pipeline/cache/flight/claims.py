@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 from pipeline.cache.entry import AsOf
-from pipeline.cache.server.commands import integer, text
+from pipeline.cache.server.commands import integer, several, text
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.cache.server.scripts import run_script
 
@@ -64,6 +65,14 @@ class Claims:
     def renew(self, name: bytes, owner: str, ttl_s: float) -> bool:
         """Extend the claim to `ttl_s` from now; false when it no longer belongs to that owner."""
         return self._exchange(name, owner, "renew", _ms(ttl_s))
+
+    def renew_all(self, owners: Sequence[tuple[bytes, str]], ttl_s: float) -> list[bool]:
+        """Extend each of these claims, by name and owner, to `ttl_s` from now, in one round trip; whether each still belongs to
+        that owner."""
+        words = [_ms(ttl_s), *(owner.encode(errors="surrogateescape") for _, owner in owners)]
+        names = [name for name, _ in owners]
+        done = self._connection.call(lambda client: run_script(client, "renew", names, words, several(len(names))))
+        return [each == 1 for each in done]
 
     def replace(self, name: bytes, owner: str, claim: Claim, ttl_s: float) -> bool:
         """Take the claim from that owner; false when it no longer belongs to that owner. Of several callers one succeeds."""

@@ -72,7 +72,7 @@ class InFlight:
         task, nor waits for it, for longer than a lease lasts; its message may take minutes to come to another worker."""
         lease = Lease.of(self._keys.in_flight(key), task_id)
         with suppress(SharedTierUnavailableError):
-            self._claims.renew(lease.name, task_id, self._leases.ttl_s)
+            self._claims.renew(lease.name, task_id, self._leases.lasts_s)
         with self._leases.renewed(lease, QUEUED_S):
             yield
 

@@ -1,8 +1,9 @@
-"""Leases: which process of the fleet computes a key. A lease outlives its owner by `ttl_s` at most."""
+"""Leases: which process of the fleet computes a key. A lease outlives its owner by BRIEF_S, or by `ttl_s` at most."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import threading
@@ -21,6 +22,10 @@ from pipeline.cache.server.connection import RedisConnection
 
 TOLD_S: Final = 2.0
 """How long the fleet is told that a computation brought nothing to share: several times the pauses between two looks."""
+BRIEF_S: Final = 1.2
+"""How long a lease lasts when its owner no longer renews it, as it does three times in that."""
+HELD_UP_S: Final = 600.0
+"""For so long a process that was held up takes leases for longer: others would compute what it computes."""
 _IDLE_TURNS: Final = 3
 
 logger: Final = logging.getLogger(__name__)
@@ -55,7 +60,9 @@ class Leases:
     child begins with none: its parent keeps its own and gives them back.
 
     A short time to live with renewal, rather than one as long as the longest computation: an owner's death costs the others
-    `ttl_s` at most. A computation that never ends is renewed for `longest_s` and no longer.
+    BRIEF_S, whatever died: a thread of the process renews, so that nobody needs to find out. A process that was once held up for
+    so long that it nearly lost one (a library that lets no other thread run, a machine without processor time) takes them for
+    `ttl_s` from then on. A computation that never ends is renewed for `longest_s` and no longer.
     """
 
     def __init__(
@@ -76,11 +83,17 @@ class Leases:
         self._lock = Lock()
         self._kept: dict[Lease, float] = {}
         self._keeper: threading.Thread | None = None
+        self._held_up_until_s = -math.inf
         begins_anew_in_children(self)
 
     def begin_anew(self) -> None:
         self._kept = {}
         self._keeper = None
+
+    @property
+    def lasts_s(self) -> float:
+        """How long a lease lasts without being renewed."""
+        return self.ttl_s if self._clock() < self._held_up_until_s else min(self.ttl_s, BRIEF_S)
 
     def take(self, key: str, as_of: AsOf) -> Taken:
         """Take the lease if it is free, and read the entry. Raises SharedTierUnavailableError."""
@@ -90,7 +103,7 @@ class Leases:
 
         def ask(client: Commands) -> list[bytes | None]:
             with client.pipeline() as commands:
-                commands.set(lease.name, claim, px=round(self.ttl_s * 1000), nx=True)
+                commands.set(lease.name, claim, px=round(self.lasts_s * 1000), nx=True)
                 commands.get(lease.name)
                 commands.get(entry_name)
                 commands.getex(self._keys.tail)
@@ -107,7 +120,7 @@ class Leases:
         """Take the lease from an owner whose result would be of no use; None when another caller was first. The count of owners
         that held it in vain is kept. Raises SharedTierUnavailableError."""
         lease = Lease.of(self._keys.lease(key))
-        taken = self._claims.replace(lease.name, held.owner, Claim.of(lease.owner, as_of, held.in_vain), self.ttl_s)
+        taken = self._claims.replace(lease.name, held.owner, Claim.of(lease.owner, as_of, held.in_vain), self.lasts_s)
         return lease if taken else None
 
     @contextmanager
@@ -159,14 +172,17 @@ class Leases:
         me = threading.current_thread()
         idle_turns = 0
         while True:
-            time.sleep(self.ttl_s / 3)
+            pause_s = self.lasts_s / 3
+            asleep_since_s, held = self._clock(), bool(self._kept)
+            time.sleep(pause_s)
             now_s = self._clock()
+            if held and now_s - asleep_since_s > 2 * pause_s:
+                self._held_up_until_s = now_s + HELD_UP_S
             kept = self._kept.copy()
             for lease, until_s in kept.items():
-                if until_s > now_s:
-                    self._renew(lease)
-                else:
+                if until_s <= now_s:
                     self._kept.pop(lease, None)
+            self._renew([lease for lease, until_s in kept.items() if until_s > now_s])
             idle_turns = 0 if kept else idle_turns + 1
             if idle_turns >= _IDLE_TURNS:
                 with self._lock:
@@ -176,12 +192,15 @@ class Leases:
                             self._keeper = None
                         return
 
-    def _renew(self, lease: Lease) -> None:
+    def _renew(self, leases: list[Lease]) -> None:
+        if not leases:
+            return
         try:
-            if self._claims.renew(lease.name, lease.owner, self.ttl_s):
-                return
+            renewed = self._claims.renew_all([(lease.name, lease.owner) for lease in leases], self.lasts_s)
         except SharedTierUnavailableError:
-            return  # tried again at the next turn, if it has not run out by then
-        # This process was held up for longer than the lease, and another one computes the key, too. Neither harms the other.
-        logger.info("cache.lease_lost")
-        self._kept.pop(lease, None)
+            return  # tried again at the next turn, if they have not run out by then
+        for lease in (lease for lease, done in zip(leases, renewed, strict=True) if not done):
+            if self._kept.pop(lease, None) is not None:
+                # This process was held up for longer than the lease, and another one computes the key, too. Neither harms the
+                # other.
+                logger.info("cache.lease_lost")

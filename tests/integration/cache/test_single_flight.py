@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from polling import until
 from slow import BOUND_S, Slow
 
 from pipeline.cache import MISS, AsOf, CyclicComputationError, Found, Kind, LocalCache, RedisCache, TwoTierCache
+from pipeline.cache.flight.leases import BRIEF_S
 from pipeline.cache.keys import KeySpace
 
 MakeCache = Callable[..., TwoTierCache]
@@ -150,6 +152,25 @@ def test_the_death_of_the_owner_costs_one_lease(make: MakeCache, client: redis.R
     began = time.monotonic()
     assert cache.fetch("k", lambda: "mine") == Found("mine", "no")
     assert 0.2 <= time.monotonic() - began < BOUND_S
+
+
+def test_a_long_lease_is_short_until_its_process_was_held_up(
+    make: MakeCache, pool: ThreadPoolExecutor, client: redis.Redis, namespace: str, clock: Clock
+) -> None:
+    """A death costs about a second, however long a lease may be. A process in which no thread ran for so long would lose each
+    lease, so that others computed what it computes: its leases are as long as they may be."""
+    cache = make(lease_s=30.0)
+    slow = Slow()
+    computing = pool.submit(cache.fetch, "k", slow)
+    assert slow.begun.wait(BOUND_S)
+    name = KeySpace(namespace).lease("k")
+    with cache.in_flight.running("k", "task") if cache.in_flight else nullcontext():
+        for _ in range(15):
+            assert 0 < client.pttl(name) <= BRIEF_S * 1000
+            time.sleep(0.1)
+        until(lambda: clock.tick(1.0) or client.pttl(name) > BRIEF_S * 1000)
+    slow.go_on.set()
+    computing.result(BOUND_S)
 
 
 def test_a_lease_does_not_run_out_while_its_owner_computes(make: MakeCache, pool: ThreadPoolExecutor) -> None:
