@@ -53,14 +53,13 @@ check-audit: $(VENV)/.installed ## the auditor over random work: a million check
 	@PYTHONPATH=tests $(BIN)/python -m audit --checks 1000000
 	@PYTHONPATH=tests $(BIN)/python -m audit --mutants
 
-check-model: $(VENV)/.installed ## the protocol's proof by induction, its model explored whole, real runs against it; and the mutants of all
+check-model: $(VENV)/.installed ## the proof by induction, the model explored whole, real runs against it, schedules of the real code; and their mutants
 	@PYTHONPATH=tests $(BIN)/python -m model.proof
 	@PYTHONPATH=tests $(BIN)/python -m model.proof --mutants
 	@PYTHONPATH=tests $(BIN)/python -m model --seconds 600 || [ $$? -eq 2 ]
 	@PYTHONPATH=tests $(BIN)/python -m model --mutants
 	@PYTHONPATH=tests $(BIN)/python -m traces --events 1000000
 	@PYTHONPATH=tests $(BIN)/python -m traces --mutants
-check-model: $(VENV)/.installed ## the coherence protocol's model explored whole, the real code in 100,000 schedules, and the mutants of both
 	@PYTHONPATH=tests $(BIN)/python -m model --seconds 600 || [ $$? -eq 2 ]
 	@PYTHONPATH=tests $(BIN)/python -m model --mutants
 	@PYTHONPATH=tests $(BIN)/python -m schedules --count 100000

@@ -86,7 +86,8 @@ class Settings(BaseModel):
         5.0,
         ge=0.5,
         le=60,
-        description="How long a key waits for the process that computed it and died. Renewed while that lives.",
+        description="How long a key waits at most for the process that computed it and died: 1.2 s, "
+        "or this long if that was held up before.",
     )
     # -- the personas
     personas_dir: str = Field("", description="A folder of persona files, in the place of the package's own. Empty: those.")

@@ -76,11 +76,12 @@ class TwoTierCache:
     ) -> None:
         """`strict`: with Redis out of reach, bypass L1 rather than serve it unconfirmed. `max_ttl_s`: the longest TTL of any
         entry, and how long the log remembers. `ttl_jitter`: a computed entry lives up to this share shorter, so that what
-        was made together does not end together. `lease_s`: how long a key waits for the process that computed it and died.
-        `wait_s`: how long a caller waits for another one's computation before it computes by itself. `bus`: the node's,
-        which its main process keeps in step. `listens`: where none does, a thread hears what others invalidate, from the first
-        read of L2 on; else the lease alone tells. `announce` is told of every invalidation made here, with the id to acknowledge
-        it by if a caller waits for that; it must not raise. `sampler`: is told of some of the answers that are served.
+        was made together does not end together. `lease_s`: how long a key waits at most for the process that computed it
+        and died (see `Leases`). `wait_s`: how long a caller waits for another one's computation before it computes by itself.
+        `bus`: the node's, which its main process keeps in step. `listens`: where none does, a thread hears what others
+        invalidate, from the first read of L2 on; else the lease alone tells. `announce` is told of every invalidation made here,
+        with the id to acknowledge it by if a caller waits for that; it must not raise. `sampler`: is told of some of the answers
+        that are served.
         """
         self._max_ttl_s = max_ttl_s
         self._ttl_jitter = ttl_jitter
