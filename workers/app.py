@@ -23,6 +23,7 @@ app.conf.imports = (
     "workers.node.inspection",
 )
 app.amqp_cls = "workers.node.callbacks:CallersAMQP"
+app.worker_cls = "workers.node.ending:OrderlyWorker"
 app.conf.worker_consumer = "workers.node.consumer:GuardedConsumer"
 app.steps["consumer"].update(("workers.node.events:EventBatches", "workers.node.fetching:FetchStep"))
 install(app, settings=settings, step="workers.node.invalidation:InvalidationStep", default=False)  # a pipeline has the cache

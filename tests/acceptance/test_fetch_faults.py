@@ -161,9 +161,14 @@ def test_a_wait_that_breaks_is_begun_anew(pool: Pool) -> None:
         works(fleet, sender)
 
 
-def test_a_stop_takes_as_long_as_the_tasks_that_run() -> None:
+SOFTLY = {"REMAP_SIGTERM": "SIGQUIT"}
+"""As the containers have it."""
+
+
+@pytest.mark.parametrize("environ", [{}, SOFTLY], ids=["warm", "soft"])
+def test_a_stop_takes_as_long_as_the_tasks_that_run(environ: dict[str, str]) -> None:
     """And not the 30 s that a soft shutdown may take; what was claimed beside them is back in its queue."""
-    with Fleet(concurrency=2, delay_ms=1500) as fleet, Sender.of(fleet) as sender:
+    with Fleet(concurrency=2, delay_ms=1500, environ=environ) as fleet, Sender.of(fleet) as sender:
         ids = sender.request(10)
         until(lambda: fleet.endpoint.calls == 2, "tasks run")
         fleet.node.stop(wait=False)
@@ -175,16 +180,35 @@ def test_a_stop_takes_as_long_as_the_tasks_that_run() -> None:
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_a_stop_without_a_broker_ends(pool: Pool) -> None:
-    """With one that also keeps the results it takes longer: an outcome waits for its server for 30 s."""
-    with Fleet(pool=pool, concurrency=1) as fleet, Sender.of(fleet) as sender:
-        sender.wait(sender.request(1))
-        fleet.broker.kill()
+def test_a_soft_stop_gives_back_what_takes_longer(pool: Pool) -> None:
+    bound = ("--", "worker.soft_shutdown_timeout=1")
+    with Fleet(pool=pool, concurrency=1, environ=SOFTLY, arguments=bound) as fleet, Sender.of(fleet) as sender:
+        fleet.endpoint.script(Fault("hang"))
+        ids = sender.request(1)
+        until(lambda: fleet.endpoint.calls == 1, "it runs")
+        fleet.node.stop(wait=False)
+        until(lambda: not fleet.node.running, "it has ended", bound_s=10)
+        assert (fleet.claimed(), fleet.queued()) == (0, 1)
+        fleet.endpoint.script(Fault())
+        fleet.add_node()
+        sender.wait(ids)
+
+
+@pytest.mark.parametrize("environ", [{}, SOFTLY], ids=["warm", "soft"])
+@pytest.mark.parametrize(("pool", "fault"), [("prefork", "kill"), ("prefork", "freeze"), ("threads", "kill")])
+def test_a_stop_without_a_broker_ends(pool: Pool, fault: str, environ: dict[str, str]) -> None:
+    """Also while a task runs, and with a broker that keeps the results: the task goes back, and is answered by another node."""
+    with Fleet(pool=pool, concurrency=1, delay_ms=500, environ=environ) as fleet, Sender.of(fleet) as sender:
+        ids = sender.request(2)
+        until(lambda: fleet.endpoint.calls == 1, "a task runs")
+        getattr(fleet.broker, fault)()
         fleet.node.stop(wait=False)
         until(lambda: not fleet.node.running, "it has ended", bound_s=20)
-        fleet.broker.start()
+        fleet.broker.thaw() if fault == "freeze" else fleet.broker.start()
+        for name in fleet.queue.zrange(NODES, 0, -1):
+            age(fleet, name)
         fleet.add_node()
-        sender.wait(sender.request(1))
+        sender.wait(ids)
 
 
 def age(fleet: Fleet, name: str) -> None:

@@ -7,6 +7,8 @@ much again as the task itself. And that process limits a node's throughput.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from celery import bootsteps
@@ -33,6 +35,8 @@ class EventBatches(bootsteps.StartStopStep):
 
     def start(self, c: Any) -> None:
         dispatcher = c.event_dispatcher
+        if dispatcher is not None:
+            dispatcher._publish = partial(_publish_once, dispatcher._publish)  # noqa: SLF001 - all its ways lead there
         if not c.hub or dispatcher is None:
             return
         dispatcher.on_send_buffered = None
@@ -54,3 +58,9 @@ class EventBatches(bootsteps.StartStopStep):
                 c.event_dispatcher.flush()
         except Exception as error:  # noqa: BLE001 - observers must not break the work, whatever a broken connection raises
             logger.warning("events.lost: the broker is out of reach (%s)", type(error).__name__)
+
+
+def _publish_once(publish: Callable[..., Any], *args: Any, retry: bool = False, **options: Any) -> Any:  # noqa: ARG001
+    """Celery retries heartbeats without end, and whoever sends another event meanwhile waits for that: also a worker that is told
+    to end while its broker is away. An event that cannot be sent is kept for the next connection."""
+    return publish(*args, retry=False, **options)

@@ -18,12 +18,13 @@ from workers.node.door import Door
 from workers.node.fetch.channel import FetchChannel
 from workers.node.fetch.claims import refused_needs
 from workers.node.fetch.fetch import Fetch
+from workers.node.fetch.haste import shorten_waits
 from workers.node.invalidation import InvalidationStep
 from workers.node.outcomes import QuickOutcomes, are_quick
 
 LOOK_UP_S: Final = 0.1
 """For so long the main process waits for the cache's server, and then not again for a second."""
-_channels: Final[weakref.WeakSet[FetchChannel]] = weakref.WeakSet()
+_consumers: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 
 
 class FetchStep(bootsteps.StartStopStep):
@@ -41,7 +42,7 @@ class FetchStep(bootsteps.StartStopStep):
         hooks.is_ours = lambda name: name in c.app.tasks and not name.startswith("celery.")
         if c.hub:
             hooks.later = c.timer.call_after
-        _channels.add(channel)
+        _consumers.add(c)
 
 
 def _check(channel: FetchChannel) -> None:
@@ -76,9 +77,13 @@ def _pipeline_beside_children(reporter: Reporter) -> OptimizedPipeline:
 
 
 @worker_shutting_down.connect(weak=False)
-def go_on_beating(**_: Any) -> None:
-    """The loop stands still while the last tasks end; what they hold must not be given away meanwhile."""
-    for channel in list(_channels):
-        fetch: Fetch | None = channel.fetch
+def prepare_to_end(**_: Any) -> None:
+    """The loop stands still while the last tasks end; what they hold must not be given away meanwhile. And a broker that does not
+    answer must not hold up the end at each step."""
+    for c in list(_consumers):
+        channel = getattr(c.task_consumer, "channel", None)
+        fetch: Fetch | None = getattr(channel, "fetch", None)
         if fetch is not None:
             fetch.upkeep.beat_aside()
+        for connection in (c.connection, getattr(c.event_dispatcher, "connection", None)):
+            shorten_waits(connection)

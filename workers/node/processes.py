@@ -6,12 +6,24 @@ import logging
 import threading
 from typing import Any, Final
 
-from celery.signals import worker_process_init, worker_process_shutdown, worker_ready
+from celery.signals import worker_init, worker_process_init, worker_process_shutdown, worker_ready, worker_shutting_down
 
 from pipeline.assembly import get_optimized_pipeline
 from pipeline.preload import warm
+from workers.queue.outcomes import haste
 
 logger: Final = logging.getLogger(__name__)
+
+
+@worker_init.connect(weak=False)
+def share_haste(**_: Any) -> None:
+    """Before the pool forks."""
+    haste.share()
+
+
+@worker_shutting_down.connect(weak=False)
+def hurry(**_: Any) -> None:
+    haste.hurry()
 
 
 @worker_process_init.connect(weak=False)

@@ -125,7 +125,7 @@ def _results(settings: Settings) -> dict[str, Any]:
         "redis_socket_timeout": 5,  # the default holds a pool process for 120 s
         "redis_socket_connect_timeout": 2,
         "redis_socket_keepalive": True,
-        "redis_retry_on_timeout": True,
+        "redis_retry_on_timeout": False,  # outcomes are tried again as `workers.queue.outcomes` has it
         "redis_backend_health_check_interval": 25,
     }
 

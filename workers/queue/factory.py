@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -29,6 +30,12 @@ class PersonaApp(Celery):
         self.settings = settings
         self.backend_cls = _backend_of(settings)
         self.config_from_object(celery_settings(settings))
+        self.worker_cls = "celery.apps.worker:Worker"
+        """By name: imported when a worker starts."""
+
+    @cached_property
+    def Worker(self) -> Any:  # noqa: N802 - the library's name
+        return self.subclass_with_self(self.worker_cls)
 
     def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
         return super().connection_for_read(url or self.settings.broker_url, **options)

@@ -93,11 +93,7 @@ class Fetch:
         self._queues.remove(queue)
         for source in self._queues.lists_of(queue):
             self._shared.remove(source)
-        try:
-            unknown = [claim for claim in self._claims.kept(queue) if claim not in self._held]
-            self._claims.give_back(unknown, redelivered=False)
-        except (RedisError, OSError) as error:
-            logger.warning("fetch.not_given_back (%s): of queue %s; done with a later beat", type(error).__name__, queue)
+        self.upkeep.return_unknown(queue, self._clock())
 
     # -- a turn of the loop
 
@@ -301,7 +297,7 @@ class Fetch:
         self._let_go(claim)
         try:
             self._claims.give_back([claim], redelivered=True)
-        except ResponseError as error:
+        except (RedisError, OSError) as error:
             logger.warning("fetch.not_given_back (%s): done with a later beat", type(error).__name__)
 
     def postpone(self, claim: Claim, due_s: float, headers: Mapping[str, Any]) -> bool:

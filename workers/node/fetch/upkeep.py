@@ -17,6 +17,8 @@ logger: Final = logging.getLogger(__name__)
 ABANDONED_S: Final = 60.0
 """So often it is looked whether a worker without claims, of another release, has left something."""
 RECOVERED_A_BEAT: Final = 200
+UNREACHED_S: Final = 10.0
+"""So long after it did not answer the broker is not asked once for each list."""
 
 _unreturned: Final[list[tuple[str, list[str]]]] = []
 """This process's earlier names, whose claims it could not give back: the broker was away. The next connection does it."""
@@ -37,7 +39,7 @@ class Upkeep:
         self._channel = channel
         self._claims = claims
         self._node = node
-        self._due_s = self._abandoned_due_s = 0.0
+        self._due_s = self._abandoned_due_s = self._unreached_until_s = 0.0
         self._strays: Counter[Claim] = Counter()
         self._stopped = threading.Event()
         self._aside: threading.Thread | None = None
@@ -80,6 +82,19 @@ class Upkeep:
         unknown = Counter(claim for source in self._node.sources() for claim in self._claims.kept(source)) - known
         strays, self._strays = self._strays & unknown, unknown
         return self._claims.give_back(strays.elements(), redelivered=True)
+
+    def return_unknown(self, source: str, now_s: float) -> None:
+        """Give back what the server has claimed from that list for a wait that was ended. With several lists and no broker, only
+        the first of them waits for it."""
+        if now_s < self._unreached_until_s:
+            return
+        known = self._node.known()
+        try:
+            unknown = [claim for claim in self._claims.kept(source) if claim not in known]
+            self._claims.give_back(unknown, redelivered=False)
+        except (RedisError, OSError) as error:
+            self._unreached_until_s = now_s + UNREACHED_S
+            logger.warning("fetch.not_given_back (%s): of queue %s; done with a later beat", type(error).__name__, source)
 
     def _recover(self, beat: Beat) -> int:
         given = 0

@@ -20,14 +20,20 @@ from celery._state import get_current_task
 from celery.backends.redis import RedisBackend
 from celery.exceptions import BackendStoreError, Reject, SoftTimeLimitExceeded
 from kombu.utils.encoding import bytes_to_str
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, NoScriptError, OutOfMemoryError, RedisError
+from redis.retry import Retry
 
 from pipeline.cache.server.scripts import Script
 from workers.queue.celery_settings import FULL_AT_OPTION, PATIENCE_OPTION
+from workers.queue.outcomes import haste
 from workers.queue.room import Room, kept_s
 
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 0.5
+ENDING_S: Final = 3.0
+"""How long it is still tried once the worker has been told to end: a task that goes back costs another run, and no answer."""
 BATCH: Final = 200
 """So many outcomes go in one exchange: the server does nothing else meanwhile, for a millisecond or two."""
 
@@ -68,15 +74,22 @@ _encode: Final = msgspec.json.Encoder().encode
 class OutcomeStore(RedisBackend):
     """Where workers keep outcomes. Thread-safe as far as Celery's own is: each thread has one, unless the app shares it."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Once, for a connection that the server had closed while it lay idle. The client's own default is to try a server that
+        # does not answer four times, 5 s each, before this has a word in it.
+        self.connparams["retry"] = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
+
     def store_result(
         self, task_id: str, result: Any, state: str, traceback: str | None = None, request: Any = None, **_: Any
     ) -> Any:
         """Keep an outcome and tell those that wait for it. Returns it as it is stored.
 
         While the server is away, full, read-only or loading, an outcome is tried again: by a thread that runs a task for
-        PATIENCE_OPTION; it then raises Reject, and the task goes back to its queue (`put_back`). By any other for the retry
-        policy's `timeout`, since a main process has a queue to serve; it then raises BackendStoreError. A state on the way to an
-        outcome, which is RETRY, is tried once and then dropped, for nobody waits for it.
+        PATIENCE_OPTION, or ENDING_S once its worker is told to end; it then raises Reject, and the task goes back to its queue
+        (`put_back`). By any other for the retry policy's `timeout`, since a main process has a queue to serve; it then raises
+        BackendStoreError. A state on the way to an outcome, which is RETRY, is tried once and then dropped, for nobody waits for
+        it.
         """
         stored = self.encode_result(result, state)
         meta = self._get_result_meta(result=stored, state=state, traceback=traceback, request=request)
@@ -150,7 +163,7 @@ class OutcomeStore(RedisBackend):
 def _within(patience_s: float, keep: Callable[[], object], task_id: str) -> Exception | None:
     """Try it until it succeeds, or for so long; then its last error."""
     deadline_s = time.monotonic() + patience_s
-    pause_s = 0.0
+    pause_s, hasty = 0.0, False
     try:
         while True:
             fault = _tried(keep)
@@ -159,6 +172,8 @@ def _within(patience_s: float, keep: Callable[[], object], task_id: str) -> Exce
             if not pause_s:
                 logger.warning("results.delayed: of task %s: %s", task_id, type(fault).__name__)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S) or FIRST_PAUSE_S
+            if not hasty and haste.is_asked_for():
+                hasty, deadline_s = True, min(deadline_s, time.monotonic() + ENDING_S)
             if time.monotonic() + pause_s > deadline_s:
                 return fault
             time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - keeps all the children from coming at once
