@@ -179,10 +179,9 @@ def test_a_stop_takes_as_long_as_the_tasks_that_run(environ: dict[str, str]) -> 
         assert sender.done(ids) >= 2
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_a_soft_stop_gives_back_what_takes_longer(pool: Pool) -> None:
+def test_a_soft_stop_gives_back_what_takes_longer() -> None:
     bound = ("--", "worker.soft_shutdown_timeout=1")
-    with Fleet(pool=pool, concurrency=1, environ=SOFTLY, arguments=bound) as fleet, Sender.of(fleet) as sender:
+    with Fleet(concurrency=1, environ=SOFTLY, arguments=bound) as fleet, Sender.of(fleet) as sender:
         fleet.endpoint.script(Fault("hang"))
         ids = sender.request(1)
         until(lambda: fleet.endpoint.calls == 1, "it runs")
@@ -194,8 +193,9 @@ def test_a_soft_stop_gives_back_what_takes_longer(pool: Pool) -> None:
         sender.wait(ids)
 
 
-@pytest.mark.parametrize("environ", [{}, SOFTLY], ids=["warm", "soft"])
-@pytest.mark.parametrize(("pool", "fault"), [("prefork", "kill"), ("prefork", "freeze"), ("threads", "kill")])
+@pytest.mark.parametrize(
+    ("pool", "fault", "environ"), [("prefork", "kill", SOFTLY), ("prefork", "freeze", {}), ("threads", "kill", {})]
+)
 def test_a_stop_without_a_broker_ends(pool: Pool, fault: str, environ: dict[str, str]) -> None:
     """Also while a task runs, and with a broker that keeps the results: the task goes back, and is answered by another node."""
     with Fleet(pool=pool, concurrency=1, delay_ms=500, environ=environ) as fleet, Sender.of(fleet) as sender:
