@@ -21,9 +21,10 @@ app.conf.imports = (
     "workers.node.invalidation",
     "workers.node.poison",
     "workers.node.inspection",
+    "workers.node.control.scheduled",
 )
 app.amqp_cls = "workers.node.callbacks:CallersAMQP"
-app.worker_cls = "workers.node.ending:OrderlyWorker"
+app.worker_cls = "workers.node.control.ending:OrderlyWorker"
 app.conf.worker_consumer = "workers.node.consumer:GuardedConsumer"
 app.steps["consumer"].update(("workers.node.events:EventBatches", "workers.node.fetching:FetchStep"))
 install(app, settings=settings, step="workers.node.invalidation:InvalidationStep", default=False)  # a pipeline has the cache

@@ -6,7 +6,8 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ from polling import until
 from sender import Sender, new_request
 
 from benchmarks.kit.nodes import node_command, own_environment
+from pipeline.settings import load_settings
 from workers.node.fetch.claims import ASIDE
 from workers.queue.dead_letters.letter import DEAD_LETTERS
+from workers.queue.factory import make_app
 from workers.stack.processes import ChildProcess
 
 
@@ -80,6 +83,31 @@ def test_a_task_that_has_expired_or_is_revoked_does_not_run(fleet: Fleet, sender
     fleet.app.control.revoke(revoked)
     sender.wait([expired, revoked], "REVOKED")
     assert runs(fleet) == ["nap"]
+
+
+def test_what_waits_aside_is_seen_purged_and_revoked(fleet: Fleet, sender: Sender) -> None:
+    """By remote control, and by this package's app, whose purge knows of it. What another queue has aside stays."""
+    aside = [sender.send("test.note", "aside", countdown=7), sender.send("test.note", "revoked", countdown=6)]
+    other = sender.send("test.note", "other", countdown=600, queue="persona.bulk", priority=9)
+    until(lambda: fleet.queue.zcard(ASIDE) == 3, "they wait")
+    inspect = fleet.app.control.inspect(timeout=5, limit=1)
+    shown = {task["request"]["id"]: task for task in (inspect.scheduled() or {})[fleet.node.name]}
+    assert set(shown) == {*aside, other}
+    assert shown[other]["request"]["name"] == "test.note"
+    assert shown[other]["request"]["delivery_info"]["routing_key"] == "persona.bulk"
+    assert abs(datetime.fromisoformat(shown[other]["eta"]).timestamp() - time.time() - 600) < 10
+    fleet.app.control.revoke(aside[1])
+    sender.wait([aside[1]], "REVOKED")
+    sender.wait([aside[0]])
+    assert runs(fleet) == ["aside"]
+    again = sender.send("test.note", "again", countdown=60)
+    until(lambda: fleet.queue.zcard(ASIDE) == 2, "it waits")
+    with closing(make_app(load_settings(fleet.environ))) as ours, ours.connection_for_write() as connection:
+        assert connection.default_channel.queue_purge("persona") == 1
+        assert fleet.queue.zcard(ASIDE) == 1
+        assert ours.control.purge() == 1
+    assert fleet.queue.zcard(ASIDE) == 0
+    assert sender.outcomes([again, other]) == [None, None]
 
 
 def test_a_node_claims_no_more_than_it_has_slots_for(fleet: Fleet, sender: Sender) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from celery import group
-from celery.app.amqp import AMQP, Queues
+from celery.app.amqp import Queues
 from celery.app.routes import Router
 from celery.app.task import Context
 from celery.exceptions import Reject
@@ -19,6 +19,7 @@ from celery.signals import celeryd_after_setup
 from celery.utils import uuid
 from kombu import Exchange, Queue
 
+from workers.queue.aside.purging import PurgingAMQP
 from workers.queue.errors import CallbackUnsentError
 
 MAX_NAME_CHARS: Final = 255
@@ -53,7 +54,7 @@ class CallersRouter(Router):
         return routed
 
 
-class CallersAMQP(AMQP):
+class CallersAMQP(PurgingAMQP):
     """Celery's part that sends. A callback that cannot be sent is logged, and what waits for it is told that it has failed."""
 
     queues_cls = CallersQueues

@@ -61,6 +61,6 @@ class EventBatches(bootsteps.StartStopStep):
 
 
 def _publish_once(publish: Callable[..., Any], *args: Any, retry: bool = False, **options: Any) -> Any:  # noqa: ARG001
-    """Celery retries heartbeats without end, and whoever sends another event meanwhile waits for that: also a worker that is told
-    to end while its broker is away. An event that cannot be sent is kept for the next connection."""
+    """Celery retries heartbeats without end, and every other event waits for that, and with it a worker that is told to end while
+    its broker is away. An event that cannot be sent is kept for the next connection."""
     return publish(*args, retry=False, **options)

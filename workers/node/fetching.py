@@ -14,11 +14,11 @@ from pipeline.assembly import build_beside_children, get_optimized_pipeline
 from pipeline.figures import Reporter
 from pipeline.optimized import OptimizedPipeline
 from pipeline.settings import get_settings
+from workers.node.control.haste import shorten_waits
 from workers.node.door import Door
 from workers.node.fetch.channel import FetchChannel
 from workers.node.fetch.claims import refused_needs
 from workers.node.fetch.fetch import Fetch
-from workers.node.fetch.haste import shorten_waits
 from workers.node.invalidation import InvalidationStep
 from workers.node.outcomes import QuickOutcomes, are_quick
 

@@ -30,6 +30,8 @@ class PersonaApp(Celery):
         self.settings = settings
         self.backend_cls = _backend_of(settings)
         self.config_from_object(celery_settings(settings))
+        self.amqp_cls = "workers.queue.aside.purging:PurgingAMQP"
+        self.control_cls = "workers.queue.aside.purging:PurgingControl"
         self.worker_cls = "celery.apps.worker:Worker"
         """By name: imported when a worker starts."""
 

@@ -9,14 +9,21 @@ from typing import Any
 import pytest
 from celery.app import trace
 from celery.app.amqp import AMQP, Queues
+from celery.app.control import Control
 from celery.app.routes import Router
+from celery.apps.worker import Worker
+from celery.events.dispatcher import EventDispatcher
+from kombu import Connection
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
 from workers.node.callbacks import CallersAMQP, CallersRouter
+from workers.node.control.ending import OrderlyWorker
 from workers.node.fetch.channel import FetchChannel, FetchQoS
 from workers.node.fetch.transport import FetchPoller, FetchTransport
 from workers.node.poison import GuardedChannel
+from workers.queue.aside.purging import PurgingConnection, PurgingControl
+from workers.queue.aside.transport import PurgingChannel
 
 SIGNATURES = {
     (kombu_redis.MultiChannelPoller, "on_poll_start"): "(self)",
@@ -35,6 +42,12 @@ SIGNATURES = {
     (kombu_redis.Channel, "_create_client"): "(self, asynchronous=False)",
     (kombu_redis.Channel, "_q_for_pri"): "(self, queue, pri)",
     (kombu_redis.Channel, "close"): "(self)",
+    (kombu_redis.Channel, "_purge"): "(self, queue)",
+    (Connection, "get_transport_cls"): "(self)",
+    (Control, "purge"): "(self, connection=None)",
+    (Worker, "install_platform_tweaks"): "(self, worker)",
+    (Worker, "wait_for_soft_shutdown"): "(self)",
+    (Control, "discard_all"): "(self, connection=None)",
     (kombu_redis.QoS, "append"): "(self, message, delivery_tag)",
     (kombu_redis.QoS, "ack"): "(self, delivery_tag)",
     (kombu_redis.QoS, "reject"): "(self, delivery_tag, requeue=False)",
@@ -69,6 +82,10 @@ def test_the_original_is_called_as_it_was(case: tuple[Any, str]) -> None:
         (FetchQoS, kombu_redis.QoS),
         (FetchTransport, kombu_redis.Transport),
         (CallersAMQP, AMQP),
+        (PurgingChannel, kombu_redis.Channel),
+        (PurgingConnection, Connection),
+        (PurgingControl, Control),
+        (OrderlyWorker, Worker),
         (CallersRouter, Router),
     ],
 )
@@ -86,6 +103,7 @@ def test_whatever_is_overridden_is_listed(ours: type, theirs: type) -> None:
         (kombu_redis.Transport.__init__, "self.cycle = MultiChannelPoller()"),
         (kombu_redis.Transport.register_with_event_loop, "client.connection is connection"),
         (kombu_redis.MultiChannelPoller.on_poll_start, "if channel.active_queues:"),
+        (EventDispatcher._publish, "retry=retry,"),
         (virtual.Channel.basic_consume, "self.qos.append(message, message.delivery_tag)"),
         (virtual.Channel.close, "self._qos.restore_unacked_once()"),
         (trace.build_tracer, "app.amqp._retry_publish("),

@@ -16,6 +16,7 @@ from workers.node.fetch.claims import Claim
 from workers.node.fetch.fetch import Fetch
 from workers.node.fetch.hooks import Hooks
 from workers.node.poison import GuardedChannel, GuardedQoS
+from workers.queue.aside.messages import purge_aside
 
 logger: Final = logging.getLogger(__name__)
 
@@ -159,6 +160,11 @@ class FetchChannel(GuardedChannel):
         if not self.fetch.postpone(claim, due_s, headers):
             self.fetch.give_back(claim)
         return True
+
+    def _purge(self, queue: str) -> int:
+        removed = int(super()._purge(queue))
+        with self.conn_or_acquire() as client:
+            return removed + purge_aside(client, [self._q_for_pri(queue, step) for step in self.priority_steps])
 
     def _poll_error(self, type: str, **_: Any) -> Any:
         return self.handlers[type]()  # it reads, and meets the error

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from redis.exceptions import ResponseError
 
 from workers.node.guard.bounds import is_readable
+from workers.queue.aside.messages import ASIDE
 from workers.queue.names import DELIVERIES_HEADER
 
 PREFIX: Final = "persona.fetch"
@@ -31,8 +32,6 @@ FORGET_MS: Final = 600_000
 """For so long a silent node is looked after: what its connection had asked for may still reach it."""
 PORTION: Final = 64
 LOOK_DEPTH: Final = 1000
-ASIDE: Final = f"{PREFIX}.aside"
-"""A sorted set: messages with their lists, by the time when they are due."""
 MOST_ASIDE: Final = 100_000
 NEAR_S: Final = 4.0
 """What is due so soon is back in its list: nodes look every BEAT_S."""
