@@ -114,6 +114,23 @@ def test_a_broker_that_refuses_for_a_while_ends_no_node(refusing: Callable[[Flee
         works(fleet, sender)
 
 
+@pytest.mark.parametrize("refusing", [read_only, full])
+def test_a_node_that_pops_outlasts_a_broker_that_refuses(refusing: Callable[[Fleet], Any]) -> None:
+    """It waits and goes on as one that claims. What it has popped and cannot note goes back; what it cannot acknowledge comes
+    again after the visibility time-out, and is dropped then."""
+    popping = {"PERSONA_FETCH": "pop", "PERSONA_DOOR": "false"}
+    with Fleet(concurrency=1, environ=popping) as fleet, Sender.of(fleet) as sender:
+        fleet.node.freeze()
+        ids = sender.request(5)
+        with refusing(fleet):
+            fleet.node.thaw()
+            time.sleep(AWAY_S)
+        assert fleet.node.running, fleet.logs()
+        sender.wait(ids)
+        assert "messages_lost" not in fleet.node.log()
+        sender.wait(sender.request(2))
+
+
 def test_a_full_broker_gives_its_messages_away() -> None:
     with Fleet(concurrency=1, environ={"PERSONA_DOOR": "false"}) as fleet, Sender.of(fleet) as sender:
         fleet.endpoint.script(Fault("hang"))

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from celery.signals import celeryd_init
-from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as redis_transport
 from kombu.transport.virtual import Empty
 from kombu.utils.encoding import bytes_to_str
@@ -23,6 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pipeline.errors import InvalidRequestError
 from pipeline.settings import get_settings
+from workers.node.fetch.pause import Pause
 from workers.node.guard.bounds import OutOfBoundsError, check_body, check_item
 from workers.node.guard.refusals import tell_sender
 from workers.queue.dead_letters.box import keep
@@ -30,6 +32,7 @@ from workers.queue.dead_letters.letter import written
 
 logger: Final = logging.getLogger(__name__)
 
+PUT_BACK: Final = "#!lua flags=allow-oom\nreturn redis.call('RPUSH', KEYS[1], ARGV[1])"
 BROKEN: Final = (RedisConnectionError, RedisTimeoutError, OSError)
 """What a connection raises that is no more, or that could not be made."""
 
@@ -47,21 +50,77 @@ def guard_transport(**_: Any) -> None:
 
 class GuardedQoS(redis_transport.QoS):
     """What a closed channel had delivered went back when it closed: a task that ends later has nothing to acknowledge. kombu
-    would ask for the host of a connection that is gone, and the worker would end."""
+    would ask for the host of a connection that is gone, and the worker would end.
+
+    A server that refuses meanwhile (it is full, or read-only) ends no worker either: what could not be acknowledged is delivered
+    once more after the visibility time-out.
+    """
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        super().append(message, delivery_tag)
+        self.channel.popped = None
 
     def ack(self, delivery_tag: str) -> None:
         if not self.channel.closed:
-            super().ack(delivery_tag)
+            try:
+                super().ack(delivery_tag)
+            except ResponseError as error:
+                self._keep(delivery_tag, error)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         if not self.channel.closed:
-            super().reject(delivery_tag, requeue=requeue)
+            try:
+                super().reject(delivery_tag, requeue=requeue)
+            except ResponseError as error:
+                self._keep(delivery_tag, error)
+
+    def _keep(self, delivery_tag: str, error: ResponseError) -> None:
+        logger.warning("worker.not_acknowledged (%s): it is delivered again", type(error).__name__)
+        virtual.QoS.ack(self, delivery_tag)  # it takes no credit any more
+
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
+        with suppress(ResponseError):  # the next turn does it
+            super().restore_visible(start, num, interval)
 
 
 class GuardedChannel(redis_transport.Channel):
     """Checks each item that it pops, before anything depends on it."""
 
     QoS = GuardedQoS
+    popped: tuple[bytes, bytes] | None = None
+    """A queue and its item, until the item is noted as delivered."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._refused = Pause()
+        self._unnoted: list[tuple[bytes, bytes]] = []
+        super().__init__(*args, **kwargs)
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        if self._refused.goes_on(time.monotonic()):
+            return
+        try:
+            self._put_back()
+        except ResponseError as error:
+            self._refused.begin(error, time.monotonic())
+        else:
+            super()._brpop_start(timeout)
+
+    def _brpop_read(self, **options: Any) -> Any:
+        self.popped = None
+        try:
+            return super()._brpop_read(**options)
+        except ResponseError as error:  # it may be well again
+            self._refused.begin(error, time.monotonic())
+            if self.popped is not None:
+                self._unnoted.append(self.popped)
+            raise Empty from None
+
+    def _put_back(self) -> None:
+        """What was popped and could not be noted, as soon as the server takes it: a full one does, from a script."""
+        while self._unnoted:
+            with self.conn_or_acquire() as client:
+                client.eval(PUT_BACK, 1, *self._unnoted[-1])
+            self._unnoted.pop()
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         client = super()._create_client(asynchronous)
@@ -74,7 +133,8 @@ class GuardedChannel(redis_transport.Channel):
         if not popped:
             return popped
         queue, item = popped
-        return None if self.read(bytes_to_str(queue).partition(self.sep)[0], item) is None else popped
+        self.popped = None if self.read(bytes_to_str(queue).partition(self.sep)[0], item) is None else popped
+        return self.popped
 
     def read(self, queue: str, item: bytes) -> Any:
         """The envelope of a queue item; None if it is not a message, which is then refused: its sender is told, if it says who
@@ -128,9 +188,13 @@ class GuardedChannel(redis_transport.Channel):
     def close(self) -> None:
         """Never raises because the broker is away, or refuses: a channel that is half closed would break the next connection."""
         try:
+            if self._unnoted:
+                self._put_back()
             super().close()
         except (RedisError, OSError, AttributeError) as error:  # the last: kombu asks for the host of a connection that is gone
             logger.warning("worker.channel_left (%s)", type(error).__name__)
+            if self._unnoted:
+                logger.error("worker.messages_lost: %d, popped and not taken back", len(self._unnoted))  # noqa: TRY400 - as above
             self.auto_delete_queues.clear()  # what is left needs no server
             self._consumers.clear()
             self.qos._delivered.clear()  # noqa: SLF001 - the base class's own

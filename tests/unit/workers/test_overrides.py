@@ -42,6 +42,8 @@ SIGNATURES = {
     (kombu_redis.Channel, "_create_client"): "(self, asynchronous=False)",
     (kombu_redis.Channel, "_q_for_pri"): "(self, queue, pri)",
     (kombu_redis.Channel, "close"): "(self)",
+    (kombu_redis.Channel, "_brpop_start"): "(self, timeout=None)",
+    (kombu_redis.Channel, "_brpop_read"): "(self, **options)",
     (kombu_redis.Channel, "_purge"): "(self, queue)",
     (Connection, "get_transport_cls"): "(self)",
     (Control, "purge"): "(self, connection=None)",
