@@ -99,14 +99,18 @@ class Claims:
         self.node = node
         self._client = client
         self._scripts: dict[str, Any] = {}
+        self._registered: frozenset[str] = frozenset()
 
     # -- this node's own
 
     def beat(self, sources: Sequence[str]) -> Beat:
         """Show that the node lives."""
         keys = [NODES, sources_of(self.node), ASIDE, *(claims_of(self.node, source) for source in sources)]
-        arguments = [self.node, SILENT_MS, FORGET_MS, SOURCES, CLAIMS, int(NEAR_S * 1000), *sources]
+        named = frozenset(sources)
+        new = int(named != self._registered)
+        arguments = [self.node, SILENT_MS, FORGET_MS, SOURCES, CLAIMS, int(NEAR_S * 1000), new, *sources]
         count, silent, due = self._run("beat", keys, arguments)
+        self._registered = named
         return Beat(int(count), [name.decode(errors="replace") for name in silent], bool(due))
 
     def exchange(self, settled: Sequence[Claim], sources: Sequence[str], equals: int, limit: int) -> list[Claim]:

@@ -127,8 +127,11 @@ class Fetch:
                 self._waits.ring()
         elif credit > 0 and now_s >= self._seldom_due_s and self._queues.names:
             self._seldom_due_s = now_s + SELDOM_S
-            if self._settled or self._claims.any_in(self._queues.seldom()):
+            shared = [source for source in self._shared if source not in self._waits]
+            if self._settled or self._claims.any_in([*self._queues.seldom(), *shared]):
                 self._take(self._exchange(self._queues.seldom(), credit))
+            else:
+                self._shared.look_later(shared, now_s + SELDOM_S)
         elif self._settled:
             self._exchange([], 0)
         if credit > 0:
@@ -187,8 +190,7 @@ class Fetch:
         due = [source for source in self._shared if self._shared.due(source, now_s)]
         seldom = [source for source in due if source not in self._waits]
         if seldom and not self._claims.any_in(seldom):  # as ever: one question for all of them
-            for source in seldom:
-                self._shared.look_at(source, now_s + SELDOM_S)
+            self._shared.look_later(seldom, now_s + SELDOM_S)
             due = [source for source in due if source in self._waits]
         for source in due:
             self._take_ours(source, now_s)

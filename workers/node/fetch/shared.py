@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from workers.node.fetch.claims import PORTION, Claim, Claims
@@ -57,6 +57,11 @@ class Shared:
     def look_at(self, source: str, at_s: float) -> None:
         """Look at it then, and not before."""
         self._due_s[source] = at_s
+
+    def look_later(self, sources: Iterable[str], at_s: float) -> None:
+        """None of these has anything: look at them then."""
+        for source in sources:
+            self._due_s[source] = at_s
 
     def claim(self, source: str, is_ours: Callable[[Any], bool], limit: int, now_s: float) -> tuple[list[Claim], bool]:
         """Up to so many that are ours, the oldest first; and whether anything lies there."""

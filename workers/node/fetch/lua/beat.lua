@@ -2,14 +2,17 @@
 -- A node shows that it lives, by this server's clock, and names the lists that it may have claims from.
 -- KEYS: the nodes' times, the node's sources, what is aside, then the claims from each source.
 -- ARGV: the node; from which silence on, in ms, a node counts as dead; from which on it is to be forgotten; how the names of a
--- node's sources and of its claims begin; how soon, in ms, what is aside is due; the sources.
+-- node's sources and of its claims begin; how soon, in ms, what is aside is due; 1 if the sources are others than at its last beat;
+-- the sources.
 -- Returns how many claims there are; the names of some silent nodes: of those that have claims or are to be forgotten (the others
 -- may be many, where nodes come and go, and must not hide them); and whether something is due.
 local MOST = 100
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZADD', KEYS[1], now_ms, ARGV[1])
-redis.call('SADD', KEYS[2], unpack(ARGV, 7))
+-- A node that is new here, or was forgotten (which takes both keys), or whose server has lost its data, names them again.
+if redis.call('ZADD', KEYS[1], now_ms, ARGV[1]) == 1 or ARGV[7] == '1' then
+  redis.call('SADD', KEYS[2], unpack(ARGV, 8))
+end
 local count = 0
 if redis.call('EXISTS', unpack(KEYS, 4)) > 0 then
   for i = 4, #KEYS do
