@@ -48,6 +48,9 @@ def bench(
             show_default=False,
         ),
     ] = None,
+    rows: Annotated[
+        str, typer.Option(metavar="ROW,...", help="Of one NAME that has rows (deaths), these only.", show_default=False)
+    ] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Measure, check the answers, and print the figures with the machine and the versions.
@@ -62,13 +65,14 @@ def bench(
             raise CommandError(
                 "usage", "NAME", f"unknown benchmark {name!r}; allowed are {', '.join(all_benchmarks())}", exit_code=BAD_USAGE
             )
+    chosen = _rows(names or [], rows, out)
     report = None if out is None else Report(out)
     documents: list[dict[str, Any]] = []
     problems: list[str] = []
     for name in dict.fromkeys(names or _usual(screen)):
         found: tuple[str, ...] = ()
         try:
-            document = run_benchmark(all_benchmarks()[name], screen.note, quick=quick)
+            document = run_benchmark(all_benchmarks()[name], screen.note, quick=quick, rows=chosen)
         except BenchmarkFailedError as failure:  # the others are measured all the same
             document, found = failure.document, failure.problems
             problems += [f"{name}: {problem}" for problem in found]
@@ -88,6 +92,17 @@ def bench(
         raise CommandError("bench_failed", None, "\n".join(problems), document=alone or {"benches": documents})
     if screen.as_json:
         screen.document(alone or documents)  # type: ignore[arg-type]  # all of them: a list is JSON, too
+
+
+def _rows(names: list[str], rows: str, out: Path | None) -> tuple[str, ...]:
+    chosen = tuple(row for row in rows.split(",") if row)
+    known = all_benchmarks()[names[0]].rows if len(names) == 1 else ()
+    if unknown := [row for row in chosen if row not in known]:
+        allowed = ", ".join(known) or "none, but with one NAME that has rows"
+        raise CommandError("usage", "--rows", f"unknown row {unknown[0]!r}; allowed are {allowed}", exit_code=BAD_USAGE)
+    if chosen and out is not None:
+        raise CommandError("usage", "--rows", "not with --out: a record has all rows", exit_code=BAD_USAGE)
+    return chosen
 
 
 def _usual(screen: Screen) -> list[str]:

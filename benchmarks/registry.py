@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -21,9 +22,9 @@ def all_benchmarks() -> dict[str, Benchmark]:
     return {each.name: each for each in sorted(found, key=lambda each: each.place)}
 
 
-def run_benchmark(benchmark: Benchmark, progress: Progress, *, quick: bool = False) -> dict[str, Any]:
+def run_benchmark(benchmark: Benchmark, progress: Progress, *, quick: bool = False, rows: Sequence[str] = ()) -> dict[str, Any]:
     """Run a benchmark. Returns the document `{"bench", "figures", "machine", "versions"}`, and `"notes"` if there are any.
-    `quick`: as a test of the benchmark, not to be quoted.
+    `quick`: as a test of the benchmark, not to be quoted. `rows`: of one that has them, these only.
 
     Raises BenchmarkFailedError, with the document, when its check of its own answers failed. Every process that it started has
     been ended, however it ends.
@@ -31,7 +32,7 @@ def run_benchmark(benchmark: Benchmark, progress: Progress, *, quick: bool = Fal
     document: dict[str, Any] = {"bench": benchmark.name, "figures": {}}
     document |= {"machine": describe_machine(), "versions": describe_versions()}
     try:
-        measured = benchmark.measure(progress, quick=quick)
+        measured = benchmark.measure(progress, quick=quick, **({"rows": rows} if rows else {}))
     except BenchmarkFailedError as failure:
         document["figures"] = failure.figures
         failure.document = document

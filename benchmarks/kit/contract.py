@@ -24,7 +24,7 @@ class Benchmark(NamedTuple):
     `measure(progress, quick=...)` reports its progress; `quick` makes it a test of itself. It returns flat figures with
     units in their names. It ends every process that it started, and raises BenchmarkFailedError when an answer was wrong. `place`
     orders the page. Without a `view` the figures are shown as a list. A `long` one, of many minutes, is run only by its name; the
-    page keeps its last record.
+    page keeps its last record. One with `rows` measures some of them only where `measure` is given `rows`.
     """
 
     name: str
@@ -33,3 +33,4 @@ class Benchmark(NamedTuple):
     measure: Callable[..., Figures | Measured]
     view: Callable[[Figures], View] | None = None
     long: bool = False
+    rows: tuple[str, ...] = ()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+
+import redis
 
 from benchmarks.kit.errors import BenchmarkFailedError
 from workers.stack.processes import ChildProcess
@@ -43,6 +46,25 @@ class DiskServer:
         if self._process is not None:
             self._process.stop(STOP_S)
             self._process = None
+
+    def kill(self) -> None:
+        """At once, as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def freeze(self) -> None:
+        """Connections stay open and take bytes, but nothing is answered until `thaw`."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def command(self, *words: str) -> None:
+        with redis.Redis.from_url(self.url) as client:
+            client.execute_command(*words)
 
     def __enter__(self) -> Self:
         try:

@@ -20,14 +20,16 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from benchmarks.kit.callers import Asked, Callers, Tally
+from benchmarks.kit.callers import Callers, Tally
 from benchmarks.kit.compare import quantile
 from benchmarks.kit.contract import Benchmark, Figures, Progress
+from benchmarks.kit.deaths import Death, counts, judge, returned, stock_figures
 from benchmarks.kit.disk_server import DiskServer
 from benchmarks.kit.errors import BenchmarkFailedError
 from benchmarks.kit.fleet import READY_TIMEOUT_S, Fleet
 from benchmarks.kit.load import warm_up
 from benchmarks.kit.model_server import ModelServer
+from benchmarks.kit.outages import OUTAGES
 from benchmarks.views.deaths_view import view_deaths
 from workers.node.fetch.claims import CLAIMS
 
@@ -44,7 +46,6 @@ FEWEST: Final = 2
 """Nodes that work when one of them is killed."""
 SETTLE_S: Final = 0.05
 """From a kill until its claims are read: the server has read what the node had sent."""
-MOST_RETURNED_S: Final = 15.0
 ANSWERED_S: Final = 45.0
 """Then a task that has no outcome is lost: a message may be with three nodes that die."""
 STOCK: Final = {"PERSONA_FETCH": "pop", "PERSONA_DOOR": "false"}
@@ -63,42 +64,59 @@ class Size(NamedTuple):
     frozen_s: float
     breaks: int
     restarts: int
+    outages: int
+    away_s: float
 
 
-FULL: Final = Size(kills=100, stock_kills=15, stock_s=210, freezes=2, frozen_s=30, breaks=10, restarts=10)
-QUICK: Final = Size(kills=2, stock_kills=1, stock_s=0, freezes=1, frozen_s=12, breaks=1, restarts=2)
+FULL: Final = Size(kills=100, stock_kills=15, stock_s=210, freezes=2, frozen_s=30, breaks=10, restarts=30, outages=5, away_s=5)
+QUICK: Final = Size(kills=2, stock_kills=1, stock_s=0, freezes=1, frozen_s=12, breaks=1, restarts=2, outages=1, away_s=2)
+ROWS: Final = ("killed", "stock", "frozen", "broken", "restarted", *OUTAGES)
 
 
-class Death(NamedTuple):
-    """A node that was killed or frozen, and the tasks that lay in its claims right after that."""
-
-    at_s: float
-    task_ids: tuple[str, ...]
-
-
-def measure_deaths(progress: Progress, *, quick: bool = False) -> Figures:
-    """The figures. Raises BenchmarkFailedError when a task was lost, an answer was wrong or given twice, a node ended by itself,
-    or what a killed node had was answered too late."""
+def measure_deaths(progress: Progress, *, quick: bool = False, rows: Sequence[str] = ()) -> Figures:
+    """The figures; of these `rows` only, if some are named. Raises BenchmarkFailedError when a task was lost, an answer was wrong
+    or given twice, a node ended by itself, or what a killed node had was answered too late."""
     size = QUICK if quick else FULL
+    chosen = rows or ROWS
     chance = random.Random(SEED)  # noqa: S311 - a repeatable order of events
-    with (
-        ModelServer(delay_ms=MODEL_MS) as model,
-        DiskServer() as server,
-        _bench(progress, model.environment, chance, server) as bench,
-    ):
-        with _bench(progress, {**model.environment, **STOCK}, chance, None) as stock:
-            stock_deaths = stock.kill_nodes("stock", size.stock_kills)
-            figures = bench.killed(size)
-            progress("deaths: the last answers of the stock way")
-            left_s = stock_deaths[-1].at_s + size.stock_s - time.monotonic()
-            stock.callers.await_answers("stock", left_s)
-            figures |= stock_figures(stock.callers, stock_deaths)
-        figures |= bench.frozen(size)
-        figures |= bench.broken(size)
-        figures |= bench.restarted(server, size)
+    figures: Figures = {}
+    said: list[str] = []
+    with ModelServer(delay_ms=MODEL_MS) as model:
+        if any(not OUTAGES[row].of_results for row in chosen if row in OUTAGES) or set(chosen) - set(OUTAGES):
+            with DiskServer() as server, _bench(progress, model.environment, chance, server) as bench:
+                if "stock" in chosen:
+                    figures |= _beside_stock(bench, progress, {**model.environment, **STOCK}, chance, size, "killed" in chosen)
+                elif "killed" in chosen:
+                    figures |= bench.killed(size)
+                figures |= bench.frozen(size) if "frozen" in chosen else {}
+                figures |= bench.broken(size) if "broken" in chosen else {}
+                figures |= bench.restarted(server, size) if "restarted" in chosen else {}
+                for row in [row for row in chosen if row in OUTAGES and not OUTAGES[row].of_results]:
+                    figures |= bench.outage(row, server, size)
+                said += bench.said
+        if of_results := [row for row in chosen if row in OUTAGES and OUTAGES[row].of_results]:
+            with DiskServer() as server, DiskServer() as results:
+                environ = {**model.environment, "PERSONA_RESULT_URL": results.url}
+                with _bench(progress, environ, chance, server) as bench:
+                    for row in of_results:
+                        figures |= bench.outage(row, results, size)
+                    said += bench.said
     if problems := judge(figures):
-        raise BenchmarkFailedError([*problems, *bench.said], figures)
+        raise BenchmarkFailedError([*problems, *said], figures)
     return figures
+
+
+def _beside_stock(
+    bench: _Bench, progress: Progress, environ: dict[str, str], chance: random.Random, size: Size, killed: bool
+) -> Figures:
+    """The stock way waits for minutes for what it has not lost: meanwhile nodes of the other are killed."""
+    with _bench(progress, environ, chance, None) as stock:
+        stock_deaths = stock.kill_nodes("stock", size.stock_kills)
+        figures = bench.killed(size) if killed else {}
+        progress("deaths: the last answers of the stock way")
+        left_s = stock_deaths[-1].at_s + size.stock_s - time.monotonic()
+        stock.callers.await_answers("stock", left_s)
+        return figures | stock_figures(stock.callers, stock_deaths)
 
 
 @contextmanager
@@ -172,7 +190,7 @@ class _Bench:
         return {
             "freezes": len(deaths),
             "frozen_s": size.frozen_s,
-            **_counts("frozen", tally),
+            **counts("frozen", tally),
             "frozen_exits": self._ended(),
             "frozen_claimed": sum(len(death.task_ids) for death in deaths),
             **({"frozen_returned_max_s": max(times_s)} if times_s else {}),
@@ -191,7 +209,7 @@ class _Bench:
             time.sleep(PAUSE_S[1])
         tally = self._settled("broken")
         ended = self._ended()
-        return {"breaks": size.breaks, "broken_connections": closed, **_counts("broken", tally), "broken_exits": ended}
+        return {"breaks": size.breaks, "broken_connections": closed, **counts("broken", tally), "broken_exits": ended}
 
     def restarted(self, server: DiskServer, size: Size) -> Figures:
         """The broker, which holds the results, too, is stopped and started with its file: half of the times idle."""
@@ -213,10 +231,35 @@ class _Bench:
         tally = self._settled("restart")
         return {
             "restarts": size.restarts,
-            **_counts("restart", tally),
+            **counts("restart", tally),
             "restart_exits": self._ended(),
             "restart_back_p50_s": quantile(times_s, 0.5),
             "restart_back_max_s": max(times_s),
+        }
+
+    def outage(self, name: str, server: DiskServer, size: Size) -> Figures:
+        """Something befalls a server for some seconds, under load."""
+        fault = OUTAGES[name]
+        times_s = []
+        for number in range(1, size.outages + 1):
+            self._progress(f"deaths: {name} for {size.away_s:g} s, {number} of {size.outages}")
+            with self.callers.load(name):
+                time.sleep(self._chance.uniform(*PAUSE_S))
+                fault.begin(server)
+                try:
+                    time.sleep(size.away_s)
+                finally:
+                    fault.end(server)
+                times_s.append(self.callers.first_answer_s(time.monotonic(), BACK_S))
+                time.sleep(REST_S)
+        tally = self._settled(name)
+        return {
+            f"{name}_times": size.outages,
+            f"{name}_s": size.away_s,
+            **counts(name, tally),
+            f"{name}_exits": self._ended(),
+            f"{name}_back_p50_s": quantile(times_s, 0.5),
+            f"{name}_back_max_s": max(times_s),
         }
 
     def _working(self, fewest: int) -> list[str]:
@@ -257,68 +300,6 @@ class _Bench:
         return len(ended)
 
 
-def returned(asked: dict[str, Asked], deaths: Sequence[Death]) -> tuple[list[float], int]:
-    """For each task that lay in a dead node's claims and was not answered yet: how long from the death to its answer; if it was
-    with several, from the last of them. And how often one was with another node that died before."""
-    last_s: dict[str, float] = {}
-    again = 0
-    for death in deaths:
-        for task_id in death.task_ids:
-            answered_s = asked[task_id].answered_s if task_id in asked else 0.0
-            if answered_s > death.at_s:
-                again += task_id in last_s
-                last_s[task_id] = death.at_s
-    return [asked[task_id].answered_s - at_s for task_id, at_s in last_s.items()], again
-
-
-def stock_figures(callers: Callers, deaths: Sequence[Death]) -> Figures:
-    """The stock way does not say which node has a message: a task's time counts from the first kill while it was unanswered."""
-    tally = callers.tally("stock")
-    longest_s = 0.0
-    for asked in callers.asked.values():
-        if asked.phase == "stock" and asked.sent_s and asked.answered_s:
-            met_s = [death.at_s for death in deaths if asked.sent_s <= death.at_s < asked.answered_s]
-            longest_s = max([longest_s, *(asked.answered_s - at_s for at_s in met_s[:1])])
-    return {
-        "stock_kills": len(deaths),
-        "stock_sent": tally.sent,
-        "stock_lost": tally.lost,
-        "stock_wrong": tally.wrong,
-        "stock_failed": tally.failed,
-        "stock_committed_twice": tally.twice,
-        "stock_returned_max_s": longest_s,
-    }
-
-
-def judge(figures: Figures) -> list[str]:
-    """What is not as it must be, as sentences."""
-    problems = []
-    for what, names in {
-        "tasks were lost": ("lost", "frozen_lost", "broken_lost", "restart_lost"),
-        "answers were wrong": ("wrong", "frozen_wrong", "broken_wrong", "restart_wrong"),
-        "tasks had a second outcome": tuple(f"{when}committed_twice" for when in ("", "frozen_", "broken_", "restart_")),
-        "tasks failed": ("frozen_failed", "broken_failed", "restart_failed"),
-        "nodes ended by themselves": ("frozen_exits", "broken_exits", "restart_exits"),
-    }.items():
-        problems += [f"{name}: {figures[name]:g} {what}" for name in names if figures.get(name)]
-    if figures["failed"] > figures["buried"]:
-        problems.append(f"failed: {figures['failed'] - figures['buried']:g} tasks failed that were not with three dead nodes")
-    for name in ("returned_max_s", "frozen_returned_max_s"):
-        if figures.get(name, 0.0) > MOST_RETURNED_S:
-            problems.append(f"{name}: {figures[name]:.1f} s from a death to an answer; the bound is {MOST_RETURNED_S:g} s")
-    return problems
-
-
-def _counts(prefix: str, tally: Tally) -> Figures:
-    return {
-        f"{prefix}_sent": tally.sent,
-        f"{prefix}_lost": tally.lost,
-        f"{prefix}_failed": tally.failed,
-        f"{prefix}_wrong": tally.wrong,
-        f"{prefix}_committed_twice": tally.twice,
-    }
-
-
 def _restart(server: DiskServer) -> float:
     """Returns the moment at which it answers again."""
     server.stop()
@@ -333,4 +314,5 @@ BENCHMARK: Final = Benchmark(
     measure_deaths,
     view_deaths,
     long=True,
+    rows=ROWS,
 )

@@ -14,7 +14,8 @@ from polling import until
 from servers import ValkeyServer
 
 from benchmarks.kit.callers import KINDS, META, Asked, Callers
-from benchmarks.measures.deaths import MOST_RETURNED_S, QUICK, Death, judge, returned
+from benchmarks.kit.deaths import MOST_BACK_S, MOST_RETURNED_S, Death, judge, returned
+from benchmarks.measures.deaths import QUICK
 from benchmarks.registry import all_benchmarks
 from pipeline.settings import load_settings
 from workers.node.consumer import LOST
@@ -123,6 +124,9 @@ RIGHT = {"lost": 0, "failed": 2, "buried": 2, "wrong": 0, "committed_twice": 0, 
         ({"failed": 3}, "failed: 1 tasks failed that were not with three dead nodes"),
         ({"broken_failed": 1}, "broken_failed: 1 tasks failed"),
         ({"restart_exits": 1}, "restart_exits: 1 nodes ended by themselves"),
+        ({"results_frozen_lost": 1}, "results_frozen_lost: 1 tasks were lost"),
+        ({"full_exits": 1}, "full_exits: 1 nodes ended by themselves"),
+        ({"restart_back_max_s": 6.5}, f"restart_back_max_s: 6.5 s until a task was answered; the bound is {MOST_BACK_S:g} s"),
         ({"returned_max_s": 16.0}, f"returned_max_s: 16.0 s from a death to an answer; the bound is {MOST_RETURNED_S:g} s"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
