@@ -176,8 +176,9 @@ class Callers:
         now_s = time.monotonic()
         try:
             self._app.send_task(PROCESS_TASK, args=[request.to_wire()], queue=QUEUE, task_id=task_id)
-        except (OperationalError, redis.RedisError, OSError):
-            return  # the broker is away, and its caller knows
+        except (OperationalError, redis.RedisError, OSError, AttributeError):
+            # The broker is away, or refuses, and its caller knows. The last is kombu's: a channel of it was closed after a refusal.
+            return
         asked.sent_s = now_s
 
     # -- reading
