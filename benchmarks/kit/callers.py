@@ -177,7 +177,7 @@ class Callers:
         try:
             self._app.send_task(PROCESS_TASK, args=[request.to_wire()], queue=QUEUE, task_id=task_id)
         except (OperationalError, redis.RedisError, OSError, AttributeError):
-            # The broker is away, or refuses, and its caller knows. The last is kombu's: a channel of it was closed after a refusal.
+            # The broker is away, or refuses, and its caller knows. The last is kombu's: it has closed a channel after a refusal.
             return
         asked.sent_s = now_s
 

@@ -7,6 +7,7 @@ shape than it expects; in the latter case the message goes back to the queue and
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
