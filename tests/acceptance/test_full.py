@@ -13,7 +13,7 @@ from sender import KEY, Sender
 
 from pipeline.models import PersonaRequest
 from workers.queue.errors import QueueFullError, QueueUnavailableError
-from workers.queue.room import SHORT_S, SHORTEST_S
+from workers.queue.outcomes.room import SHORT_S, SHORTEST_S
 
 LIMIT = 32 << 20
 FILLER = "filler"
@@ -80,7 +80,7 @@ def test_a_client_without_a_margin_is_told_what_the_server_says(fleet: Fleet, qu
     app = fleet.client._dispatch._app
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(app, "settings", app.settings.model_copy(update={"queue_full_at": 1.0}))
-        patched.setattr("workers.queue.room.KNOWN_S", 60.0)  # what it has seen is old: another filled it
+        patched.setattr("workers.queue.outcomes.room.KNOWN_S", 60.0)  # what it has seen is old: another filled it
         fleet.client._dispatch._room._until_s, fleet.client._dispatch._room._used = float("inf"), 0.0
         with pytest.raises(QueueFullError, match="is full: ask again"):
             fleet.client.submit_request(PersonaRequest.create(question, KEY))

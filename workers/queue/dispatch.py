@@ -27,9 +27,9 @@ from workers.queue.names import (
     RENEWAL_HEADER,
 )
 from workers.queue.outbox import Outbox
+from workers.queue.outcomes.room import Room
 from workers.queue.redaction import REDACTED
 from workers.queue.results import QuietResult
-from workers.queue.room import Room
 
 
 class Sent(NamedTuple):

@@ -28,7 +28,7 @@ from redis.retry import Retry
 from pipeline.cache.server.scripts import Script
 from workers.queue.celery_settings import FULL_AT_OPTION, PATIENCE_OPTION
 from workers.queue.outcomes import haste
-from workers.queue.room import Room, kept_s
+from workers.queue.outcomes.room import Room, kept_s
 
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 0.5
