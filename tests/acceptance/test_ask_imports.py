@@ -27,7 +27,7 @@ QUEUE = {
     "workers.queue.dispatch", "workers.queue.errors", "workers.queue.factory", "workers.queue.names", "workers.queue.outbox",
     "workers.queue.reach", "workers.queue.redaction", "workers.queue.redis_client", "workers.queue.results",
     "workers.queue.outcomes", "workers.queue.outcomes.put_back", "workers.queue.outcomes.store", "workers.queue.outcomes.haste",
-    "workers.queue.outcomes.room",
+    "workers.queue.outcomes.room", "workers.queue.censor",
     "workers.queue.aside", "workers.queue.aside.purging", "workers.queue.aside.transport", "workers.queue.aside.messages",
 }  # fmt: skip
 NEVER = {
