@@ -19,7 +19,8 @@ from typing import Any
 
 from model.configs import CONFIGS
 from model.mutants import MUTANTS
-from model.search import Found, explore
+from model.exploring import Found
+from model.search import explore
 from model.stepping import Model
 from model.story import told
 

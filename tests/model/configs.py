@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from model.faults import FAULTS
-from model.state import IDLE, NEVER, NONE, Bus, Entry, Log, Node, Numbers, Process, Server, Slot, State, View
+from model.state import IDLE, NEVER, NONE, Bus, Entry, Log, Node, Numbers, Page, Process, Server, Slot, State, View
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     that may be. `start`: empty is cold, where no process knows
     anything; `warm`: all have read the log and have the first key in L1; `settled`: as warm, and on the bus a volatile
     invalidation was
-    settled a moment ago, and the server is away. `comes_back`: it may return.
+    settled a moment ago, and the server is away; `loading`: two threads of the first process load the log, which was just lost. `comes_back`: it may return.
     `short`: whether `make test` explores it."""
 
     name: str
@@ -125,7 +125,20 @@ def _settled(config: Config, state: State) -> State:
     return replace(state, server=server, processes=processes, nodes=nodes, versions=(1,), up=False)
 
 
-_STARTS: Final = {"warm": _warm, "settled": _settled}
+def _loading(config: Config, state: State) -> State:
+    """One thread has asked for the log, another was answered, neither has taken an answer in; and then the log was lost."""
+    warm = _warm(config, state)
+    first, *others = warm.processes
+    page = Page(1, 0, 0, 0, (0,) * config.patterns, True)
+    asking = replace(IDLE, steps=("read_log", "apply", "?go_on"), asked=0)
+    answered = replace(IDLE, steps=("apply", "?go_on"), asked=0, page=page, contact=1)
+    threads = (asking, answered, *first.threads[2:])
+    first = replace(first, view=state.processes[0].view, slots=state.processes[0].slots, contacts=0, threads=threads)
+    lost = replace(warm.server.log, epoch=0, history=0)
+    return replace(warm, processes=(first, *others), server=replace(warm.server, log=lost))
+
+
+_STARTS: Final = {"warm": _warm, "settled": _settled, "loading": _loading}
 
 
 LONE: Final = NEVER
@@ -303,6 +316,12 @@ _ALL: Final = (
         invalidations=1,
         comes_back=False,
         start="settled",
+    ),
+    Config(
+        name="loading",
+        about="three threads of a process that begins load the log, which has just begun anew; another invalidates",
+        processes=((LONE, ("", "", "read")), (LONE, (TELLS,))),
+        start="loading",
     ),
     Config(
         name="records-own",

@@ -300,6 +300,25 @@ def settled_by_an_older_look() -> dict[str, Any]:
     return {"settle_heard": settle_heard}
 
 
+def _unconfirming(_: Model, known: View, page: Page, asked: int) -> tuple[View, bool, bool]:
+    after, confirms, whole = view.taken(_, known, page, asked)
+    late = page.restart and known.known and page.epoch == known.epoch and page.seq < known.seq
+    return (known, False, True) if late else (after, confirms, whole)
+
+
+def _covers_by_the_tail(at: At) -> Outcomes:
+    known, tail = at.process.view, at.thread.tail
+    if tail is None or (tail[0] == known.epoch and tail[1] <= known.seq):
+        return (at.then(tail=None),)
+    return at.model.miss(at)
+
+
+@mutant("loading", hole="l")
+def judged_by_an_unconfirmed_view() -> dict[str, Any]:
+    """An older page of the log that the view is of confirms nothing, and a read is judged by any view that covers its tail."""
+    return {"taken": _unconfirming, "covers": _covers_by_the_tail}
+
+
 # -- others
 
 

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import msgspec
 from msgspec.structs import replace
 
 from model import flights, log, node, reading, view, writing  # noqa: F401 - they enter their rules
 from model.canon import Canon
 from model.configs import initial
+from model.exploring import Found, Progress, explored
 from model.faults import ALWAYS, FAULTS, broken_off, spent
 from model.state import State
 from model.stepping import LOCAL, SILENT, At, AtNode, Model
-
-
-class Found(msgspec.Struct, frozen=True):
-    """The outcome of an exploration. `whole`: all reachable states were seen. `depth`: events of the longest shortest way to a
-    state. `broken`: the promise that was broken, with the shortest way there."""
-
-    states: int
-    transitions: int
-    depth: int
-    seconds: float
-    whole: bool
-    broken: str = ""
-    trace: tuple[tuple[str, State], ...] = ()
 
 
 def successors(model: Model, state: State) -> Iterator[tuple[str, State]]:
@@ -146,53 +132,17 @@ def _silent(model: Model, state: State, number: int, index: int, *, main: bool) 
 def explore(
     model: Model,
     *,
-    most_states: int = 10**9,
+    most_states: float = float("inf"),
     most_seconds: float = float("inf"),
-    progress: Callable[[int, int, int, int, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Found:
-    """Go through all states. Ends at the first broken promise, or where it has been given no more to do.
-
-    Of a state that was seen only the hash is kept, of 64 bits, with that of the state before it.
-    """
-    began_s = time.monotonic()
-    canon = Canon(model)
-    first = canon(initial(model.config))
-    before: dict[int, int] = {hash(first): 0}
-    level, depth, transitions = [first], 0, 0
-    told_s = began_s
-    while level:
-        following: list[State] = []
-        for state in level:
-            for _, after in successors(model, state):
-                transitions += 1
-                reached = canon(after)
-                number = hash(reached)
-                if number in before:
-                    continue
-                before[number] = hash(state)
-                if reached.broken:
-                    trace = _trace(model, canon, before, number)
-                    return Found(len(before), transitions, depth + 1, time.monotonic() - began_s, False, reached.broken, trace)
-                following.append(reached)
-            now_s = time.monotonic()
-            if progress is not None and now_s - told_s > 2:
-                told_s = now_s
-                progress(len(before), transitions, depth, len(level), now_s - began_s)
-            if len(before) > most_states or now_s - began_s > most_seconds:
-                return Found(len(before), transitions, depth, now_s - began_s, False)
-        level = following
-        depth += 1
-    return Found(len(before), transitions, depth - 1, time.monotonic() - began_s, True)
-
-
-def _trace(model: Model, canon: Canon, before: dict[int, int], last: int) -> tuple[tuple[str, State], ...]:
-    """The events on the way, replayed from the first state: with the processes' own names."""
-    numbers = [last]
-    while before[numbers[-1]]:
-        numbers.append(before[numbers[-1]])
-    state = initial(model.config)
-    trace = [("at first", state)]
-    for number in numbers[-2::-1]:
-        name, state = next((name, after) for name, after in successors(model, state) if hash(canon(after)) == number)
-        trace.append((name, state))
-    return tuple(trace)
+    """Go through all states: see `exploring`."""
+    return explored(
+        initial(model.config),
+        lambda state: successors(model, state),
+        lambda state: state.broken,
+        canon=Canon(model),
+        most_states=most_states,
+        most_seconds=most_seconds,
+        progress=progress,
+    )

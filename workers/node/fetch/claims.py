@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 
 from workers.node.guard.bounds import is_readable
 from workers.queue.aside.messages import ASIDE
-from workers.queue.names import DELIVERIES_HEADER
+from workers.queue.names import DELIVERIES_HEADER, RETURNS_HEADER
 
 PREFIX: Final = "persona.fetch"
 CLAIMS: Final = f"{PREFIX}.claims:"
@@ -241,7 +241,11 @@ class Claims:
 
 def deliveries(item_headers: Any) -> int:
     """How often a message's node has died with it."""
-    count = item_headers.get(DELIVERIES_HEADER) if isinstance(item_headers, dict) else None
+    return _count(item_headers, DELIVERIES_HEADER)
+
+
+def _count(item_headers: Any, name: str) -> int:
+    count = item_headers.get(name) if isinstance(item_headers, dict) else None
     return count if type(count) is int and count > 0 else 0
 
 
@@ -260,14 +264,18 @@ def marked(item: bytes, headers: Mapping[str, Any], *, redelivered: bool = False
 
 
 def _again(item: bytes, counted: bool) -> bytes:
-    """The item as one that is delivered again; `counted`: its node has died with it."""
-    headers: dict[str, Any] = {"redelivered": True}
-    if counted and is_readable(item):
-        try:
-            headers[DELIVERIES_HEADER] = deliveries(json.loads(item)["headers"]) + 1
-        except (ValueError, TypeError, KeyError, RecursionError):
-            return item
-    return marked(item, headers, redelivered=True)
+    """The item as one that is delivered again; `counted`: its node has died with it. Another text than that of each delivery
+    before: a node may still have one of these in hand, or on its way, and claim this one as well."""
+    if not is_readable(item):
+        return item
+    try:
+        headers = json.loads(item)["headers"]
+        new = {"redelivered": True, RETURNS_HEADER: _count(headers, RETURNS_HEADER) + 1}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return item
+    if counted:
+        new[DELIVERIES_HEADER] = deliveries(headers) + 1
+    return marked(item, new, redelivered=True)
 
 
 def _source(name: str) -> str:

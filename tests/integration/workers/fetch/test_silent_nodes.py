@@ -64,3 +64,16 @@ def test_one_without_claims_is_forgotten_in_the_end(client: Any) -> None:
     assert (living.recover("old"), living.recover("older"), living.recover("older")) == (0, 1, 0)
     assert client.zrange(NODES, 0, -1) == [b"living"]
     assert not client.exists(sources_of("old"), sources_of("older"))
+
+
+def test_an_answer_that_comes_late_acknowledges_no_later_claim(client: Any) -> None:
+    """Found by `tests/model/fetch`: a message that had come back before was taken for a stray while the answer was on its way, and
+    claimed anew by the same node. The late answer's acknowledgement must not remove that claim."""
+    client.lpush(QUEUE, json.dumps({"headers": {"id": 0}, "properties": {"delivery_info": {}}}))
+    node = Claims(client, "node")
+    for _ in range(2):
+        late = node.exchange([], [QUEUE], 1, 1)
+        assert node.give_back(late, redelivered=True) == 1
+    assert len(node.exchange([], [QUEUE], 1, 1)) == 1
+    node.exchange(late, [], 1, 0)
+    assert len(node.kept(QUEUE)) == 1
