@@ -6,18 +6,21 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import sys
 import time
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
 from pipeline.cache import AsOf, TwoTierCache
+from pipeline.cache.coherence import bus
 from pipeline.cache.coherence.log import RedisInvalidationLog
 from pipeline.cache.coherence.node import NodeFollower
 from pipeline.cache.coherence.process import NO_WORDS, Coherence
 from pipeline.cache.coherence.tail import Page, Tail
 from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.flight.single import SingleFlight
+from pipeline.cache.lineage import Lineage
 from pipeline.cache.server import scripts
 from pipeline.cache.server.commands import _Commands
 from pipeline.cache.server.link import encode
@@ -234,6 +237,29 @@ def deps_of_deps_ignored() -> None:
     _replace(Tiers, "with_theirs", lambda _, deps: deps)
 
 
+def deps_of_deps_looked_for_afterwards() -> None:
+    """The deps of an entry's deps are looked for in the tiers when it is stored: by then one may be gone, or was never kept since
+    it was invalidated while it was computed."""
+    _replace(Lineage, "of", lambda *_: ())
+
+
+def settled_by_an_older_look() -> None:
+    """A thread that finds everything appended forgets also what another thread has heard of meanwhile. It stands still between the
+    two, for as long as in `judged_in_two_steps`."""
+    settle = InvalidationView.settle_heard
+
+    def forgetful(view: InvalidationView, _: int) -> None:
+        time.sleep(0.001)
+        settle(view, sys.maxsize)
+
+    _replace(InvalidationView, "settle_heard", forgetful)
+
+
+def broken_off_taken_for_no_news() -> None:
+    """A writer that is broken off leaves an empty bus, which children take for one without news."""
+    _replace(bus, "_BROKEN_OFF", b"")
+
+
 def _replace(owner: type | ModuleType, name: str, part: object) -> None:
     """Fails when there is no such part any more: then the mutant must be thought over."""
     if name not in vars(owner):
@@ -299,5 +325,8 @@ MUTANTS: Final[dict[str, Callable[[], None]]] = {
         deps_of_deps_ignored,
         replica_believed,
         notice_believed,
+        deps_of_deps_looked_for_afterwards,
+        settled_by_an_older_look,
+        broken_off_taken_for_no_news,
     )
 } | {STAGE_MUTANT: lambda: None}

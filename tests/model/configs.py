@@ -35,7 +35,7 @@ CHAIN: Final = (Key((0,), (0, 1), all=(0,)), Key((), (1, 2), through=0, all=(0,)
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """`processes`: for each the node, or `NEVER`, and what its threads may begin, of `read`, `compute`, `fetch`, `stale`,
-    `refresh` and `invalidate`. `node_threads`: of each node's main process. `faults`: how many times each at most, and
+    `refresh`, `invalidate` and `tell`, which is to invalidate and to do nothing else, ever. `node_threads`: of each node's main process. `faults`: how many times each at most, and
     `faults_in_all`
     together. `trims`: any append may trim.
     `answers_lost`: an append may be done and its answer lost. `ring`: how many records a bus holds. `invalidated`: the patterns
@@ -144,7 +144,7 @@ _STARTS: Final = {"warm": _warm, "settled": _settled, "loading": _loading}
 LONE: Final = NEVER
 USES: Final = "read compute"
 ALL: Final = "read compute invalidate"
-TELLS: Final = "invalidate"
+TELLS: Final = "tell"
 
 _BUS: Final = {"patterns": 2, "invalidated": (0, 1), "node_threads": (1,), "ring": 1}
 
@@ -256,6 +256,16 @@ _ALL: Final = (
         node_threads=(1,),
         ring=1,
         invalidations=1,
+        start="warm",
+    ),
+    Config(
+        name="node-broken",
+        about="as node, and the main process may be broken off, also in the middle of a write",
+        processes=((0, (USES,)), (LONE, (TELLS,))),
+        node_threads=(1,),
+        ring=1,
+        invalidations=1,
+        faults={"break_off_main": 1},
         start="warm",
     ),
     Config(

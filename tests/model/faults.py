@@ -159,8 +159,8 @@ def broken_off(state: State, number: int, index: int) -> State:
 
 
 @fault
-def break_off_main(_: Model, state: State) -> Outcomes:
-    """The same to a node's main process. In the middle of a write it leaves the bus empty."""
+def break_off_main(model: Model, state: State) -> Outcomes:
+    """The same to a node's main process. In the middle of a write it leaves a bus of no log."""
     for number, node in enumerate(state.nodes):
         for index, thread in enumerate(node.threads):
             if not thread.steps:
@@ -168,7 +168,7 @@ def break_off_main(_: Model, state: State) -> Outcomes:
             bus = node.bus
             writing = thread.steps[0] in ("bus_end", "volatile_end", "settle_end")
             if writing:
-                bus = replace(bus, busy=False, epoch=0, seq=0, floor=0, base=0, ring=(), confirmed=NEVER)
+                bus = model.left_by_a_writer(model, bus)
             changed = replace(node, bus=bus, threads=put(node.threads, index, IDLE))
             state_after = replace(state, nodes=put(state.nodes, number, changed))
             yield bus_moved(state_after, number) if writing else state_after

@@ -273,7 +273,7 @@ def their_deps_in_the_tiers(at: At) -> Outcomes:
     return (at.then(deps=tuple(sorted({*at.thread.deps, *theirs}))),)
 
 
-@mutant("chain", hole="i")
+@mutant("chain", twin=True, hole="i")
 def deps_of_deps_looked_for_afterwards() -> dict[str, Any]:
     """The deps of an entry's deps are looked for in the tiers when it is stored: by then one may be gone, or was never kept
     since it
@@ -288,7 +288,7 @@ def forget_heard(at: At) -> Outcomes:
     return (at.then(process={"view": view.settled(at.process.view, heard=(0,) * at.model.config.patterns)}),)
 
 
-@mutant("volatile-settled", hole="j")
+@mutant("volatile-settled", twin=True, hole="j")
 def settled_by_an_older_look() -> dict[str, Any]:
     """A thread that finds everything appended forgets also what another thread has heard of meanwhile."""
 
@@ -298,6 +298,16 @@ def settled_by_an_older_look() -> dict[str, Any]:
         return (at.then(*("forget_heard",) * settles, asked=NEVER),)
 
     return {"settle_heard": settle_heard}
+
+
+@mutant("node-broken", twin=True, hole="k")
+def broken_off_taken_for_no_news() -> dict[str, Any]:
+    """A writer that is broken off leaves an empty bus, which children take for one without news."""
+
+    def left_by_a_writer(model: Model, bus: Bus) -> Bus:
+        return replace(node.left_by_a_writer(model, bus), epoch=0)
+
+    return {"left_by_a_writer": left_by_a_writer}
 
 
 def _unconfirming(_: Model, known: View, page: Page, asked: int) -> tuple[View, bool, bool]:

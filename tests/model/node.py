@@ -161,3 +161,10 @@ def settle_end(at: AtNode) -> Outcomes:
     bus = replace(bus, busy=False, settled=max(bus.settled, *appended))
     pending = tuple(0 if mine == theirs else mine for mine, theirs in zip(at.node.pending, appended, strict=True))
     return (at.then(pending=(), asked=NEVER, node={"bus": bus, "pending": pending}),)
+
+
+@rule
+def left_by_a_writer(_: Model, bus: Bus) -> Bus:
+    """What a writer leaves that is broken off: of no log's epoch, unless it was empty. Readers ask the server."""
+    epoch = NEVER if bus.epoch else 0
+    return replace(bus, busy=False, epoch=epoch, seq=0, floor=0, base=0, ring=(), confirmed=NEVER)

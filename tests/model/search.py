@@ -1,8 +1,25 @@
-"""Every order of events, breadth first: so the first broken promise that is found has a shortest trace."""
+"""Every event that may come next, fewer than there are: an order is left out where another one shows all that it shows.
+
+What is left out, and why nothing is overlooked. `test_reduction` holds the search against one that leaves nothing out.
+
+- **Local steps** touch nothing that another process sees. Where no other thread of their process looks on, they are taken with the
+  step before them: to come later they would have to differ by what others did meanwhile, of which they see nothing. A time limit may
+  still break a thread off before each.
+- **Beginnings** are taken with the first exchange with the server that follows, where nothing but the thread has changed by then: to
+  begin earlier only promises less (a read must not fall short of what had returned *when it began*), and the lease that a
+  beginning looks at may have run out at any moment. Not on a node, whose bus a beginning looks at; nor where another thread may
+  have something pending by then; nor in a cache that serves degraded; nor of a fetch, which notes when it was called.
+- **A program that only invalidates** (`tell`) does so in one step, and has no state: its view judges nothing, and since it has never
+  read the log it never asks for it. Its promise begins with the append, not with the return. Every read that the protocol
+  owes something owes at least that here, so that each broken promise is still one; and a read that asks between the
+  append and the return finds the record in the log. A notice may come at any moment after that, as before.
+- **Like threads** that do nothing yet: one of them begins. Like processes and threads in other states: see `canon`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -11,8 +28,8 @@ from model.canon import Canon
 from model.configs import initial
 from model.exploring import Found, Progress, explored
 from model.faults import ALWAYS, FAULTS, broken_off, spent
-from model.state import State
-from model.stepping import LOCAL, SILENT, At, AtNode, Model
+from model.state import NEVER, State
+from model.stepping import LOCAL, SILENT, At, AtNode, Model, put
 
 
 def successors(model: Model, state: State) -> Iterator[tuple[str, State]]:
@@ -34,7 +51,7 @@ def successors(model: Model, state: State) -> Iterator[tuple[str, State]]:
 
 def _of_process(model: Model, state: State, number: int) -> Iterator[tuple[str, State]]:
     process = state.processes[number]
-    merges = len(process.threads) == 1
+    merges = model.reduced and len(process.threads) == 1
     for index, thread in enumerate(process.threads):
         at = At(model, state, number, index)
         if thread.steps:
@@ -47,7 +64,29 @@ def _of_process(model: Model, state: State, number: int) -> Iterator[tuple[str, 
         may = model.config.processes[number][1][index]
         for what, argument, outcomes in _beginnings(model, at, may):
             for after in outcomes:
-                yield from _on(model, after, number, index, f"P{number}.{index} {what} {argument}", merges)
+                name = f"P{number}.{index} {what} {argument}"
+                if what in _LATE and _may_begin_late(model, state, after, number, index):
+                    step = after.processes[number].threads[index].steps[0]
+                    for later in getattr(model, step)(At(model, after, number, index)):
+                        yield from _on(model, later, number, index, f"{name}, {step}", merges)
+                else:
+                    yield from _on(model, after, number, index, name, merges)
+
+
+_LATE: Final = frozenset({"read", "compute", "stale", "refresh"})
+_EXCHANGES: Final = frozenset({"get_entry", "read_log", "append_own"})
+
+
+def _may_begin_late(model: Model, state: State, begun: State, number: int, index: int) -> bool:
+    """Whether what has begun may as well have begun at its first exchange with the server, which comes next."""
+    process, after = state.processes[number], begun.processes[number]
+    steps = after.threads[index].steps
+    if not model.reduced or not model.config.strict or process.node != NEVER or not steps or steps[0] not in _EXCHANGES:
+        return False
+    pends = model.config.answers_lost or model.config.faults.get("go_away")
+    if pends and len(process.threads) > 1:
+        return False
+    return replace(begun, processes=put(begun.processes, number, replace(after, threads=process.threads))) == state
 
 
 def _same(model: Model, number: int, index: int) -> bool:
@@ -64,6 +103,9 @@ def _beginnings(model: Model, at: At, may: str) -> Iterator[tuple[str, int, obje
     if "invalidate" in words and at.state.invalidations_left:
         for pattern in model.config.invalidated:
             yield "invalidate", pattern, model.begin_invalidate(at, pattern)
+    if "tell" in words and at.state.invalidations_left:
+        for pattern in model.config.invalidated:
+            yield "tell", pattern, (model.begin_tell if model.reduced else model.begin_invalidate)(at, pattern)
 
 
 def _of_main(model: Model, state: State, number: int, index: int) -> Iterator[tuple[str, State]]:
