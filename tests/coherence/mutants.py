@@ -244,8 +244,8 @@ def deps_of_deps_looked_for_afterwards() -> None:
 
 
 def settled_by_an_older_look() -> None:
-    """A thread that finds everything appended forgets also what another thread has heard of meanwhile. It stands still between the
-    two, for as long as in `judged_in_two_steps`."""
+    """A thread that finds everything appended forgets also what another thread has heard of meanwhile. It stands still between
+    the two, for as long as in `judged_in_two_steps`."""
     settle = InvalidationView.settle_heard
 
     def forgetful(view: InvalidationView, _: int) -> None:

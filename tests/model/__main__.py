@@ -18,8 +18,8 @@ import sys
 from typing import Any
 
 from model.configs import CONFIGS
-from model.mutants import MUTANTS
 from model.exploring import Found
+from model.mutants import MUTANTS
 from model.search import explore
 from model.stepping import Model
 from model.story import told

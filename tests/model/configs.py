@@ -35,14 +35,16 @@ CHAIN: Final = (Key((0,), (0, 1), all=(0,)), Key((), (1, 2), through=0, all=(0,)
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """`processes`: for each the node, or `NEVER`, and what its threads may begin, of `read`, `compute`, `fetch`, `stale`,
-    `refresh`, `invalidate` and `tell`, which is to invalidate and to do nothing else, ever. `node_threads`: of each node's main process. `faults`: how many times each at most, and
+    `refresh`, `invalidate` and `tell`, which is to invalidate and to do nothing else, ever. `node_threads`: of each node's
+    main process. `faults`: how many times each at most, and
     `faults_in_all`
     together. `trims`: any append may trim.
     `answers_lost`: an append may be done and its answer lost. `ring`: how many records a bus holds. `invalidated`: the patterns
     that may be. `start`: empty is cold, where no process knows
     anything; `warm`: all have read the log and have the first key in L1; `settled`: as warm, and on the bus a volatile
     invalidation was
-    settled a moment ago, and the server is away; `loading`: two threads of the first process load the log, which was just lost. `comes_back`: it may return.
+    settled a moment ago, and the server is away; `loading`: two threads of the first process load the log, which was just
+    lost. `comes_back`: it may return.
     `short`: whether `make test` explores it."""
 
     name: str

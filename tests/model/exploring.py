@@ -14,7 +14,8 @@ Progress = Callable[[int, int, int, int, float], None]
 
 class Found(msgspec.Struct, frozen=True):
     """The outcome of an exploration. `whole`: all reachable states were seen. `depth`: events of the longest shortest way to a
-    state. `broken`: the promise that was broken, with the shortest way there."""
+    state. `broken`: the promise that was broken, with the shortest way there. `kinds`: the names of all that are, if it went
+    on."""
 
     states: int
     transitions: int
@@ -23,6 +24,7 @@ class Found(msgspec.Struct, frozen=True):
     whole: bool
     broken: str = ""
     trace: tuple[tuple[str, Any], ...] = ()
+    kinds: frozenset[str] = frozenset()
 
 
 def explored(
@@ -31,17 +33,20 @@ def explored(
     broken: Callable[[S], str],
     *,
     canon: Callable[[S], S] = lambda state: state,
+    forgive: Callable[[S], S] | None = None,
     most_states: float = float("inf"),
     most_seconds: float = float("inf"),
     progress: Progress | None = None,
 ) -> Found:
-    """Go through all states from `first` on. Ends at the first broken promise, or where it has been given no more to do.
+    """Go through all states from `first` on. Ends at the first broken promise, or where it has been given no more to do. With
+    `forgive`, which gives the state without the broken promise, it goes on from there, and says which they were.
 
     Of a state that was seen only the hash is kept, of 64 bits, with that of the state before it.
     """
     began_s = told_s = time.monotonic()
     before: dict[int, int] = {hash(canon(first)): 0}
     level, depth, transitions = [canon(first)], 0, 0
+    kinds: set[str] = set()
     while level:
         following: list[S] = []
         for state in level:
@@ -49,12 +54,15 @@ def explored(
             for _, after in successors(state):
                 transitions += 1
                 reached = canon(after)
+                why = broken(reached)
+                if why and forgive is not None:
+                    kinds.add(why.split(":")[0])
+                    reached = forgive(reached)
                 number = hash(reached)
                 if number in before:
                     continue
                 before[number] = came_from
-                why = broken(reached)
-                if why:
+                if why and forgive is None:
                     trace = _trace(first, successors, canon, before, number)
                     return Found(len(before), transitions, depth + 1, time.monotonic() - began_s, False, why, trace)
                 following.append(reached)
@@ -66,7 +74,7 @@ def explored(
                 return Found(len(before), transitions, depth, now_s - began_s, False)
         level = following
         depth += 1
-    return Found(len(before), transitions, depth - 1, time.monotonic() - began_s, True)
+    return Found(len(before), transitions, depth - 1, time.monotonic() - began_s, True, kinds=frozenset(kinds))
 
 
 def _trace(

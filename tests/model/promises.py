@@ -37,7 +37,7 @@ def broken(at: At, value: Numbers, source: str) -> str:
     if source == "degraded" and at.model.config.strict:
         return "P2: served from L1 without being confirmed"
     bound = {"l1": at.thread.must_l1, "degraded": at.thread.here}.get(source, at.thread.must)
-    everywhere = acknowledged(at.state, len(at.state.returned))
+    everywhere = acknowledged(at.state, at.state.elapsed if source == "l1" else len(at.state.returned))
     for number, (version, least) in enumerate(zip(value, bound, strict=True)):
         if version != NONE and version < least:
             promise = "P5" if everywhere[number] < least else "P2" if source == "l1" else "P1"

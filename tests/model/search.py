@@ -2,15 +2,16 @@
 
 What is left out, and why nothing is overlooked. `test_reduction` holds the search against one that leaves nothing out.
 
-- **Local steps** touch nothing that another process sees. Where no other thread of their process looks on, they are taken with the
-  step before them: to come later they would have to differ by what others did meanwhile, of which they see nothing. A time limit may
-  still break a thread off before each.
-- **Beginnings** are taken with the first exchange with the server that follows, where nothing but the thread has changed by then: to
-  begin earlier only promises less (a read must not fall short of what had returned *when it began*), and the lease that a
+- **Local steps** touch nothing that another process sees. Where no other thread of their process looks on, they are taken with
+  the
+  step before them: to come later they would have to differ by what others did meanwhile, of which they see nothing. A time limit
+  may still break a thread off before each.
+- **Beginnings** are taken with the first exchange with the server that follows, where nothing but the thread has changed by then:
+  to begin earlier only promises less (a read must not fall short of what had returned *when it began*), and the lease that a
   beginning looks at may have run out at any moment. Not on a node, whose bus a beginning looks at; nor where another thread may
   have something pending by then; nor in a cache that serves degraded; nor of a fetch, which notes when it was called.
-- **A program that only invalidates** (`tell`) does so in one step, and has no state: its view judges nothing, and since it has never
-  read the log it never asks for it. Its promise begins with the append, not with the return. Every read that the protocol
+- **A program that only invalidates** (`tell`) does so in one step, and has no state: its view judges nothing, and since it has
+  never read the log it never asks for it. Its promise begins with the append, not with the return. Every read that the protocol
   owes something owes at least that here, so that each broken promise is still one; and a read that asks between the
   append and the return finds the record in the log. A notice may come at any moment after that, as before.
 - **Like threads** that do nothing yet: one of them begins. Like processes and threads in other states: see `canon`.
@@ -174,16 +175,18 @@ def _silent(model: Model, state: State, number: int, index: int, *, main: bool) 
 def explore(
     model: Model,
     *,
+    goes_on: bool = False,
     most_states: float = float("inf"),
     most_seconds: float = float("inf"),
     progress: Progress | None = None,
 ) -> Found:
-    """Go through all states: see `exploring`."""
+    """Go through all states: see `exploring`. `goes_on`: also beyond broken promises."""
     return explored(
         initial(model.config),
         lambda state: successors(model, state),
         lambda state: state.broken,
         canon=Canon(model),
+        forgive=(lambda state: replace(state, broken="")) if goes_on else None,
         most_states=most_states,
         most_seconds=most_seconds,
         progress=progress,

@@ -44,9 +44,7 @@ def silent(function: Callable[..., Any]) -> Callable[..., Any]:
 class Model:
     """The rules, some of them changed, and how much there is of everything. `model.valid` is the rule `valid`."""
 
-    def __init__(
-        self, config: Config, changed: Mapping[str, Callable[..., Any]] | None = None, *, reduced: bool = True
-    ) -> None:
+    def __init__(self, config: Config, changed: Mapping[str, Callable[..., Any]] | None = None, *, reduced: bool = True) -> None:
         """`reduced`: leave orders out that show nothing which others do not, see `search`."""
         self.config = config
         self.reduced = reduced

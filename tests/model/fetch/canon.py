@@ -48,9 +48,7 @@ def _claims_named_anew(state: State) -> State:
     again, _ = _ranked({(item.number, item.again) for item in (*here, *lying, *looked_at)}, len(state.taken), 0)
 
     def named(items: tuple[Item, ...]) -> tuple[Item, ...]:
-        return tuple(
-            replace(item, taken=taken[item.number, item.taken], again=again[item.number, item.again]) for item in items
-        )
+        return tuple(replace(item, taken=taken[item.number, item.taken], again=again[item.number, item.again]) for item in items)
 
     def unclaimed(items: tuple[Item, ...]) -> tuple[Item, ...]:
         return tuple(replace(item, taken=0, again=again[item.number, item.again]) for item in items)

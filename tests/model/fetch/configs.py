@@ -16,8 +16,8 @@ from model.fetch.state import NEVER, Name, Node, State
 
 
 class FetchConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`credit`: how many messages a node may have in hand. `deaths`: after so many a message is a dead letter. `ends`: nodes may be
-    told to end. `faults`: how many of each at most. `short`: whether `make test` explores it."""
+    """`credit`: how many messages a node may have in hand. `deaths`: after so many a message is a dead letter. `ends`: nodes
+    may be told to end. `faults`: how many of each at most. `short`: whether `make test` explores it."""
 
     name: str
     about: str

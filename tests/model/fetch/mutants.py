@@ -113,7 +113,7 @@ def counted_by_two() -> dict[str, Any]:
 def every_return_counted() -> dict[str, Any]:
     """A message that its node gives back itself counts a death."""
 
-    def marked(_: FetchModel, item: Item, *, counted: bool, again: bool) -> Item:  # noqa: ARG001 - the rule's signature
+    def marked(_: FetchModel, item: Item, *, counted: bool, again: bool) -> Item:
         return replace(item, deaths=item.deaths + again, again=item.again + again)
 
     return {"marked": marked}

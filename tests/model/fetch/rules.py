@@ -341,8 +341,7 @@ def serve_wait(model: FetchModel, state: State, name: int) -> Iterator[State]:
     state, item = model.moved(model, state, name)
     state = replace(state, names=put(state.names, name, replace(state.names[name], waits=False)))
     nodes = tuple(
-        replace(node, arriving=(item,)) if node.name == name and node.hears and item is not None else node
-        for node in state.nodes
+        replace(node, arriving=(item,)) if node.name == name and node.hears and item is not None else node for node in state.nodes
     )
     yield replace(state, nodes=nodes)
 

@@ -23,8 +23,8 @@ class Item(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
 
 
 class Task(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
-    """A delivered item: to `run`, to `bury` (a dead letter), or to `settle` (its outcome is kept). `known`: the connection that it
-    came by is still there; else there is nothing to acknowledge."""
+    """A delivered item: to `run`, to `bury` (a dead letter), or to `settle` (its outcome is kept). `known`: the connection
+    that it came by is still there; else there is nothing to acknowledge."""
 
     item: Item
     step: str = "run"
@@ -51,7 +51,8 @@ class Name(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
 
 
 class Node(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
-    """A living node, by its name at the broker; `NEVER` of a dead one. `hears`: the answer of its wait would reach it; `arriving`:
+    """A living node, by its name at the broker; `NEVER` of a dead one. `hears`: the answer of its wait would reach it;
+    `arriving`:
     that answer, on its way. `settled`: to be acknowledged by the next exchange. `strays`: what its last beat found that it does
     not know. `returning`: it is in the middle of it. `left`: its former name, under which it could not give back."""
 

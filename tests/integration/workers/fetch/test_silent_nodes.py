@@ -67,8 +67,8 @@ def test_one_without_claims_is_forgotten_in_the_end(client: Any) -> None:
 
 
 def test_an_answer_that_comes_late_acknowledges_no_later_claim(client: Any) -> None:
-    """Found by `tests/model/fetch`: a message that had come back before was taken for a stray while the answer was on its way, and
-    claimed anew by the same node. The late answer's acknowledgement must not remove that claim."""
+    """Found by `tests/model/fetch`: a message that had come back before was taken for a stray while the answer was on its way,
+    and claimed anew by the same node. The late answer's acknowledgement must not remove that claim."""
     client.lpush(QUEUE, json.dumps({"headers": {"id": 0}, "properties": {"delivery_info": {}}}))
     node = Claims(client, "node")
     for _ in range(2):
