@@ -198,6 +198,24 @@ class Replay:
 
         self._raw(trim)
 
+    def _main(self, event: str, before: State, after: State) -> None:
+        """A step of a main process. The follower's own stops are those of its bus and of its log."""
+        who, _, what = event.partition(" ")
+        number, index = (int(part) for part in who[1:].split("."))
+        actor, follower = self._mains[number][index], self._followers[number]
+        steps = after.nodes[number].threads[index].steps
+        target = steps[0] if steps else None
+        if before.nodes[number].threads[index].steps:
+            actor.go_on(target)
+        elif what == "beat":
+            actor.begin(lambda _: _done(follower.beat()), target, expired=False)
+        else:
+            _, position, pattern = what.split(" ")
+            epoch, seq = position.split(":")
+            done = self._notices[int(epoch), int(seq), int(pattern)]
+            given = (done.epoch, done.seq) if done.durable else ("", 0)
+            actor.begin(lambda _: _done(follower.receive(*given, list(done.patterns))), target, expired=False)
+
     def _befall(self, event: str, before: State, after: State) -> None:
         """What is no thread's step: by the event's name."""
         befall = getattr(self, f"_{event}", None)

@@ -310,6 +310,12 @@ def broken_off_taken_for_no_news() -> dict[str, Any]:
     return {"left_by_a_writer": left_by_a_writer}
 
 
+@mutant("chain-threads", hole="m")
+def as_of_before_its_generation() -> dict[str, Any]:
+    """What is known is noted as soon as it is published, while L1 serves what was judged by less."""
+    return {"take_as_of": lambda at: at.model.taken_as_of(at)}
+
+
 def _unconfirming(_: Model, known: View, page: Page, asked: int) -> tuple[View, bool, bool]:
     after, confirms, whole = view.taken(_, known, page, asked)
     late = page.restart and known.known and page.epoch == known.epoch and page.seq < known.seq

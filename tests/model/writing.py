@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from model.promises import due
 from model.state import NEVER, NONE, Entry, Notice, Numbers, Slot
 from model.stepping import At, Outcomes, local, put, rule, silent
-from model.view import changed, pended
+from model.view import changed, finished, pended
 
 REFRESH = ("read_log", "apply")
 
@@ -55,7 +55,17 @@ def go_on(at: At) -> Outcomes:
 
 @local
 def take_as_of(at: At) -> Outcomes:
-    """What is known; and then, at once, the sources as they are: later they could only be newer."""
+    """What is known; and then, at once, the sources as they are: later they could only be newer. Not of
+    a state whose generation is not published: L1 serves what was judged by less."""
+    if at.process.view.revision != at.process.view.generation:
+        if at.process.locked:
+            return ()
+        at = At(at.model, at.only(*at.thread.steps, process={"view": finished(at.process.view)}), at.number, at.index)
+    return at.model.taken_as_of(at)
+
+
+@rule
+def taken_as_of(at: At) -> Outcomes:
     view, key = at.process.view, at.model.config.keys[at.thread.key]
     as_of = (view.epoch, view.seq, view.revision)
     flights = tuple(

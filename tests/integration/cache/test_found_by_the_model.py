@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -107,6 +108,28 @@ def test_a_main_process_that_is_broken_off_in_the_middle_of_a_write(redis_url: s
     with pytest.raises(KeyboardInterrupt), bus._writing():
         raise KeyboardInterrupt
     assert child.get("k") is MISS
+
+
+def test_an_as_of_from_between_the_state_and_its_generation(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that stands there, or was broken off there, has published what judges, and not yet that L1 is to be judged by it: b
+    is served by the lease, and c, computed from it, must not count as newer than the invalidation."""
+    here = TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace), staleness_bound_s=3600.0)
+    there = TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace))
+    here.get_or_compute("b", lambda: "old", deps=("a",))
+    assert there.invalidate("a").durable
+
+    def broken_off(view: InvalidationView, known: Any) -> None:
+        view._state = known._replace(generation=view._state.generation + 1)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(InvalidationView, "_publish", broken_off)
+        here.refresh()
+    as_of = here.as_of()
+    here.fill("c", f"c of {here.get('b')}", deps=("b", "a"), as_of=as_of)
+    assert there.get("c") in (MISS, f"c of {MISS}"), "MISS"
 
 
 def forgets_the_deps_of_discarded_values(monkeypatch: pytest.MonkeyPatch) -> None:
