@@ -1,9 +1,10 @@
 """A trace of the model (`tests/model`) taken step by step by the real code: real caches on a real server, their threads stopped
 where the model's are.
 
-An event of the trace lets one thread go on to the place that the model names next. What the lease, the clock and the server do, the
-trace says, too: a read that goes past L1 in the model finds its lease run out here, `tick` lets the bound pass, a server that is
-away refuses at the tier's edge. What stands in front of no place in the code is taken with the next step that does.
+An event of the trace lets one thread go on to the place that the model names next. What the lease, the clock and the server
+do, the trace says, too: a read that goes past L1 in the model finds its lease run out here, `tick` lets the bound pass, a
+server that is away refuses at the tier's edge. What stands in front of no place in the code is taken with the next step that
+does.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Explore the model of the coherence protocol, and that of the fetch: go through every order of events of a configuration, and
 hold the promises of docs/coherence.md and docs/fetch.md against each state.
 
-Without options every configuration is explored whole, the wide ones too, which takes minutes. With --mutant one rule is changed, and
-the shortest way to a broken promise is looked for in that mutant's own configuration. To see what a change of your own does, change a
-rule in tests/model and run `--short`. --table prints the table of docs/coherence.md.
+Without options every configuration is explored whole, the wide ones too, which takes minutes. With --mutant one rule is
+changed, and the shortest way to a broken promise is looked for in that mutant's own configuration. To see what a change of
+your own does, change a rule in tests/model and run `--short`. --table prints the table of docs/coherence.md.
 
 Exit code 0: all promises hold (with --mutants: each mutant was refuted); 1: one does not; 2: --seconds ended an exploration.
 """

@@ -104,6 +104,7 @@ _ALL: Final = (
         name="fetch-deaths",
         about="two nodes, one message; one dies, one freezes until it counts as dead, and wakes",
         faults={"die": 1, "fall_silent": 1},
+        short=False,
     ),
     FetchConfig(
         name="fetch-three",
@@ -116,6 +117,7 @@ _ALL: Final = (
         name="fetch-waits",
         about="two nodes, one message; the connection of a wait breaks, a node falls silent",
         faults={"lose_wait": 1, "fall_silent": 1},
+        short=False,
     ),
     FetchConfig(
         name="fetch-connections",
