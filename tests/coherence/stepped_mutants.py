@@ -14,7 +14,7 @@ from pipeline.cache.coherence.node import NodeFollower, Notice
 from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.coherence.tail import Page, Tail, page_of
 from pipeline.cache.coherence.view import InvalidationView
-from pipeline.cache.entry import Entry
+from pipeline.cache.entry import AsOf, Entry
 from pipeline.cache.server import scripts
 from pipeline.cache.server.shared import RedisCache
 from pipeline.cache.tiers import Tiers
@@ -124,6 +124,16 @@ def settled_before_it_is_read() -> None:
     _replace(Coherence, "append_pending", hasty)
 
 
+def as_of_before_its_generation() -> None:
+    """What is known is noted as soon as it is published, while L1 serves what was judged by less."""
+
+    def hasty(view: InvalidationView) -> AsOf:
+        known = view._state
+        return AsOf(known.tail.epoch, known.tail.seq, known.generation)
+
+    _replace(InvalidationView, "as_of", hasty)
+
+
 STEPPED: Final[dict[str, Callable[[], None]]] = {
     mutant.__name__: mutant
     for mutant in (
@@ -138,5 +148,6 @@ STEPPED: Final[dict[str, Callable[[], None]]] = {
         unconfirmed_served,
         l1_after_l2_unjudged,
         settled_before_it_is_read,
+        as_of_before_its_generation,
     )
 }

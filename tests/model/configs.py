@@ -443,12 +443,13 @@ _ALL: Final = (
     ),
     Config(
         name="chain-threads",
-        about="as chain, and a second thread that reads while c is computed",
+        about="as chain, and a second thread that reads while c is computed; all have read the log",
         keys=CHAIN,
         patterns=3,
         invalidated=(0,),
         processes=((LONE, ("compute", "read")), (LONE, (TELLS,))),
         invalidations=1,
+        start="warm",
         short=False,
     ),
     Config(
