@@ -35,7 +35,6 @@ class Replay:
     def __init__(self, config: Config, trace: list[tuple[str, State]], url: str, namespace: str) -> None:
         self.world = World(config, url, namespace)
         self._trace = trace
-        self._expired_inside = False
         self._buses = [Bus(config.ring) for _ in config.node_threads]
         self.caches = [cache_of(self.world, self._buses[node] if node != NEVER else None) for node, _ in config.processes]
         self._actors = [[Actor() for _ in does] for _, does in config.processes]
@@ -115,15 +114,17 @@ class Replay:
                 after.server.log.seq != before.server.log.seq and "returns_volatile" in steps and "returns" not in steps
             )
             self.world.versions[int(argument)] += 1
-        expired = self._goes_past_l1(process, index, number)
-        self._expired_inside = expired
+        taken = self._taken(process, index, number)
+        expired = bool({"get_entry", "read_log", "append_own"} & taken)
+        actor.input_expired = "get_entry" in taken
         place = "begun" if unknown else target
         actor.begin(self._work(word, int(argument), self.caches[process]), place, expired=expired)
         if word == "invalidate" and not actor.busy and after.returned != before.returned:
             self.world.returned_s.append(self.world.clock())
         return actor
 
-    def _goes_past_l1(self, process: int, index: int, number: int) -> bool:
+    def _taken(self, process: int, index: int, number: int) -> set[str]:
+        """All steps of what that thread begins by this event."""
         who = f"P{process}.{index} "
         taken: list[str] = []
         for event, state in self._trace[number:]:
@@ -131,7 +132,7 @@ class Replay:
                 taken += event[len(who) :].replace(",", " ").split()
                 if not state.processes[process].threads[index].steps:
                     break
-        return bool({"get_entry", "read_log", "append_own"} & set(taken))
+        return set(taken)
 
     def _work(self, word: str, argument: int, cache: TwoTierCache) -> Callable[[Actor], None]:
         world = self.world
@@ -155,7 +156,7 @@ class Replay:
             value = world.sources(key.direct)
             if key.through != NEVER:
                 stop("input")
-                actor.expired = self._expired_inside
+                actor.expired = actor.input_expired
                 found = look(actor, key.through)
                 stop("use")
                 inner = world.config.keys[key.through]

@@ -71,7 +71,7 @@ class Actor:
         self._told, self._stands = threading.Event(), threading.Event()
         self._target: str | None = None
         self._thread: threading.Thread | None = None
-        self.expired = False
+        self.expired = self.input_expired = False
         self.inside = ""
         self.served: list[Served] = []
         self.failed: BaseException | None = None
