@@ -36,7 +36,7 @@ def test_every_mutant_of_the_code_has_a_twin() -> None:
     assert {name for name, mutant in MUTANTS.items() if mutant.twin} == set(MUTANTS_OF_THE_CODE) - {"notice_believed"}
 
 
-# -- fewer orders, and the same verdict; `make check-model` compares all mutants of small configurations
+# -- fewer orders, and the same verdict
 
 
 @pytest.mark.parametrize("name", WITHOUT_REDUCTION)
