@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from workers.queue.names import DELIVERIES_HEADER, UNKNOWN_SINCE_HEADER
+from workers.queue.names import DELIVERIES_HEADER, RETURNS_HEADER, UNKNOWN_SINCE_HEADER
 
 DEAD_LETTERS: Final = "persona.dead"
 """A list at the broker, the latest first. It holds what users wrote: hence the short TTL."""
@@ -65,7 +65,7 @@ def to_queue(letter: Letter) -> bytes | None:
         return None
     try:
         envelope = json.loads(letter.item)
-        for header in (DELIVERIES_HEADER, UNKNOWN_SINCE_HEADER):
+        for header in (DELIVERIES_HEADER, RETURNS_HEADER, UNKNOWN_SINCE_HEADER):
             envelope["headers"].pop(header, None)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
