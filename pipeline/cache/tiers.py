@@ -20,11 +20,13 @@ from pipeline.cache.stats import Counters
 
 class Found(msgspec.Struct, frozen=True):
     """A value and where it came from: `l1`, `l2`, `joined` (another caller's computation, waited for), `stale` (past its time to
-    live) or `no` (computed). `degraded`: it could not be confirmed with Redis, or not be kept there."""
+    live) or `no` (computed). `degraded`: it could not be confirmed with Redis, or not be kept there. `deps`: all that the value
+    was computed from."""
 
     value: Any
     source: str
     degraded: bool = False
+    deps: tuple[str, ...] = ()
 
 
 class Tiers:
@@ -45,7 +47,7 @@ class Tiers:
         """`counters` has l2_hits, l2_misses, stale, fills_discarded and degraded."""
         self.l1 = l1
         self.l2 = l2
-        self._lineage = Lineage()
+        self.lineage = Lineage()
         self._hit = l1.hit
         self._coherence = coherence
         self._view = coherence.view
@@ -78,7 +80,7 @@ class Tiers:
                 raise
             if slot is not None:
                 try:
-                    return Found(slot.value(type), "l1")
+                    return Found(slot.value(type), "l1", False, slot.deps)
                 except msgspec.DecodeError:
                     self.l1.reject(key, slot)
         return self._lookup_beyond(key, codec_for(type), now_s, stale_age_s)
@@ -133,7 +135,7 @@ class Tiers:
         generation = self._view.generation  # before judging: see InvalidationView
         if slot.generation != generation:
             if not self._view.valid(slot.as_of, key, slot.deps):
-                self._lineage.note(key, slot.deps)
+                self.lineage.note(key, slot.deps)
                 self.l1.discard(key, slot)
                 return None
             slot.generation = generation
@@ -141,7 +143,7 @@ class Tiers:
 
     def _serve(self, slot: Slot, codec: Codec[Any], key: str, *, degraded: bool = False) -> Found | MissType:
         try:
-            found = Found(slot.value(codec.type), "l1", degraded)
+            found = Found(slot.value(codec.type), "l1", degraded, slot.deps)
         except msgspec.DecodeError:
             self.l1.discard(key, slot)
             self.l1.count(hit=False)
@@ -167,11 +169,24 @@ class Tiers:
             value = codec.decode(entry.value)
         except msgspec.DecodeError:
             return MISS  # another type, or a struct of another release
-        self._lineage.note(key, entry.deps)
+        self.lineage.note(key, entry.deps)
         if stale:
-            return Found(value, "stale")  # not into L1: the next reader shall see what has come in its place
-        self._keep(key, codec.beside(value, entry.value), value, codec, as_of, entry.deps, remaining_s)
-        return Found(value, "l2")
+            return Found(value, "stale", False, entry.deps)  # not into L1: the next reader shall see what has come in its place
+        self.keep_here(key, codec.beside(value, entry.value), value, codec, as_of, entry.deps, remaining_s)
+        return Found(value, "l2", False, entry.deps)
+
+    def had(self, key: str, raw: bytes | None, codec: Codec[Any], generation: int, least_s: float) -> Found | MissType:
+        """What L2 had, read with the log's tail, if it may be served for `least_s` at least. Not counted."""
+        if self.l2 is None:
+            return MISS
+        entry = self.l2.decode(key, raw)
+        if entry is not None and least_s > 0 and entry.remaining_s(self._wall_clock()) < least_s:
+            return MISS
+        return self.promote(key, entry, codec, generation)
+
+    def lookup_again(self, key: str, codec: Codec[Any]) -> Found | MissType:
+        """As `lookup`, after the server could not be asked, or where there is none: another thread may have come first."""
+        return self.peek(key, type=codec.type) if self.l2 is None else self.lookup(key, type=codec.type)
 
     def _read_confirming(self, l2: RedisCache, key: str) -> tuple[bytes | None, int] | None:
         """The entry's bytes, after the view has caught up with the log as it stood when they were read; and the generation
@@ -184,6 +199,35 @@ class Tiers:
         return (raw, generation) if self._coherence.catch_up(tail, asked_at_s) else None
 
     # -- many at once
+
+    def lookup_many(self, keys: Sequence[str], *, type: Any = Any) -> dict[str, Found]:
+        """What there is of these keys: that of L1 at once, and all the rest from L2 in one round trip. Without an answer of the
+        server, L1 serves as in `lookup`."""
+        codec = codec_for(type)
+        found: dict[str, Found] = {}
+        for key in keys:
+            check_text(key)
+            if (here := self.peek(key, type=type)) is not MISS:
+                found[key] = here
+        absent = [key for key in dict.fromkeys(keys) if key not in found]
+        if not absent:
+            return found
+        if self.l2 is None:
+            for _ in absent:
+                self.l1.count(hit=False)
+            return found
+        read = self._read_many_confirming(absent)
+        if read is None:  # each by itself: by what L1 may serve unconfirmed
+            more = {key: self.lookup(key, type=type) for key in absent}
+            return found | {key: each for key, each in more.items() if each is not MISS}
+        raws, generation = read
+        for key, raw in zip(absent, raws, strict=True):
+            self.l1.count(hit=False)
+            promoted = self.promote(key, self.l2.decode(key, raw), codec, generation)
+            self._counters.add("l2_misses" if promoted is MISS else "l2_hits")
+            if promoted is not MISS:
+                found[key] = promoted
+        return found
 
     def warm(self, wanted: Mapping[str, Any]) -> int:
         """See TwoTierCache.warm."""
@@ -229,59 +273,7 @@ class Tiers:
 
     # -- filling
 
-    def with_theirs(self, deps: tuple[str, ...]) -> tuple[str, ...]:
-        """These deps, and what the entries of these were computed from: an invalidation reaches what was computed from what was
-        computed from a match. L1 has most of them, which were read a moment ago; L2 is asked for the others in one round trip."""
-        whole = dict.fromkeys(deps)
-        absent = []
-        for dep in deps:
-            # Also of an entry that was discarded, swept or replaced since it was read: this value was computed from that one.
-            remembered, slot = self._lineage.of(dep), self.l1.slots.get(dep)
-            whole |= dict.fromkeys(remembered)
-            if slot is not None:
-                whole |= dict.fromkeys(slot.deps)
-            elif not remembered:
-                absent.append(dep)
-        if absent and self.l2 is not None:
-            try:
-                raws, _ = self.l2.read_many(absent)
-            except SharedTierUnavailableError:
-                raws = []  # nor can the entry be kept there
-            for dep, raw in zip(absent, raws, strict=False):
-                entry = self.l2.decode(dep, raw)
-                if entry is not None:
-                    whole |= dict.fromkeys(entry.deps)
-        return tuple(whole)
-
-    def store(
-        self,
-        key: str,
-        value: object,
-        ttl_s: float,
-        deps: tuple[str, ...],
-        codec: Codec[Any],
-        as_of: AsOf,
-        grace_s: float = 0.0,
-    ) -> tuple[Any, bytes]:
-        """Keep a value in both tiers, unless it is known to be invalid by now; the value as JSON carried it, and the JSON."""
-        payload, carried = codec.encode(value)
-        self._lineage.note(key, deps)  # before it may be discarded
-        if ttl_s <= 0:
-            return carried, payload
-        beside = b"" if codec.shareable(carried) else payload
-        if not self._keep(key, beside, carried, codec, as_of, deps, ttl_s):
-            self._counters.add("fills_discarded")
-        elif self.l2 is not None:
-            created_ms = int(self._wall_clock() * 1000)
-            raw = msgspec.Raw(payload)
-            entry = Entry(key, as_of.epoch, as_of.seq, deps, created_ms, int(ttl_s * 1000), raw, int(grace_s * 1000))
-            try:
-                self.l2.write(key, entry)
-            except SharedTierUnavailableError:
-                self._counters.add("degraded")
-        return carried, payload
-
-    def _keep(
+    def keep_here(
         self,
         key: str,
         payload: bytes,

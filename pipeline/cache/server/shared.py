@@ -185,6 +185,18 @@ class RedisCache:
         name, payload = self.keys.entry(key), encode_entry(entry)
         self.connection.call(lambda client: client.set(name, payload, px=max(1, entry.ttl_ms + entry.grace_ms)))
 
+    def write_many(self, entries: Sequence[Entry]) -> None:
+        """As `write`, of several, in one round trip."""
+        sent = [(self.keys.entry(entry.key), encode_entry(entry), max(1, entry.ttl_ms + entry.grace_ms)) for entry in entries]
+
+        def command(client: Commands) -> None:
+            with client.pipeline() as pipe:
+                for name, payload, px in sent:
+                    pipe.set(name, payload, px=px)
+                pipe.execute()
+
+        self.connection.call(command)
+
     def sweep(self, pattern: str) -> int:
         """Remove the bytes of the entries that match, in batches. Returns how many. Scans the whole database once."""
         match = self.keys.entries_matching(pattern)
