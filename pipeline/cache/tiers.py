@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from pipeline.cache.codec import Codec, codec_for
+from pipeline.cache.codec import LARGE_BYTES, Codec, codec_for
 from pipeline.cache.coherence.process import Coherence
-from pipeline.cache.entry import MISS, AsOf, Entry, MissType
+from pipeline.cache.entry import MISS, AsOf, MissType
 from pipeline.cache.errors import ReentrantUseError, SharedTierUnavailableError
 from pipeline.cache.keys import check_text
 from pipeline.cache.lineage import Lineage
@@ -123,7 +123,7 @@ class Tiers:
             return self._serve(slot, codec, key)
         self.l1.count(hit=False)
         raw, generation = found or (None, 0)
-        promoted = self.promote(key, self.l2.decode(key, raw), codec, generation, stale_age_s)
+        promoted = self.promote(key, raw, codec, generation, stale_age_s)
         self._counters.add("l2_misses" if promoted is MISS else "stale" if promoted.source == "stale" else "l2_hits")
         return promoted
 
@@ -152,37 +152,38 @@ class Tiers:
         return found
 
     def promote(
-        self, key: str, entry: Entry | None, codec: Codec[Any], generation: int, stale_age_s: float = 0.0
+        self, key: str, raw: bytes | None, codec: Codec[Any], generation: int, stale_age_s: float = 0.0, least_s: float = 0.0
     ) -> Found | MissType:
-        """What L2 had, if it may be served, kept in L1 if fresh. `generation`: that from before it was read. Not counted."""
+        """What L2 had, if it may be served, kept in L1 if fresh. `generation`: that from before it was read. `least_s`: for how
+        long it must have left. Not counted."""
+        if raw is None or self.l2 is None:
+            return MISS
+        value: Any = None
+        entry, opened = None, len(raw) >= LARGE_BYTES
+        if not opened:
+            entry = self.l2.decode(key, raw)
+        elif (both := self.l2.open(key, raw, codec)) is not None:
+            entry, value = both
         if entry is None:
             return MISS
         wall_s = self._wall_clock()
         remaining_s = entry.remaining_s(wall_s)
         stale = entry.grace_ms > 0 and remaining_s <= 0  # without a grace Redis alone decides
-        if stale and entry.age_s(wall_s) >= stale_age_s:
+        if (stale and entry.age_s(wall_s) >= stale_age_s) or remaining_s < least_s != 0:
             return MISS
         as_of = AsOf(entry.epoch, entry.seq, generation)
         if not self._view.valid(as_of, key, entry.deps):
             return MISS
-        try:
-            value = codec.decode(entry.value)
-        except msgspec.DecodeError:
-            return MISS  # another type, or a struct of another release
+        if not opened:
+            try:
+                value = codec.decode(entry.value)
+            except msgspec.DecodeError:
+                return MISS  # another type, or a struct of another release
         self.lineage.note(key, entry.deps)
         if stale:
             return Found(value, "stale", False, entry.deps)  # not into L1: the next reader shall see what has come in its place
-        self.keep_here(key, codec.beside(value, entry.value), value, codec, as_of, entry.deps, remaining_s)
+        self.keep_here(key, codec.beside(value, entry.value), value, codec, as_of, entry.deps, remaining_s, len(raw))
         return Found(value, "l2", False, entry.deps)
-
-    def had(self, key: str, raw: bytes | None, codec: Codec[Any], generation: int, least_s: float) -> Found | MissType:
-        """What L2 had, read with the log's tail, if it may be served for `least_s` at least. Not counted."""
-        if self.l2 is None:
-            return MISS
-        entry = self.l2.decode(key, raw)
-        if entry is not None and least_s > 0 and entry.remaining_s(self._wall_clock()) < least_s:
-            return MISS
-        return self.promote(key, entry, codec, generation)
 
     def lookup_again(self, key: str, codec: Codec[Any]) -> Found | MissType:
         """As `lookup`, after the server could not be asked, or where there is none: another thread may have come first."""
@@ -223,7 +224,7 @@ class Tiers:
         raws, generation = read
         for key, raw in zip(absent, raws, strict=True):
             self.l1.count(hit=False)
-            promoted = self.promote(key, self.l2.decode(key, raw), codec, generation)
+            promoted = self.promote(key, raw, codec, generation)
             self._counters.add("l2_misses" if promoted is MISS else "l2_hits")
             if promoted is not MISS:
                 found[key] = promoted
@@ -236,10 +237,7 @@ class Tiers:
         if read is None or self.l2 is None:
             return 0
         raws, generation = read
-        entries = map(self.l2.decode, keys, raws)
-        promoted = [
-            self.promote(key, entry, codec_for(wanted[key]), generation) for key, entry in zip(keys, entries, strict=True)
-        ]
+        promoted = [self.promote(key, raw, codec_for(wanted[key]), generation) for key, raw in zip(keys, raws, strict=True)]
         return sum(found is not MISS for found in promoted)
 
     def left_s(self, keys: Sequence[str]) -> dict[str, float] | None:
@@ -282,6 +280,7 @@ class Tiers:
         as_of: AsOf,
         deps: tuple[str, ...],
         ttl_s: float,
+        json_bytes: int,
     ) -> bool:
         """Put the entry into L1, if it is valid by what is known now.
 
@@ -292,5 +291,6 @@ class Tiers:
         if not self._view.valid(as_of, key, deps):
             return False
         expires_at_s = self._clock() + min(ttl_s, self._l1_max_ttl_s)
-        self.l1.put(key, Slot(codec, payload, value, expires_at_s, AsOf(as_of.epoch, as_of.seq, generation), deps))
+        known = AsOf(as_of.epoch, as_of.seq, generation)
+        self.l1.put(key, Slot(codec, payload, value, expires_at_s, known, deps, json_bytes))
         return True

@@ -199,7 +199,7 @@ class Asking:
         if taken is None:
             found: Found | MissType = MISS if self._least_s > 0 else self._tiers.lookup_again(self.key, self.codec)
         else:
-            found = self._tiers.had(self.key, taken.entry, self.codec, generation, self._least_s)
+            found = self._tiers.promote(self.key, taken.entry, self.codec, generation, least_s=self._least_s)
         if found is MISS or not self._accepts(found.value):
             return None
         return Outcome(found, self.codec.encode(found.value)[0], self.codec, found.deps)

@@ -108,7 +108,7 @@ class Filling:
         if ttl_s <= 0:
             return None
         beside = b"" if codec.shareable(carried) else payload
-        if not self._tiers.keep_here(key, beside, carried, codec, as_of, deps, ttl_s):
+        if not self._tiers.keep_here(key, beside, carried, codec, as_of, deps, ttl_s, len(payload)):
             self._counters.add("fills_discarded")
             return None
         created_ms = int(self._wall_clock() * 1000)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pipeline.cache.codec import ANY
+from pipeline.cache.codec import ANY, Codec
 from pipeline.cache.entry import MISS, Entry, decode_entry, encode_entry
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace, check_key, check_text
@@ -224,10 +224,23 @@ class RedisCache:
         except _UNDECODABLE:
             self.undecodable_count += 1
             return None
-        if entry.key != key:
-            self._reject_foreign()
+        return entry if self._is_of(key, entry) else None
+
+    def open(self, key: str, raw: bytes, codec: Codec[Any]) -> tuple[Entry, Any] | None:
+        """As `decode`, with the value, which costs a large entry one pass and not two. None also for a value that is not of the
+        codec's type."""
+        try:
+            opened = codec.open(raw)
+        except _UNDECODABLE:
+            self.decode(key, raw)  # counts what is no entry at all
             return None
-        return entry
+        return opened if self._is_of(key, opened[0]) else None
+
+    def _is_of(self, key: str, entry: Entry) -> bool:
+        if entry.key == key:
+            return True
+        self._reject_foreign()
+        return False
 
     def _reject_foreign(self) -> None:
         """The entry is another key's: another program renamed it, or something between here and the server mixes replies up."""

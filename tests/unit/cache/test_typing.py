@@ -72,10 +72,10 @@ async def main() -> None:
     reveal_type(await cache.aio.get_or_compute("k", lambda: aquote("A")))  # Quote
     reveal_type(cache.get_or_compute_many(["k"], lambda keys: dict.fromkeys(keys, 1.5)))  # dict[str, float]
     quote(7)  # error: arg-type
-    quote("A", True)  # error: misc
+    quote("A", True)  # error: call-arg
     quote("A", stale=True)  # error: call-arg
     quote.refresh(7)  # error: arg-type
-    quote.invalidate("A", 1)  # error: misc
+    quote.invalidate("A", 1)  # error: call-arg
     await aquote()  # error: call-arg
     Shop().price("7")  # error: arg-type
     Shop().price.invalidate(7)  # error: attr-defined
