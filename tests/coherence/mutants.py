@@ -234,7 +234,7 @@ def judged_before_the_lease() -> None:
 def deps_of_deps_ignored() -> None:
     """An entry depends on what it names, and not on what that was computed from."""
     _replace(Filling, "with_theirs", lambda _, deps, known=(): deps)  # noqa: ARG005 - as the method that it replaces
-    _replace(Computation, "deps", lambda computation: tuple(key for key in computation.reads if key != computation.key))
+    _replace(Computation, "deps", lambda computation: tuple(key for key in computation.read if key != computation.key))
 
 
 def _replace(owner: type | ModuleType, name: str, part: object) -> None:

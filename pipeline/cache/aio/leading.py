@@ -141,9 +141,11 @@ class Leader:
         running = self._asking.computation
         token = COMPUTING.set(running)
         LIVE.add(running)
+        running.begin()
         try:
             return await self._asking.compute()
         finally:
+            running.end()
             LIVE.discard(running)
             COMPUTING.reset(token)
 

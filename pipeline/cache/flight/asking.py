@@ -164,8 +164,10 @@ class Asking:
         try:
             token = COMPUTING.set(running)
             LIVE.add(running)
+            running.begin()
             value = self.compute()
         finally:
+            running.end()
             LIVE.discard(running)
             if token is not None:
                 COMPUTING.reset(token)
@@ -174,7 +176,7 @@ class Asking:
     def keep(self, value: object, known: AsOf) -> Outcome:
         """The outcome of a computation that has ended. A value that does not fit is the caller's alone."""
         kind, read = self._kind, self.computation.deps()
-        whole = (*self._keeper.filling.with_theirs(self._deps, known=self.computation.reads), *read) if self._deps else read
+        whole = (*self._keeper.filling.with_theirs(self._deps, known=self.computation.read), *read) if self._deps else read
         deps = tuple(dict.fromkeys(whole)) if self._deps else read
         grace_s = 0.0 if value is None else self._grace_s
         ttl_s = lifetime_of(kind, value, self._negative_s, self._keeper.max_ttl_s - grace_s)
@@ -235,6 +237,7 @@ class Many:
         LIVE.add(self._computation)
 
     def __exit__(self, *_: object) -> None:
+        self._computation.end()
         LIVE.discard(self._computation)
         if self._token is not None:
             COMPUTING.reset(self._token)
@@ -244,6 +247,6 @@ class Many:
         if more := [key for key in values if key not in self._keys]:
             raise ValueError(f"compute: gave a value for {more[0]!r}, which was not asked for")
         read = self._computation.deps()
-        whole = tuple(dict.fromkeys((*keeper.filling.with_theirs(deps, known=self._computation.reads), *read)))
+        whole = tuple(dict.fromkeys((*keeper.filling.with_theirs(deps, known=self._computation.read), *read)))
         self._whole = whole
         return keeper.keep_many(values, kind, whole, as_of)

@@ -12,18 +12,38 @@ from contextvars import ContextVar
 from typing import Final
 
 
+class _Nowhere:
+    """Where reads are noted that are no computation's: it has ended, and what it has begun goes on."""
+
+    def setdefault(self, _key: str, deps: tuple[str, ...]) -> tuple[str, ...]:
+        return deps
+
+
+_NOWHERE: Final = _Nowhere()
+
+
 class Computation:
     """The keys that a computation has read, each with what its value depends on. Any thread may note; none waits for another."""
 
-    __slots__ = ("_others", "key", "parent", "reads")
+    __slots__ = ("_others", "key", "parent", "read", "reads")
 
     def __init__(self, key: str, parent: Computation | None) -> None:
         """`parent`: the computation that needs this one."""
         self.key = key
         self.parent = parent
-        self.reads: dict[str, tuple[str, ...]] = {}
-        """Written by `setdefault` alone; a hit of L1 writes it without a call of `note`."""
+        self.read: dict[str, tuple[str, ...]] = {}
+        """What was read so far."""
+        self.reads: dict[str, tuple[str, ...]] | _Nowhere = self.read
+        """Where it is noted, by `setdefault` alone; a hit of L1 does so without a call of `note`."""
         self._others: set[tuple[str, ...]] = set()
+
+    def begin(self) -> None:
+        """From here on reads are noted; again, for one that is computed a second time."""
+        self.reads = self.read
+
+    def end(self) -> None:
+        """From here on none is: a task that goes on may read for ever."""
+        self.reads = _NOWHERE
 
     def note(self, key: str, deps: tuple[str, ...]) -> None:
         """Note that a value of the key was read, which depends on these; or that there was none."""
@@ -32,12 +52,12 @@ class Computation:
 
     def note_other(self, key: str, deps: tuple[str, ...]) -> None:
         """As `note`, of a key that was read before: its value may depend on other keys by now."""
-        if self.reads[key] != deps:
+        if self.read.get(key, deps) != deps:
             self._others.add(deps)
 
     def deps(self) -> tuple[str, ...]:
         """All that was read so far, and all that this depends on; without the computation's own key."""
-        reads, others = self.reads.copy(), self._others.copy()
+        reads, others = self.read.copy(), self._others.copy()
         whole = dict.fromkeys(reads)
         for deps in (*reads.values(), *others):
             whole |= dict.fromkeys(deps)

@@ -9,11 +9,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from pipeline.cache import MISS, Found, LocalCache, RedisCache, TwoTierCache, cached
-from pipeline.cache.flight.computation import LIVE
+from pipeline.cache.flight.computation import LIVE, computing
 
 GRAPHS = 1_000
 BOUND_S = 20.0
@@ -295,6 +296,8 @@ def test_nothing_is_read_by_what_goes_on_after_the_computation(cache: TwoTierCac
 
         async def later() -> None:
             await go_on.wait()
+            began.append(computing())
+            cache.get_or_compute("another", lambda: 1)
             cache.get("late")
 
         async def compute() -> str:
@@ -304,9 +307,16 @@ def test_nothing_is_read_by_what_goes_on_after_the_computation(cache: TwoTierCac
 
         await cache.aio.get_or_compute("k", compute)
         go_on.set()
-        await left[0]
 
+        async def while_another_runs() -> int:
+            await left[0]
+            return 1
+
+        await cache.aio.get_or_compute("runs", while_another_runs)
+
+    began: list[Any] = []
     asyncio.run(main())
+    assert began[0].read.keys() == {"early"}, "what goes on holds on to what it reads"
     assert deps_of(cache, "k") == {"early"}
     assert not LIVE
 
