@@ -464,3 +464,33 @@ def test_a_day_and_a_timedelta_are_ttls(cache: TwoTierCache, decorated: Callable
         assert left_s is not None
         whole_s = ttl if isinstance(ttl, int) else ttl.total_seconds()
         assert whole_s - 10 < left_s[function.cache_key()] <= whole_s
+
+
+# -- whose the key is
+
+
+def test_of_two_functions_with_one_prefix_the_second_is_refused(decorated: Callable[..., Any]) -> None:
+    """Unless both say that they share it: then each has the other's values."""
+
+    def one(x: int) -> str:
+        return f"one {x}"
+
+    def other(x: int) -> str:
+        return f"other {x}"
+
+    assert decorated(one)(1) == "one 1"
+    with pytest.raises(UncacheableFunctionError, match="under the prefix 'function' already"):
+        decorated(other)
+    assert decorated(other, key_prefix="of its own")(1) == "other 1"
+    sharing = [decorated(each, key_prefix="both", shared=True) for each in (one, other)]
+    assert [each(7) for each in sharing] == ["one 7", "one 7"]
+
+
+@pytest.mark.parametrize("key", [lambda _: object(), lambda _: 1 / 0], ids=["no value for a key", "raises"])
+def test_a_key_that_is_none_is_a_clear_error_before_the_function_is_called(decorated: Callable[..., Any], key: Any) -> None:
+    called: list[int] = []
+    function = decorated(called.append, key=key)
+    with pytest.raises((UncacheableValueError, ZeroDivisionError)) as told:
+        function(1)
+    assert isinstance(told.value, ZeroDivisionError) or "append: key: object cannot be part of a key" in str(told.value)
+    assert not called

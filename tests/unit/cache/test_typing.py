@@ -75,7 +75,7 @@ async def main() -> None:
     quote("A", True)  # error: call-arg
     quote("A", stale=True)  # error: call-arg
     quote.refresh(7)  # error: arg-type
-    quote.invalidate("A", 1)  # error: call-arg
+    quote.invalidate(1)  # error: arg-type
     await aquote()  # error: call-arg
     Shop().price("7")  # error: arg-type
     Shop().price.invalidate(7)  # error: attr-defined
