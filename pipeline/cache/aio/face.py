@@ -172,7 +172,7 @@ class AsyncCache:
         _, _, single, coherence, desk = self._parts
         stale_age_s: float | None = 0.0 if grace is None or grace.refresh is None else grace.longest_age_s
         leader = Leader(desk, single, coherence, asking, as_of, None if least_s > 0 else stale_age_s)
-        task = desk.begin(leader.lead() if kind.single_flight else leader.alone())
+        task = desk.begin(leader.lead() if kind.single_flight else leader.apart())
         if shared:
             place = (asking.key, kind)
             desk.sharing[place] = Sharing(asyncio.get_running_loop(), task)

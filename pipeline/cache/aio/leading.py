@@ -74,6 +74,14 @@ class Leader:
             if (brought := await self._with_others(way, mine)) is not None:
                 return brought
 
+    async def apart(self) -> Brought:
+        """Find the value, or compute it, whatever others do."""
+        if self._stale_age_s is not None:
+            found = await self._desk.run(partial(self._asking.look, self._stale_age_s))
+            if found is not MISS:
+                return Brought(found, None)
+        return await self.alone()
+
     async def alone(self) -> Brought:
         """Compute it, whatever others do."""
         mine = Flight(self._asking.key, (), self._as_of, self._asking.computation, asyncio.get_running_loop())

@@ -236,11 +236,14 @@ class Many:
         self._token = COMPUTING.set(self._computation)
         LIVE.add(self._computation)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
         self._computation.end()
         LIVE.discard(self._computation)
         if self._token is not None:
             COMPUTING.reset(self._token)
+        if failed is not None:  # as in TwoTierCache.fetch: an outer computation that catches it depends on what led to it
+            self._whole = self._computation.deps()
+            self.noted()
 
     def keep(self, keeper: Keeper, values: Mapping[str, Any], kind: Kind, deps: tuple[str, ...], as_of: AsOf) -> dict[str, Any]:
         """Keep them; as JSON carried them. Raises ValueError for one that was not asked for."""

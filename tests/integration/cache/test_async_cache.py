@@ -353,6 +353,24 @@ def test_what_was_invalidated_meanwhile_is_not_joined(cache: TwoTierCache) -> No
     asyncio.run(main())
 
 
+def test_without_single_flight_each_computes_what_no_tier_has(cache: TwoTierCache) -> None:
+    """And none what one has."""
+
+    async def main() -> None:
+        slow, quick = Slow("slow"), Slow("quick")
+        quick.go_on.set()
+        first = asyncio.create_task(cache.aio.fetch("k", slow, single_flight=False))
+        await slow.begun.wait()
+        assert (await cache.aio.fetch("k", quick, single_flight=False)).source == "no"
+        slow.go_on.set()
+        assert (await first).value == "slow"
+        cache.l1.clear()
+        found = await cache.aio.fetch("k", quick, single_flight=False)
+        assert (found.source, quick.calls) == (("l2", 1) if cache.l2 is not None else ("no", 2))
+
+    asyncio.run(main())
+
+
 # -- circles
 
 

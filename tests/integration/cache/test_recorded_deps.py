@@ -260,6 +260,21 @@ def test_what_led_to_a_failure_that_is_caught_is_an_input(cache: TwoTierCache, *
     assert ask() == "5"
 
 
+def test_what_led_to_a_failure_of_several_is_an_input(cache: TwoTierCache) -> None:
+    def several(_: Any) -> dict[str, int]:
+        cache.reads("stock")
+        raise KeyError
+
+    def offer() -> str:
+        try:
+            return str(cache.get_or_compute_many(["a", "b"], several))
+        except KeyError:
+            return "none"
+
+    assert cache.get_or_compute("offer", offer) == "none"
+    assert deps_of(cache, "offer") == {"a", "b", "stock"}
+
+
 def test_deps_by_hand_are_added(cache: TwoTierCache) -> None:
     """With what their own entries depend on."""
     cache.get_or_compute("b", lambda: 1, deps=("a",))
