@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -351,6 +352,57 @@ def test_what_was_invalidated_meanwhile_is_not_joined(cache: TwoTierCache) -> No
         assert await cache.aio.get("k") == "new"
 
     asyncio.run(main())
+
+
+def test_no_task_is_served_what_was_invalidated_before_it_asked(redis_url: str, namespace: str) -> None:
+    """Three loops and two processes' caches read, compute and invalidate at random for two seconds. Whatever was acknowledged as
+    durable before a read of L2 began, or here, the read is as new as. (Values stand on an inner one, which is recorded.)"""
+    caches = [
+        TwoTierCache(LocalCache(20), RedisCache(url=redis_url, namespace=namespace, timeout_s=5.0), staleness_bound_s=bound_s)
+        for bound_s in (1e-9, 1e-9)
+    ]
+    source = dict.fromkeys(range(4), 0)
+    acknowledged = dict.fromkeys(range(4), 0)
+    stale: list[Any] = []
+    reads: list[str] = []
+    ends_at_s = time.monotonic() + 2
+
+    async def read(cache: TwoTierCache, number: int) -> None:
+        async def inner() -> int:
+            cache.reads(f"src:{number}")
+            version = source[number]
+            await asyncio.sleep(0.001)
+            return version
+
+        async def outer() -> list[int]:
+            return [await cache.aio.get_or_compute(f"inner:{number}", inner)]
+
+        least = acknowledged[number]
+        found = await cache.aio.fetch(f"outer:{number}", outer)
+        reads.append(found.source)
+        if found.value[0] < least:
+            stale.append((number, found, least))
+
+    async def invalidate(cache: TwoTierCache, number: int) -> None:
+        version = source[number] = source[number] + 1
+        assert (await cache.aio.invalidate(f"src:{number}")).durable
+        acknowledged[number] = max(acknowledged[number], version)
+
+    async def work(seed: int) -> None:
+        rng = random.Random(seed)
+        while time.monotonic() < ends_at_s:
+            jobs = [read(rng.choice(caches), rng.randrange(4)) for _ in range(8)]
+            if rng.random() < 0.5:
+                jobs.append(invalidate(rng.choice(caches), rng.randrange(4)))
+            await asyncio.gather(*jobs)
+
+    with ThreadPoolExecutor(3) as pool:
+        for each in [pool.submit(asyncio.run, work(seed)) for seed in range(3)]:
+            each.result(BOUND_S * 2)
+    assert stale == []
+    assert {"no", "joined", "l2"} <= set(reads)
+    for cache in caches:
+        cache.close()
 
 
 def test_without_single_flight_each_computes_what_no_tier_has(cache: TwoTierCache) -> None:
