@@ -71,7 +71,11 @@ class AsyncCache:
 
     async def get(self, key: str, default: Any = MISS, type: Any = Any) -> Any:
         """See TwoTierCache.get."""
-        found = await self.lookup(key, type=type)
+        found = self._parts.tiers.peek(key, type=type)
+        if found is MISS:
+            found = await self.lookup(key, type=type)
+        elif LIVE:
+            note(key, found.deps)
         return default if found is MISS else found.value
 
     async def lookup(self, key: str, *, type: Any = Any, stale_age_s: float = 0.0) -> Found | MissType:
