@@ -44,7 +44,7 @@ def build_cache(settings: Settings, equipment: Equipment = _BARE, sampler: Sampl
     if settings.cache_url:
         l2 = RedisCache(url=settings.cache_url, namespace=settings.cache_namespace, timeout_s=settings.cache_timeout_s)
     return TwoTierCache(
-        LocalCache(settings.l1_max_entries),
+        LocalCache(settings.l1_max_entries, max_bytes=int(settings.l1_max_mb * 2**20) or None),
         l2,
         staleness_bound_s=settings.staleness_bound_s,
         strict=settings.strict,

@@ -58,9 +58,12 @@ class Settings(BaseModel):
     )
     cache_timeout_s: float = Field(0.25, gt=0, le=10, description="How long one call of the shared tier may take.")
     l1_max_entries: int = Field(1000, ge=1, le=10_000_000, description="How many entries a process keeps.")
+    l1_max_mb: float = Field(
+        64.0, ge=0, le=1_000_000, description="How much memory a process keeps entries in, in MB of 2**20 bytes. 0: no bound."
+    )
     l1_max_ttl_s: float = Field(60.0, gt=0, le=3600, description="How long a process keeps an entry at most.")
     max_ttl_s: float = Field(
-        7200.0,
+        86_400.0,
         ge=7200,
         le=31 * 86_400,
         description="The longest life of any entry, and how long the log of invalidations remembers. The same in all processes.",

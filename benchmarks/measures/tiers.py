@@ -7,9 +7,11 @@ L2: keys that L1 does not hold, so that each read goes to the server, is judged,
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import itertools
 import statistics
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import lru_cache, partial
@@ -105,6 +107,7 @@ class _L1Bench:
                 figures |= self._documents(label, document_of(size_bytes))
                 figures |= self._sets(label, text_of(size_bytes))
             figures |= self._misses()
+            figures |= self._faces(text_of(SIZES[USUAL]))
         finally:
             for peer in self._peers.values():
                 peer.close()
@@ -187,6 +190,36 @@ class _L1Bench:
             {name: batch_of(call, ("absent",) * self._size.hits) for name, call in calls.items()}, max(3, self._size.rounds // 3)
         )
         return {f"{name}_ns": statistics.median(ns) for name, ns in took.items()}
+
+    def _faces(self, value: str) -> Figures:
+        """A hit, beside one that a computation reads, which is noted among its deps, and one that a coroutine awaits."""
+        key, aio, loop = f"face:{USUAL}", self._cache.aio, asyncio.new_event_loop()
+        self._cache.set(key, value, TTL_S)
+        plain = batch_of(self._cache.get, (key,) * self._size.hits)
+        numbers = itertools.count()
+
+        def nested() -> float:
+            return self._cache.get_or_compute(f"outer:{next(numbers)}", plain)
+
+        async def awaited() -> float:
+            began_ns = time.perf_counter_ns()
+            for _ in range(self._size.hits):
+                await aio.get(key)
+            return (time.perf_counter_ns() - began_ns) / self._size.hits
+
+        try:
+            _same(loop.run_until_complete(aio.get(key)), value, "aio_hit")
+            batches: dict[str, Batch] = {
+                "plain": plain,
+                "l1_nested_hit": nested,
+                "aio_hit": lambda: loop.run_until_complete(awaited()),
+            }
+            took = in_turn(batches, self._size.rounds)
+        finally:
+            loop.close()
+        figures = {f"{name}_{USUAL}_ns": statistics.median(ns) for name, ns in took.items() if name != "plain"}
+        more = [nested_ns - plain_ns for nested_ns, plain_ns in zip(took["l1_nested_hit"], took["plain"], strict=True)]
+        return figures | {"l1_recorded_read_ns": statistics.median(more)}
 
     def _l1_hits(self) -> int:
         return int(self._cache.l1.get_stats()["hits"])

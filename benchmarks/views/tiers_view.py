@@ -9,6 +9,7 @@ from benchmarks.views.view import BarPlot, Table, View, shown, shown_ratio
 
 _SIZES: Final = {"100 B": "100b", "1 KB": "1kb", "10 KB": "10kb", "100 KB": "100kb"}
 _L1_PEERS: Final = ("lru_cache", "cachetools_ttl", "cachebox", "theine", "moka")
+_FACES: Final = {"L1, read by a computation": "l1_nested_hit_1kb_ns", "L1, awaited": "aio_hit_1kb_ns"}
 _L2_PEERS: Final = ("dogpile", "aiocache", "cashews")
 _TEXT: Final = """
 One process, one thread; batches of calls in turn, the medians of the rounds. Values are text, but for the documents.
@@ -32,6 +33,7 @@ def view_tiers(figures: Mapping[str, float]) -> View:
         (
             ("L1 (two tiers)", *shown(figures, "l1_hit_1kb_ns"), ""),
             ("L1 (LocalCache)", *shown(figures, "local_hit_1kb_ns"), ""),
+            *((name, *shown(figures, figure), "") for name, figure in _FACES.items() if figure in figures),
             *((name, *shown(figures, f"{name}_hit_1kb_ns"), shown_ratio(figures, f"l1_to_{name}_hit_ratio")) for name in peers),
         ),
     )

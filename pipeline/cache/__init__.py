@@ -3,8 +3,12 @@
 Knows nothing of personas. Imports itself, msgspec and the standard library, and no Redis client.
 """
 
+from pipeline.cache.aio.face import AsyncCache
 from pipeline.cache.coherence.process import Invalidation
-from pipeline.cache.decorators.decorator import cached, invalidate_cache, provide_default_cache
+from pipeline.cache.decorators.decorator import cached
+from pipeline.cache.decorators.default import provide_default_cache
+from pipeline.cache.decorators.faces import AsyncCachedFunction, CachedFunction
+from pipeline.cache.decorators.invalidation import invalidate_cache
 from pipeline.cache.entry import MISS, AsOf
 from pipeline.cache.errors import (
     CacheError,
@@ -26,7 +30,10 @@ from pipeline.cache.two_tier import TwoTierCache
 __all__ = [
     "MISS",
     "AsOf",
+    "AsyncCache",
+    "AsyncCachedFunction",
     "CacheError",
+    "CachedFunction",
     "CyclicComputationError",
     "Found",
     "Grace",

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from pipeline.cache.audit.sampler import Sampler, Tier
-from pipeline.cache.codec import Codec, codec_for
+from pipeline.cache.codec import LARGE_BYTES, Codec, codec_for
 from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.entry import MISS, AsOf, Entry, MissType
 from pipeline.cache.errors import ReentrantUseError, SharedTierUnavailableError
@@ -22,11 +22,13 @@ from pipeline.cache.stats import Counters
 
 class Found(msgspec.Struct, frozen=True):
     """A value and where it came from: `l1`, `l2`, `joined` (another caller's computation, waited for), `stale` (past its time to
-    live) or `no` (computed). `degraded`: it could not be confirmed with Redis, or not be kept there."""
+    live) or `no` (computed). `degraded`: it could not be confirmed with Redis, or not be kept there. `deps`: all that the value
+    was computed from."""
 
     value: Any
     source: str
     degraded: bool = False
+    deps: tuple[str, ...] = ()
 
 
 class Tiers:
@@ -48,7 +50,7 @@ class Tiers:
         """`counters` has l2_hits, l2_misses, stale, fills_discarded and degraded."""
         self.l1 = l1
         self.l2 = l2
-        self._lineage = Lineage()
+        self.lineage = Lineage()
         self._hit = l1.hit
         self._coherence = coherence
         self._view = coherence.view
@@ -67,6 +69,11 @@ class Tiers:
         connection = self.l2.connection
         return not connection.breaker.closed or connection.refused is not None
 
+    @property
+    def failures(self) -> int:
+        """How often the server could not be asked so far."""
+        return 0 if self.l2 is None else self.l2.connection.failures
+
     # -- reading
 
     def lookup(self, key: str, *, type: Any = Any, stale_age_s: float = 0.0, now_s: float | None = None) -> Found | MissType:
@@ -82,7 +89,7 @@ class Tiers:
                 raise
             if slot is not None:
                 try:
-                    found = Found(slot.value(type), "l1")
+                    found = Found(slot.value(type), "l1", False, slot.deps)
                 except msgspec.DecodeError:
                     self.l1.reject(key, slot)
                 else:
@@ -129,17 +136,19 @@ class Tiers:
             return self._serve(slot, codec, key, now_s)
         self.l1.count(hit=False)
         raw, generation = found or (None, 0)
-        entry = self.l2.decode(key, raw)
-        promoted = self.promote(key, entry, codec, generation, stale_age_s)
-        if promoted is not MISS and entry is not None:
-            self.note(key, entry, "stale" if promoted.source == "stale" else "l2", now_s)
+        promoted = self.promote(key, raw, codec, generation, now_s, stale_age_s=stale_age_s)
         self._counters.add("l2_misses" if promoted is MISS else "stale" if promoted.source == "stale" else "l2_hits")
         return promoted
 
-    def note(self, key: str, entry: Entry, tier: Tier, began_s: float) -> None:
+    def _note_served(self, key: str, entry: Entry, tier: Tier, asked_at_s: float) -> None:
         """Have the sampler note an entry of L2 that is served, if one is due."""
-        if self._sampler.due(tier, began_s):
-            self._sampler.note(key, entry.deps, entry, tier, began_s)
+        if self._sampler.due(tier, asked_at_s):
+            self._sampler.note(key, entry.deps, entry, tier, asked_at_s)
+
+    def note_joined(self, key: str, deps: tuple[str, ...], as_of: AsOf, asked_at_s: float) -> None:
+        """As above, of another caller's computation that was waited for."""
+        if self._sampler.due("joined", asked_at_s):
+            self._sampler.note(key, deps, as_of, "joined", asked_at_s)
 
     def _judged_slot(self, key: str, now_s: float) -> Slot | None:
         """L1's slot, if it is valid by what is known now; an invalid one goes."""
@@ -149,7 +158,7 @@ class Tiers:
         generation = self._view.generation  # before judging: see InvalidationView
         if slot.generation != generation:
             if not self._view.valid(slot.as_of, key, slot.deps):
-                self._lineage.note(key, slot.deps)
+                self.lineage.note(key, slot.deps)
                 self.l1.discard(key, slot)
                 return None
             slot.generation = generation
@@ -157,7 +166,7 @@ class Tiers:
 
     def _serve(self, slot: Slot, codec: Codec[Any], key: str, now_s: float, *, degraded: bool = False) -> Found | MissType:
         try:
-            found = Found(slot.value(codec.type), "l1", degraded)
+            found = Found(slot.value(codec.type), "l1", degraded, slot.deps)
         except msgspec.DecodeError:
             self.l1.discard(key, slot)
             self.l1.count(hit=False)
@@ -168,28 +177,53 @@ class Tiers:
         return found
 
     def promote(
-        self, key: str, entry: Entry | None, codec: Codec[Any], generation: int, stale_age_s: float = 0.0
+        self,
+        key: str,
+        raw: bytes | None,
+        codec: Codec[Any],
+        generation: int,
+        asked_at_s: float | None,
+        *,
+        stale_age_s: float = 0.0,
+        least_s: float = 0.0,
     ) -> Found | MissType:
-        """What L2 had, if it may be served, kept in L1 if fresh. `generation`: that from before it was read. Not counted."""
+        """What L2 had, if it may be served, kept in L1 if fresh. `generation`: that from before it was read. `asked_at_s`: when
+        the caller asked whom it is served to; None if it is served to nobody. `least_s`: for how long it must have left. Not
+        counted."""
+        if raw is None or self.l2 is None:
+            return MISS
+        value: Any = None
+        entry, opened = None, len(raw) >= LARGE_BYTES
+        if not opened:
+            entry = self.l2.decode(key, raw)
+        elif (both := self.l2.open(key, raw, codec)) is not None:
+            entry, value = both
         if entry is None:
             return MISS
         wall_s = self._wall_clock()
         remaining_s = entry.remaining_s(wall_s)
         stale = entry.grace_ms > 0 and remaining_s <= 0  # without a grace Redis alone decides
-        if stale and entry.age_s(wall_s) >= stale_age_s:
+        if (stale and entry.age_s(wall_s) >= stale_age_s) or remaining_s < least_s != 0:
             return MISS
         as_of = AsOf(entry.epoch, entry.seq, generation)
         if not self._view.valid(as_of, key, entry.deps):
             return MISS
-        try:
-            value = codec.decode(entry.value)
-        except msgspec.DecodeError:
-            return MISS  # another type, or a struct of another release
-        self._lineage.note(key, entry.deps)
+        if not opened:
+            try:
+                value = codec.decode(entry.value)
+            except msgspec.DecodeError:
+                return MISS  # another type, or a struct of another release
+        self.lineage.note(key, entry.deps)
+        if asked_at_s is not None:
+            self._note_served(key, entry, "stale" if stale else "l2", asked_at_s)
         if stale:
-            return Found(value, "stale")  # not into L1: the next reader shall see what has come in its place
-        self._keep(key, codec.beside(value, entry.value), value, codec, as_of, entry.deps, remaining_s)
-        return Found(value, "l2")
+            return Found(value, "stale", False, entry.deps)  # not into L1: the next reader shall see what has come in its place
+        self.keep_here(key, codec.beside(value, entry.value), value, codec, as_of, entry.deps, remaining_s, len(raw))
+        return Found(value, "l2", False, entry.deps)
+
+    def lookup_again(self, key: str, codec: Codec[Any]) -> Found | MissType:
+        """As `lookup`, after the server could not be asked, or where there is none: another thread may have come first."""
+        return self.peek(key, type=codec.type) if self.l2 is None else self.lookup(key, type=codec.type)
 
     def _read_confirming(self, l2: RedisCache, key: str) -> tuple[bytes | None, int] | None:
         """The entry's bytes, after the view has caught up with the log as it stood when they were read; and the generation
@@ -203,6 +237,36 @@ class Tiers:
 
     # -- many at once
 
+    def lookup_many(self, keys: Sequence[str], *, type: Any = Any) -> dict[str, Found]:
+        """What there is of these keys: that of L1 at once, and all the rest from L2 in one round trip. Without an answer of the
+        server, L1 serves as in `lookup`."""
+        codec = codec_for(type)
+        asked_at_s = self._clock()
+        found: dict[str, Found] = {}
+        for key in keys:
+            check_text(key)
+            if (here := self.peek(key, type=type)) is not MISS:
+                found[key] = here
+        absent = [key for key in dict.fromkeys(keys) if key not in found]
+        if not absent:
+            return found
+        if self.l2 is None:
+            for _ in absent:
+                self.l1.count(hit=False)
+            return found
+        read = self._read_many_confirming(absent)
+        if read is None:  # each by itself: by what L1 may serve unconfirmed
+            more = {key: self.lookup(key, type=type) for key in absent}
+            return found | {key: each for key, each in more.items() if each is not MISS}
+        raws, generation = read
+        for key, raw in zip(absent, raws, strict=True):
+            self.l1.count(hit=False)
+            promoted = self.promote(key, raw, codec, generation, asked_at_s)
+            self._counters.add("l2_misses" if promoted is MISS else "l2_hits")
+            if promoted is not MISS:
+                found[key] = promoted
+        return found
+
     def warm(self, wanted: Mapping[str, Any]) -> int:
         """See TwoTierCache.warm."""
         keys = [key for key in wanted if key not in self.l1]
@@ -210,10 +274,7 @@ class Tiers:
         if read is None or self.l2 is None:
             return 0
         raws, generation = read
-        entries = map(self.l2.decode, keys, raws)
-        promoted = [
-            self.promote(key, entry, codec_for(wanted[key]), generation) for key, entry in zip(keys, entries, strict=True)
-        ]
+        promoted = [self.promote(key, raw, codec_for(wanted[key]), generation, None) for key, raw in zip(keys, raws, strict=True)]
         return sum(found is not MISS for found in promoted)
 
     def left_s(self, keys: Sequence[str]) -> dict[str, float] | None:
@@ -247,60 +308,7 @@ class Tiers:
 
     # -- filling
 
-    def with_theirs(self, deps: tuple[str, ...]) -> tuple[str, ...]:
-        """These deps, and what the entries of these were computed from: an invalidation reaches what was computed from what was
-        computed from a match. L1 has most of them, which were read a moment ago; L2 is asked for the others in one round trip."""
-        whole = dict.fromkeys(deps)
-        absent = []
-        for dep in deps:
-            # Also of an entry that was discarded, swept or replaced since it was read: this value was computed from that one.
-            remembered, slot = self._lineage.of(dep), self.l1.slots.get(dep)
-            whole |= dict.fromkeys(remembered)
-            if slot is not None:
-                whole |= dict.fromkeys(slot.deps)
-            elif not remembered:
-                absent.append(dep)
-        if absent and self.l2 is not None:
-            try:
-                raws, _ = self.l2.read_many(absent)
-            except SharedTierUnavailableError:
-                raws = []  # nor can the entry be kept there
-            for dep, raw in zip(absent, raws, strict=False):
-                entry = self.l2.decode(dep, raw)
-                if entry is not None:
-                    whole |= dict.fromkeys(entry.deps)
-        return tuple(whole)
-
-    def store(
-        self,
-        key: str,
-        value: object,
-        ttl_s: float,
-        deps: tuple[str, ...],
-        codec: Codec[Any],
-        as_of: AsOf,
-        grace_s: float = 0.0,
-        made_s: float = math.inf,
-    ) -> tuple[Any, bytes]:
-        """Keep a value in both tiers, unless it is known to be invalid by now; the value as JSON carried it, and the JSON."""
-        payload, carried = codec.encode(value)
-        self._lineage.note(key, deps)  # before it may be discarded
-        if ttl_s <= 0:
-            return carried, payload
-        beside = b"" if codec.shareable(carried) else payload
-        if not self._keep(key, beside, carried, codec, as_of, deps, ttl_s, made_s):
-            self._counters.add("fills_discarded")
-        elif self.l2 is not None:
-            created_ms = int(self._wall_clock() * 1000)
-            raw = msgspec.Raw(payload)
-            entry = Entry(key, as_of.epoch, as_of.seq, deps, created_ms, int(ttl_s * 1000), raw, int(grace_s * 1000))
-            try:
-                self.l2.write(key, entry)
-            except SharedTierUnavailableError:
-                self._counters.add("degraded")
-        return carried, payload
-
-    def _keep(
+    def keep_here(
         self,
         key: str,
         payload: bytes,
@@ -309,6 +317,7 @@ class Tiers:
         as_of: AsOf,
         deps: tuple[str, ...],
         ttl_s: float,
+        json_bytes: int,
         made_s: float = math.inf,
     ) -> bool:
         """Put the entry into L1, if it is valid by what is known now.
@@ -321,5 +330,5 @@ class Tiers:
             return False
         expires_at_s = self._clock() + min(ttl_s, self._l1_max_ttl_s)
         known = AsOf(as_of.epoch, as_of.seq, generation)
-        self.l1.put(key, Slot(codec, payload, value, expires_at_s, known, deps, made_s))
+        self.l1.put(key, Slot(codec, payload, value, expires_at_s, known, deps, json_bytes, made_s))
         return True

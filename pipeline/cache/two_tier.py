@@ -5,7 +5,6 @@ One module, and a long one: it is the one face of the cache, and its parts do th
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,8 +12,10 @@ from typing import Any, TypeVar, Unpack
 
 import msgspec
 
+from pipeline.cache.aio.desk import Desk
+from pipeline.cache.aio.face import AsyncCache, Parts
 from pipeline.cache.audit.sampler import Sampler
-from pipeline.cache.codec import Codec, codec_for
+from pipeline.cache.codec import codec_for
 from pipeline.cache.coherence.bus import VERSION, NodeBus
 from pipeline.cache.coherence.listener import Listener
 from pipeline.cache.coherence.log import InvalidationLog, LocalInvalidationLog, RedisInvalidationLog
@@ -22,12 +23,15 @@ from pipeline.cache.coherence.process import Announce, Coherence, Invalidation
 from pipeline.cache.coherence.registry import NodeRegistry
 from pipeline.cache.entry import MISS, AsOf, MissType
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.flight.asking import Asking, Keeper, Made, Many
+from pipeline.cache.flight.computation import LIVE, computing, note
+from pipeline.cache.flight.filling import Filling
 from pipeline.cache.flight.in_flight import InFlight
-from pipeline.cache.flight.leases import Leases, Taken
-from pipeline.cache.flight.single import LONGEST_PAUSE_S, Outcome, SingleFlight
+from pipeline.cache.flight.leases import Leases
+from pipeline.cache.flight.single import SingleFlight
 from pipeline.cache.grace import Grace
 from pipeline.cache.keys import check_deps, check_key, check_text
-from pipeline.cache.kind import PLAIN, Kind, KindOptions, checked_ttl_s
+from pipeline.cache.kind import PLAIN, Kind, KindOptions, checked_ttl_s, lifetime_of
 from pipeline.cache.memory.local import COPY, LocalCache
 from pipeline.cache.patterns.pattern import escape, parse
 from pipeline.cache.seconds import Duration
@@ -40,6 +44,10 @@ T = TypeVar("T")
 
 
 Deps = Iterable[str] | Callable[[], Iterable[str]]
+
+
+def _keys_of(deps: Deps) -> tuple[str, ...]:
+    return check_deps(deps() if callable(deps) else deps)
 
 
 class TwoTierCache:
@@ -63,6 +71,7 @@ class TwoTierCache:
         strict: bool = False,
         l1_max_ttl_s: float = 60.0,
         max_ttl_s: float = 86_400.0,
+        max_value_bytes: int = 16 * 2**20,
         ttl_jitter: float = 0.1,
         lease_s: float = 5.0,
         wait_s: float = 30.0,
@@ -75,19 +84,26 @@ class TwoTierCache:
         rng: Callable[[], float] = random.random,
     ) -> None:
         """`strict`: with Redis out of reach, bypass L1 rather than serve it unconfirmed. `max_ttl_s`: the longest TTL of any
-        entry, and how long the log remembers. `ttl_jitter`: a computed entry lives up to this share shorter, so that what
-        was made together does not end together. `lease_s`: how long a key waits at most for the process that computed it
-        and died (see `Leases`). `wait_s`: how long a caller waits for another one's computation before it computes by itself.
-        `bus`: the node's, which its main process keeps in step. `listens`: where none does, a thread hears what others
-        invalidate, from the first read of L2 on; else the lease alone tells. `announce` is told of every invalidation made here,
-        with the id to acknowledge it by if a caller waits for that; it must not raise. `sampler`: is told of some of the answers
-        that are served.
+        entry, and how long the log remembers. `max_value_bytes`: a value whose JSON is larger is not kept. `ttl_jitter`: a
+        computed entry lives up to this share shorter, so that what was made together does not end together. `lease_s`: how long
+        a key waits at most for the process that computed it and died (see `Leases`). `wait_s`: how long a caller waits for
+        another one's computation before it computes by itself. `bus`: the node's, which its main process keeps in step.
+        `listens`: where none does, a thread hears what others invalidate, from the first read of L2 on; else the lease alone
+        tells. `announce` is told of every invalidation made here, with the id to acknowledge it by if a caller waits for that; it
+        must not raise. `sampler`: is told of some of the answers that are served.
         """
         self._max_ttl_s = max_ttl_s
-        self._ttl_jitter = ttl_jitter
-        self._rng = rng
         counters = Counters(
-            "l2_hits", "l2_misses", "computed", "joined", "stale", "taken_over", "waited_out", "fills_discarded", "degraded"
+            "l2_hits",
+            "l2_misses",
+            "computed",
+            "joined",
+            "stale",
+            "taken_over",
+            "waited_out",
+            "fills_discarded",
+            "degraded",
+            "unkept",
         )
         log: InvalidationLog = LocalInvalidationLog()
         registry, leases = None, None
@@ -105,7 +121,7 @@ class TwoTierCache:
         self.l2 = l2
         self._coherence = coherence
         self._counters = counters
-        self._clock, self._wall_clock = clock, wall_clock
+        self._clock = clock
         self._sampler = Sampler() if sampler is None else sampler
         self._tiers = Tiers(
             self.l1,
@@ -118,11 +134,28 @@ class TwoTierCache:
             clock=clock,
             wall_clock=wall_clock,
         )
+        self._filling = Filling(self._tiers, coherence, counters, wall_clock=wall_clock)
+        self._keeper = Keeper(
+            self._tiers,
+            self._filling,
+            counters,
+            max_ttl_s=max_ttl_s,
+            max_value_bytes=max_value_bytes,
+            ttl_jitter=ttl_jitter,
+            rng=rng,
+            clock=clock,
+        )
+        self._parts = Parts(self._tiers, self._keeper, self._flight, coherence, Desk(blocks=l2 is not None))
         # For `get` alone, which looks nothing up that need not be.
         self._view = coherence.view
         self._slots = self.l1.slots
         self._count_hit = self.l1.hits.add
         self._lookup = self._tiers.lookup
+
+    @property
+    def aio(self) -> AsyncCache:
+        """The same calls for asyncio."""
+        return AsyncCache(self, self._parts)
 
     # -- reading
 
@@ -152,18 +185,49 @@ class TwoTierCache:
                 self._count_hit()
                 if now_s >= self._sampler.due_s:
                     self._sampler.note(key, slot.deps, slot.as_of, "l1", now_s, slot.made_s)
+                if LIVE and (running := computing()) is not None and running.reads.setdefault(key, slot.deps) is not slot.deps:
+                    running.note_other(key, slot.deps)
                 return slot.shared if slot.shared is not COPY else slot.value(type)
         found = self._lookup(key, type=type)
+        if LIVE:
+            note(key, () if found is MISS else found.deps)  # that there is none is an input, too
         return default if found is MISS else found.value
+
+    def get_many(self, keys: Iterable[str], *, type: Any = Any) -> dict[str, Any]:
+        """The values of these keys, those that there are: of L1, and all the rest in one round trip. Raises InvalidPatternError
+        for a key that is no text."""
+        found = self.lookup_many(keys, type=type)
+        return {key: each.value for key, each in found.items()}
+
+    def lookup_many(self, keys: Iterable[str], *, type: Any = Any) -> dict[str, Found]:
+        """As `get_many`, with where each value came from."""
+        asked = tuple(keys)
+        found = self._tiers.lookup_many(asked, type=type)
+        if LIVE:
+            for key in asked:
+                note(key, found[key].deps if key in found else ())
+        return found
+
+    def reads(self, *keys: str) -> None:
+        """Say that the computation which is under way reads inputs that no cache holds, by the keys that will be invalidated when
+        they change: to be called before they are read. Nothing outside of a computation. Raises InvalidPatternError."""
+        for key in check_deps(keys):
+            note(key, ())
 
     def lookup(self, key: str, *, type: Any = Any, stale_age_s: float = 0.0) -> Found | MissType:
         """The value and where it came from, or MISS. `stale_age_s`: an entry past its time to live will do, if it still is there
         and was computed less than that ago. Raises InvalidPatternError for a key that is no text."""
-        return self._lookup(key, type=type, stale_age_s=stale_age_s)
+        found = self._lookup(key, type=type, stale_age_s=stale_age_s)
+        if LIVE:
+            note(key, () if found is MISS else found.deps)
+        return found
 
     def peek(self, key: str, *, type: Any = Any) -> Found | MissType:
         """The value that this process may serve without asking Redis, or MISS. Never waits; a miss is not counted."""
-        return self._tiers.peek(key, type=type)
+        found = self._tiers.peek(key, type=type)
+        if LIVE:
+            note(key, () if found is MISS else found.deps)
+        return found
 
     def warm(self, wanted: Mapping[str, Any]) -> int:
         """Bring into L1 the entries of these keys that L2 has, each with the type it will be asked for, in one round trip; how
@@ -230,7 +294,7 @@ class TwoTierCache:
         if kept:
             kind = msgspec.structs.replace(kind, **kept)
         check_key(key)
-        ttl_s, negative_s, grace_s = kind.lifetimes_s(self._max_ttl_s, grace)
+        kind.lifetimes_s(self._max_ttl_s, grace)  # refused also where there is a hit
         stale_age_s = 0.0 if grace is None or grace.refresh is None else grace.longest_age_s
         asked_at_s = self._clock()
         found: Found | MissType = MISS
@@ -239,48 +303,60 @@ class TwoTierCache:
         if found is not MISS and (accept is None or accept(found.value)):
             if found.source == "stale" and grace is not None and grace.refresh is not None:
                 grace.refresh()
+            if LIVE:
+                note(key, found.deps)
             return found
-        own_deps = check_deps(deps() if callable(deps) else deps)
-        codec = codec_for(kind.type)
-
-        def computed(known: AsOf) -> Outcome:
-            made_s = self._clock()
-            value = compute()
-            lifetime_s = ttl_s if value is not None or negative_s is None else negative_s
-            carried, payload, lifetime_s, whole = self._keep(
-                key, value, lifetime_s, own_deps, codec, known, 0.0 if value is None else grace_s, made_s
-            )
-            # Callers that wait for it must find it when they next look, and it must do for them.
-            lasting = lifetime_s > max(least_s, 2 * LONGEST_PAUSE_S) and (accept is None or accept(carried))
-            return Outcome(Found(carried, "no", self.degraded), payload, codec, whole, lasting, known)
-
-        def probe(taken: Taken | None, generation: int) -> Outcome | None:
-            found = self._taken(key, taken, codec, generation, least_s, asked_at_s)
-            if found is MISS or (accept is not None and not accept(found.value)):
-                return None
-            slot = self._slots.get(key)
-            payload = codec.encode(found.value)[0]
-            if slot is None:
-                return Outcome(found, payload, codec, own_deps)
-            return Outcome(found, payload, codec, slot.deps, as_of=slot.as_of)
-
-        failures = 0 if self.l2 is None else self.l2.connection.failures
+        asking = Asking(self._keeper, key, compute, kind, _keys_of(deps), accept=accept, grace=grace, least_s=least_s)
+        asking.looks_from(asked_at_s)
         try:
             if kind.single_flight:
-                outcome, joined = self._flight.run(key, own_deps, as_of, probe, computed, asked_at_s=asked_at_s)
+                outcome, joined = self._flight.run(
+                    key, asking.wanted_deps, as_of, asking.probe, asking.computed, asked_at_s=asked_at_s,
+                    computation=asking.computation,
+                )  # fmt: skip
             else:
-                outcome, joined = computed(self.as_of() if as_of is None else as_of), False
-            brought: Found | MissType = self._joined(key, outcome, codec, accept) if joined else outcome.found
-            if joined and self.l2 is not None and self.l2.connection.failures == failures:
-                # With Redis away a join is judged by what this process knows, and the auditor would know more.
-                self._note_joined(key, outcome, asked_at_s)
-            return computed(self.as_of() if as_of is None else as_of).found if brought is MISS else brought
+                outcome, joined = asking.computed(self.as_of() if as_of is None else as_of), False
+            brought: Found | MissType = asking.brought(outcome) if joined else outcome.found
+            found = asking.computed(self.as_of() if as_of is None else as_of).found if brought is MISS else brought
         except Exception as error:
-            if grace is not None and grace.forgives(error):
-                last = self._lookup(key, type=kind.type, stale_age_s=grace.longest_age_s)
-                if last is not MISS and (accept is None or accept(last.value)):
-                    return last
-            raise
+            if grace is None or not grace.forgives(error) or (found := asking.look(grace.longest_age_s)) is MISS:
+                note(key, asking.computation.deps())  # an outer computation that catches it depends on what led to it
+                raise
+        note(key, found.deps)
+        return found
+
+    def get_or_compute_many(
+        self,
+        keys: Iterable[str],
+        compute: Callable[[Sequence[str]], Mapping[str, T]],
+        *,
+        deps: Deps = (),
+        **kept: Unpack[KindOptions],
+    ) -> dict[str, T]:
+        """The values of these keys: those that are cached, in one round trip; and what `compute` returns for all the others,
+        which it is given at once, kept in another round trip. A key that it returns no value for is not in the outcome.
+
+        No caller waits for another's computation: two that miss a key compute it both. What `compute` reads, and `deps`, each of
+        its values depends on. Raises as `get_or_compute`, and ValueError for a value that was not asked for.
+        """
+        kind = Kind(**kept) if kept else PLAIN
+        asked, given = tuple(dict.fromkeys(map(check_key, keys))), _keys_of(deps)
+        as_of = self.as_of()
+        found = self.lookup_many(asked, type=kind.type)
+        absent = tuple(key for key in asked if key not in found)
+        if not absent:
+            return {key: found[key].value for key in asked}
+        many = Many(self._keeper, absent)
+        with many:
+            values = compute(absent)
+        made = many.keep(values, kind, given, as_of)
+        many.noted()
+        return {key: found[key].value if key in found else made[key] for key in asked if key in found or key in made}
+
+    def renew(self, key: str, name: str, compute: Callable[[], object]) -> None:
+        """Have a thread of this cache's do that, which computes the key anew, unless one does already. Never waits. A failure is
+        told in the log, by the name."""
+        self._parts.desk.renew(key, name, compute)
 
     def fill(self, key: str, value: object, kind: Kind = PLAIN, *, deps: Deps = (), as_of: AsOf) -> None:
         """Keep a value that the caller has computed from inputs read since `as_of`, unless it is known to be invalid by now. For
@@ -289,56 +365,10 @@ class TwoTierCache:
         Raises UncacheableValueError, InvalidPatternError (the key or a dep) or ValueError (`kind.ttl`).
         """
         check_key(key)
-        ttl_s, _, _ = kind.lifetimes_s(self._max_ttl_s)
-        self._keep(key, value, ttl_s, check_deps(deps() if callable(deps) else deps), codec_for(kind.type), as_of)
-
-    def _keep(
-        self,
-        key: str,
-        value: object,
-        ttl_s: float,
-        deps: tuple[str, ...],
-        codec: Codec[Any],
-        as_of: AsOf,
-        grace_s: float = 0.0,
-        made_s: float = math.inf,
-    ) -> tuple[Any, bytes, float, tuple[str, ...]]:
-        """Keep what was computed: the value as JSON carried it, the JSON, for how long, and all that it depends on."""
-        self._counters.add("computed")
-        lifetime_s = ttl_s * (1 - self._ttl_jitter * self._rng())
-        whole = self._tiers.with_theirs(deps)
-        carried, payload = self._tiers.store(key, value, lifetime_s, whole, codec, as_of, grace_s, made_s)
-        return carried, payload, lifetime_s, whole
-
-    def _joined(self, key: str, outcome: Outcome, codec: Codec[Any], accept: Callable[[Any], bool] | None) -> Found | MissType:
-        """What another caller's computation brought, as a value of this one's own; MISS if that will not do."""
-        if outcome.codec is codec:
-            found: Found | MissType = Found(codec.decode(outcome.payload), "joined", self.degraded)
-        else:  # seen as another type, which may leave out a part, or be another thing
-            found = self._lookup(key, type=codec.type)
-        return found if found is not MISS and (accept is None or accept(found.value)) else MISS
-
-    def _note_joined(self, key: str, outcome: Outcome, asked_at_s: float) -> None:
-        # Another one than a computed one is noted where it was found.
-        if outcome.as_of is not None and outcome.found.source == "no" and self._sampler.due("joined", asked_at_s):
-            self._sampler.note(key, outcome.deps, outcome.as_of, "joined", asked_at_s)
-
-    def _taken(
-        self, key: str, taken: Taken | None, codec: Codec[Any], generation: int, least_s: float, asked_at_s: float
-    ) -> Found | MissType:
-        if least_s > 0 and (taken is None or self.l2 is None):
-            return MISS  # L1 does not know how long an entry has left
-        if self.l2 is None:
-            return self._tiers.peek(key, type=codec.type)
-        if taken is None:
-            return self._lookup(key, type=codec.type)
-        entry = self.l2.decode(key, taken.entry)
-        if entry is not None and least_s > 0 and entry.remaining_s(self._wall_clock()) < least_s:
-            return MISS
-        promoted = self._tiers.promote(key, entry, codec, generation)
-        if promoted is not MISS and entry is not None:
-            self._tiers.note(key, entry, "l2", asked_at_s)
-        return promoted
+        ttl_s = lifetime_of(kind, value, None, self._max_ttl_s)
+        whole = self._filling.with_theirs(_keys_of(deps))
+        self._keeper.keep(value, Made(key, kind.type, ttl_s, whole, as_of))
+        note(key, whole)
 
     # -- changing
 
@@ -351,11 +381,28 @@ class TwoTierCache:
         check_key(key)
         ttl_s = checked_ttl_s(ttl, "ttl", self._max_ttl_s)
         codec = codec_for(type)
-        codec.encode(value)  # refuse it before anything is invalidated
+        payload, carried = codec.encode(value)  # refuse it before anything is invalidated
+        self._keeper.check_size(payload)
         done = self.invalidate(escape(key))
-        as_of = AsOf(done.epoch, done.seq, self._view.generation) if done.durable else self._view.as_of()
-        self._tiers.store(key, value, ttl_s, (), codec, as_of)
+        self._filling.store(key, carried, payload, ttl_s, (), codec, self._as_of(done))
         return done
+
+    def set_many(self, values: Mapping[str, object], ttl: Duration = 300, *, type: Any = Any) -> Invalidation:
+        """As `set`, of several keys: one record of the log a key, and two round trips. Raises ValueError for an empty mapping."""
+        ttl_s = checked_ttl_s(ttl, "ttl", self._max_ttl_s)
+        codec = codec_for(type)
+        encoded: dict[str, tuple[object, bytes, float]] = {}
+        for key, value in values.items():
+            payload, carried = codec.encode(value)
+            self._keeper.check_size(payload)
+            encoded[check_key(key)] = (carried, payload, ttl_s)
+        done = self.invalidate(*map(escape, encoded))
+        self._filling.store_many(encoded, (), codec, self._as_of(done))
+        return done
+
+    def _as_of(self, done: Invalidation) -> AsOf:
+        """Since when a value is valid that replaces what was invalidated."""
+        return AsOf(done.epoch, done.seq, self._view.generation) if done.durable else self._view.as_of()
 
     def delete(self, key: str) -> bool:
         """Invalidate the key everywhere and remove its bytes; whether there were any."""
@@ -422,8 +469,9 @@ class TwoTierCache:
         return {"l1": l1, "l2": l2, **counts}
 
     def close(self) -> None:
-        """Close this process's sockets, and end its listener; a later call opens them anew."""
+        """Close this process's sockets, and end its listener and its threads; a later call opens and begins them anew."""
         if self._coherence.listener is not None:
             self._coherence.listener.close()
+        self._parts.desk.close()
         if self.l2 is not None:
             self.l2.close()

@@ -19,6 +19,8 @@ from pipeline.cache.coherence.node import NodeFollower
 from pipeline.cache.coherence.process import NO_WORDS, Coherence
 from pipeline.cache.coherence.tail import Page, Tail
 from pipeline.cache.coherence.view import InvalidationView
+from pipeline.cache.flight.computation import Computation
+from pipeline.cache.flight.filling import Filling
 from pipeline.cache.flight.single import SingleFlight
 from pipeline.cache.lineage import Lineage
 from pipeline.cache.server import scripts
@@ -44,12 +46,12 @@ def no_validation() -> None:
 
 def as_of_after_the_computation() -> None:
     """An entry counts as new as the moment at which it was stored."""
-    store: Callable[..., Any] = Tiers.store
+    store: Callable[..., Any] = Filling.store
 
-    def late(cache: Tiers, *given: Any) -> Any:
-        return store(cache, *(cache._view.as_of() if isinstance(part, AsOf) else part for part in given))
+    def late(filling: Filling, *given: Any) -> Any:
+        return store(filling, *(filling._view.as_of() if isinstance(part, AsOf) else part for part in given))
 
-    _replace(Tiers, "store", late)
+    _replace(Filling, "store", late)
 
 
 def joined_unjudged() -> None:
@@ -234,7 +236,8 @@ def judged_before_the_lease() -> None:
 
 def deps_of_deps_ignored() -> None:
     """An entry depends on what it names, and not on what that was computed from."""
-    _replace(Tiers, "with_theirs", lambda _, deps: deps)
+    _replace(Filling, "with_theirs", lambda _, deps, known=(): deps)  # noqa: ARG005 - as the method that it replaces
+    _replace(Computation, "deps", lambda computation: tuple(key for key in computation.read if key != computation.key))
 
 
 def deps_of_deps_looked_for_afterwards() -> None:

@@ -126,7 +126,7 @@ class Paths:
         self.cache.sweep(0.05)
 
     def _lease(self) -> None:
-        leases = self.cache._flight._leases
+        leases = self.cache._flight.leases
         assert leases is not None
 
         def take_and_give_back() -> None:

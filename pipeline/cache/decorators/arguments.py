@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
+import enum
 import hashlib
+from decimal import Decimal
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -15,6 +20,8 @@ _WORD: Final = range(-(2**63), 2**64)
 """Whole numbers that can always be written."""
 _LIST: Final = 0
 _TUPLE: Final = 1
+_OTHER: Final = 2
+"""The marks with which an array begins. After the last one comes the name of a type."""
 
 
 def digest_of(name: str, arguments: dict[str, Any]) -> str:
@@ -48,7 +55,7 @@ def _exact_or_refused(value: object, place: str) -> Any:
 
 
 def _exact(value: Any, place: str) -> Any:
-    """The JSON form of the value, in which a list and a tuple each begin with a mark of their own.
+    """The JSON form of the value, in which an array begins with the mark of what it stands for.
 
     Exact types only: msgspec would write a set, a date and a text that look alike as one key.
     """
@@ -69,13 +76,63 @@ def _exact(value: Any, place: str) -> Any:
     if kind is list or kind is tuple:
         mark = _LIST if kind is list else _TUPLE
         return [mark, *(_exact(item, f"{place}[{index}]") for index, item in enumerate(value))]
-    if kind is dict:
+    if kind is dict and all(type(key) is str for key in value):
         for key in value:
-            if type(key) is not str:
-                raise UncacheableValueError(f"{place}: a key of type {type(key).__name__} is not text")
             _refuse_surrogate(key, place)
         return {key: _exact(item, f"{place}[{key!r}]") for key, item in value.items()}
-    raise UncacheableValueError(f"{place}: {kind.__name__} is not a JSON value and cannot be part of a key")
+    return _exact_other(value, place)
+
+
+def _exact_other(value: Any, place: str) -> Any:
+    """As `_exact`, of what JSON has no form for."""
+    kind = type(value)
+    if kind is dict:
+        pairs = [[_exact(key, f"{place}: key"), _exact(item, f"{place}[{key!r}]")] for key, item in value.items()]
+        return [_OTHER, "dict", sorted(pairs, key=_encode)]
+    if kind is set or kind is frozenset:  # in whatever order
+        return [_OTHER, kind.__name__, sorted((_exact(member, f"{place}: member") for member in value), key=_encode)]
+    if kind in _AS_TEXT:
+        return [_OTHER, kind.__name__, _AS_TEXT[kind](value)]
+    if kind is Decimal:
+        if value.is_nan():
+            raise UncacheableValueError(f"{place}: {value} cannot be part of a key")
+        return [_OTHER, kind.__name__, str(value)]
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if isinstance(value, enum.Enum):
+        return [_OTHER, name, value.name, _exact(value.value, place)]
+    fields = _fields_of(value)
+    if fields is None:
+        raise UncacheableValueError(f"{place}: {kind.__name__} cannot be part of a key")
+    if more := [each for each in getattr(value, "__dict__", ()) if each not in fields]:
+        raise UncacheableValueError(f"{place}.{more[0]}: is not a field, and cannot be part of a key")
+    return [_OTHER, name, {each: _exact(getattr(value, each), f"{place}.{each}") for each in fields}]
+
+
+def _moment(value: datetime.datetime | datetime.time) -> list[Any]:
+    # One moment has several forms, and a function may tell them apart: an hour that comes twice, zones that agree at the time.
+    return [value.isoformat(), value.fold, None if value.tzinfo is None else str(value.tzinfo)]
+
+
+_AS_TEXT: Final[dict[Any, Any]] = {
+    bytes: bytes.hex,
+    UUID: str,
+    datetime.date: datetime.date.isoformat,
+    datetime.datetime: _moment,
+    datetime.time: _moment,
+    datetime.timedelta: lambda value: [value.days, value.seconds, value.microseconds],
+}
+
+
+def _fields_of(value: Any) -> tuple[str, ...] | None:
+    """The fields of a struct, a dataclass or a named tuple; None for anything else."""
+    if isinstance(value, msgspec.Struct):
+        return value.__struct_fields__
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return tuple(field.name for field in dataclasses.fields(value))
+    if isinstance(value, tuple):
+        names = getattr(type(value), "_fields", None)
+        return names if isinstance(names, tuple) and len(names) == len(value) else None
+    return None
 
 
 def _refuse_surrogate(text: str, place: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,6 +20,13 @@ from pipeline.cache.seconds import Duration, positive_seconds
 from pipeline.cache.stats import Count, percent
 
 COPY: Final = object()
+SLOT_BYTES: Final = 700
+"""What a slot takes beside its value: itself, its key and its place among the others."""
+DEP_BYTES: Final = 60
+OBJECT_TO_JSON: Final = 8
+"""So many bytes an object may take for each of its JSON's: a list of small numbers does. Texts are measured."""
+LARGEST_SHARE: Final = 1 / 8
+"""A slot that would take a larger share of the room in bytes is not kept: it would push out what many callers ask for."""
 _UNJUDGED: Final = AsOf("", 0)
 """For entries kept here without a log."""
 
@@ -32,7 +40,7 @@ class Slot(Resident):
     does not say all that the payload does; else it is empty: see `Codec.beside`.
     """
 
-    __slots__ = ("_codec", "_payload", "as_of", "deps", "generation", "made_s", "shared", "type")
+    __slots__ = ("_codec", "_json_bytes", "_payload", "as_of", "deps", "generation", "made_s", "shared", "size_bytes", "type")
 
     def __init__(
         self,
@@ -42,9 +50,11 @@ class Slot(Resident):
         expires_at: float,
         as_of: AsOf,
         deps: tuple[str, ...],
+        json_bytes: int = 0,
         made_s: float = math.inf,
     ) -> None:
-        """`made_s`: when its computation began, by the cache's clock, if it was here; for the auditor."""
+        """`json_bytes`: the size of the value's JSON, also where no payload is kept. `made_s`: when its computation began, by the
+        cache's clock, if it was here; for the auditor."""
         super().__init__(expires_at)
         self.type = codec.type
         self.shared = value if codec.shareable(value) else COPY
@@ -54,6 +64,18 @@ class Slot(Resident):
         self.generation = as_of.generation
         self.deps = deps
         self.made_s = made_s
+        self.size_bytes = 0
+        self._json_bytes = json_bytes
+
+    def measured_bytes(self) -> int:
+        """About how much memory the slot takes: what is kept of its value, its key and deps, and what every slot takes."""
+        value, held = self.shared, len(self._payload)
+        if type(value) in (str, bytes):
+            held += sys.getsizeof(value)
+        elif value is not COPY:
+            texts = [each for each in map(value.__getattribute__, getattr(value, "__struct_fields__", ())) if type(each) is str]
+            held += sum(map(sys.getsizeof, texts)) + OBJECT_TO_JSON * max(0, self._json_bytes - sum(map(len, texts)))
+        return SLOT_BYTES + held + len(self.key) + sum(DEP_BYTES + len(dep) for dep in self.deps)
 
     def value(self, type: Any) -> Any:
         """The value as that type, for this caller alone. Raises msgspec.DecodeError when the type does not fit."""
@@ -74,11 +96,21 @@ class LocalCache:
     dict only, a step at a time, and the next change brings the queues of eviction into line.
     """
 
-    def __init__(self, max_size: int = 1000, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`max_size` entries at most; `clock` in seconds. Raises ValueError when `max_size` is below 1."""
+    def __init__(
+        self, max_size: int = 1000, *, max_bytes: int | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`max_size` entries at most, and of `max_bytes` of memory, if that is given: by an estimate that is right to about a
+        third. An entry that would take more than an eighth of that is not kept here. `clock` in seconds. Raises ValueError when
+        either is below 1."""
         if max_size < 1:
             raise ValueError(f"max_size: {max_size}; expected 1 or more")
+        if max_bytes is not None and max_bytes < 1:
+            raise ValueError(f"max_bytes: {max_bytes}; expected 1 or more, or None for no bound")
         self.max_size = max_size
+        self.max_bytes = max_bytes
+        self._largest_bytes = math.inf if max_bytes is None else max_bytes * LARGEST_SHARE
+        self._room_bytes = math.inf if max_bytes is None else max_bytes
+        self._bytes = 0  # as the slots say; written under the lock, and counted anew where a change was broken off
         self.slots: dict[str, Slot] = {}
         """To be read only, by any thread; a reader that serves a slot records that by `used` and `hits.add`."""
         self.hits = Count()
@@ -127,6 +159,7 @@ class LocalCache:
                 slot = self.slots.pop(key, None)
                 if slot is not None:
                     self._eviction.remove(slot)
+                    self._bytes -= slot.size_bytes
                 self._changing = False
         return slot is not None and slot.expires_at > self._clock()
 
@@ -144,6 +177,7 @@ class LocalCache:
             self._changing = True
             self.slots.clear()
             self._eviction.restart()
+            self._bytes = 0
             self._changing = False
         return size
 
@@ -155,7 +189,8 @@ class LocalCache:
         return slot is not None and slot.expires_at > self._clock()
 
     def get_stats(self) -> dict[str, Any]:
-        """Counts since the start. `size` may include entries that have expired or were invalidated and not yet touched."""
+        """Counts since the start; `size_bytes` and `max_bytes` where there is a bound in bytes. `size` may include entries that
+        have expired or were invalidated and not yet touched."""
         hits, misses = self.hits.read(), self._misses.read()
         return {
             "cache_type": "L1 Local",
@@ -164,7 +199,7 @@ class LocalCache:
             "hits": hits,
             "misses": misses,
             "hit_rate": percent(hits, hits + misses),
-        }
+        } | ({} if self.max_bytes is None else {"size_bytes": self._bytes, "max_bytes": self.max_bytes})
 
     # -- as a tier
 
@@ -189,8 +224,15 @@ class LocalCache:
         return slot
 
     def put(self, key: str, slot: Slot) -> None:
-        """Keep the slot, in place of any other of that key. If there is no room, another entry is evicted first."""
+        """Keep the slot, in place of any other of that key. If there is no room, other entries are evicted first. One that is too
+        large is not kept, nor is its predecessor."""
         slot.key = key
+        if self.max_bytes is not None:
+            slot.size_bytes = slot.measured_bytes()
+            if slot.size_bytes > self._largest_bytes:
+                if (known := self.slots.get(key)) is not None:
+                    self.discard(key, known)
+                return
         if self._lock.held():
             self._put_aside(key, slot)
             return
@@ -199,13 +241,23 @@ class LocalCache:
             old = self.slots.get(key)
             if old is not None:
                 self._eviction.replace(old, slot)
+                self._bytes += slot.size_bytes - old.size_bytes
+                self.slots[key] = slot
+                self._make_room(0, 0)  # it may be larger than its predecessor
             else:
                 self._eviction.recall(slot)
-                if len(self.slots) >= self.max_size:
-                    self.slots.pop(self._eviction.evict(self._clock()), None)
+                self._make_room(1, slot.size_bytes)
                 self._eviction.admit(slot)
-            self.slots[key] = slot
+                self._bytes += slot.size_bytes
+                self.slots[key] = slot
             self._changing = False
+
+    def _make_room(self, entries: int, size_bytes: int) -> None:
+        """Evict until so much more has room. Under the lock."""
+        while self.slots and (len(self.slots) + entries > self.max_size or self._bytes + size_bytes > self._room_bytes):
+            evicted = self.slots.pop(self._eviction.evict(self._clock()), None)
+            if evicted is not None:
+                self._bytes -= evicted.size_bytes
 
     def discard(self, key: str, slot: Slot) -> None:
         """Remove this very slot, which is no longer of use. A slot that another thread has put in its place stays."""
@@ -218,6 +270,7 @@ class LocalCache:
             if self.slots.get(key) is slot:
                 self.slots.pop(key, None)
                 self._eviction.remove_aged(slot)
+                self._bytes -= slot.size_bytes
             self._changing = False
 
     def reject(self, key: str, slot: Slot) -> None:
@@ -235,6 +288,7 @@ class LocalCache:
             for key, slot in gone.items():
                 self.slots.pop(key, None)
                 self._eviction.remove(slot)
+                self._bytes -= slot.size_bytes
             self._changing = False
         return list(gone)
 
@@ -250,16 +304,18 @@ class LocalCache:
         if self._changing or self._out_of_line:
             self._changing = True
             self._out_of_line = False  # before the slots are read: an interruption of this very step sets it again
-            self._eviction.restart(self.slots.copy().values())
-            while len(self.slots) > self.max_size:
-                self.slots.pop(self._eviction.evict(self._clock()), None)
+            slots = self.slots.copy()
+            self._eviction.restart(slots.values())
+            self._bytes = sum(slot.size_bytes for slot in slots.values())
+            self._make_room(0, 0)
         self._changing = True
 
     # -- inside a change of this very thread, whose queues must not be touched
 
     def _put_aside(self, key: str, slot: Slot) -> None:
         self._out_of_line = True
-        if key in self.slots or len(self.slots) + 1 < self.max_size:  # the interrupted change may need a place, too
+        # The interrupted change may need a place, too. In bytes there may be too many until the next change.
+        if key in self.slots or len(self.slots) + 1 < self.max_size:
             self.slots[key] = slot
 
     def _remove_aside(self, key: str) -> Slot | None:

@@ -65,7 +65,7 @@ def data_of(segment: str) -> str | None:
         data = unquote(segment, errors="strict")
     except UnicodeDecodeError:
         return None
-    return data if _written(data, MAX_ALONE_CHARS) == segment else None
+    return data if written(data, MAX_ALONE_CHARS) == segment else None
 
 
 def _joined(prefix: object, parts: tuple[object, ...], *, wild: bool) -> str:
@@ -79,12 +79,13 @@ def _segment(part: object, number: int, most: int) -> str:
     if not isinstance(part, str):
         raise InvalidPatternError(f"part {number}: expected text, got {type(part).__name__}; write a number as text")
     try:
-        return _written(part, most)
+        return written(part, most)
     except UnicodeEncodeError:
         raise InvalidPatternError(f"part {number}: is not valid Unicode") from None
 
 
-def _written(data: str, most: int) -> str:
+def written(data: str, most: int) -> str:
+    """The segment of that data: of `most` characters, or a digest."""
     quoted = quote(data, safe="@+")
     if len(quoted) > most:
         return "=" + hashlib.blake2b(data.encode(), digest_size=16).hexdigest()

@@ -1,9 +1,11 @@
-"""What every cache here keeps to, whatever it is made of: L1 alone, L2 alone, both, both without a server, and both as
-another process sees them, whose L1 holds nothing; over a real server, and over the one in memory of `tests/schedules`.
+"""What every cache here keeps to, whatever it is made of: L1 alone, L2 alone, both, both without a server, both as another
+process sees them, whose L1 holds nothing, and both as asyncio's programs await them; over a real server, and over the one in
+memory of `tests/schedules`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
@@ -46,6 +48,31 @@ class SeenFromElsewhere:
         return self._reader.get(key, default)
 
 
+class Awaited:
+    """The awaited calls of a cache, each in an event loop of its own."""
+
+    def __init__(self, cache: TwoTierCache) -> None:
+        self._aio = cache.aio
+
+    def get(self, key: str, default: Any = MISS) -> Any:
+        return asyncio.run(self._aio.get(key, default))
+
+    def set(self, key: str, value: object, ttl: float = 300) -> object:
+        return asyncio.run(self._aio.set(key, value, ttl))
+
+    def delete(self, key: str) -> bool:
+        return asyncio.run(self._aio.delete(key))
+
+    def delete_pattern(self, pattern: str) -> int:
+        return asyncio.run(self._aio.delete_pattern(pattern))
+
+    def clear(self) -> int:
+        return asyncio.run(self._aio.clear())
+
+    def get_stats(self) -> dict[str, Any]:
+        return asyncio.run(self._aio.get_stats())
+
+
 @dataclass(frozen=True)
 class Subject:
     """A cache under test, and how to let time pass for it."""
@@ -60,6 +87,8 @@ KINDS = (
     "two tiers",
     "two tiers without a server",
     "two tiers from elsewhere",
+    "two tiers, awaited",
+    "two tiers without a server, awaited",
     "l2 over a socket's path",
     "two tiers over a socket's path",
     "l2 over TLS",
@@ -113,6 +142,8 @@ def subject(request: pytest.FixtureRequest, redis_url: str, namespace: str) -> I
         "two tiers": lambda: both(l2()),
         "two tiers without a server": lambda: both(None),
         "two tiers from elsewhere": lambda: SeenFromElsewhere(both(l2()), both(l2())),
+        "two tiers, awaited": lambda: Awaited(both(l2())),
+        "two tiers without a server, awaited": lambda: Awaited(both(None)),
         "l2 over a socket's path": lambda: over("socket_url"),
         "two tiers over a socket's path": lambda: both(over("socket_url")),
         "l2 over TLS": lambda: over("tls_url"),

@@ -58,14 +58,6 @@ class Scale:
     def method(self, x: int) -> int:
         return self.factor * x
 
-    async def waits(self, x: int) -> int:
-        return x
-
-
-class AsyncCall:
-    async def __call__(self, x: int) -> int:
-        return x
-
 
 def closure(value: object) -> Callable[[int], object]:
     def load(x: int) -> object:
@@ -139,10 +131,6 @@ REFUSED: dict[str, Any] = {
     "a number": 5,
     "None": None,
     "a builtin without signature": min,
-    "a coroutine method": Scale(1).waits,
-    "a partial of a coroutine": functools.partial(Scale.waits, None),
-    "an object with an async call": AsyncCall(),
-    "a partial of such": functools.partial(AsyncCall()),
     "a method": Scale.method,
 }
 

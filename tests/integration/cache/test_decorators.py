@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
-import enum
 from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
 
-import pipeline.cache.decorators.decorator as decorators_module
+import pipeline.cache.decorators.default as decorators_module
 from pipeline.cache import (
     InvalidPatternError,
     RedisCache,
@@ -26,8 +25,8 @@ class Point(msgspec.Struct, frozen=True):
     x: int
 
 
-class Level(enum.IntEnum):
-    LOW = 1
+class Holder(msgspec.Struct):
+    held: object
 
 
 class Word(str):
@@ -180,22 +179,22 @@ def test_functions_of_one_name_in_two_places_do_not_share_entries(cache: TwoTier
 @pytest.mark.parametrize(
     "argument",
     [
-        {1, 2},
-        b"x",
         object(),
-        datetime.date(2024, 1, 1),
-        Level.LOW,
         Word("x"),
         float("nan"),
         float("inf"),
-        {1: 2},
+        Decimal("nan"),
+        {1: object()},
+        {Word("x")},
         [object()],
-        Point(1),
+        Holder(object()),
+        1j,
+        range(3),
         iter([1]),
     ],
     ids=lambda argument: type(argument).__name__,
 )
-def test_an_argument_that_is_no_json_value_is_refused_by_name(cache: TwoTierCache, calls: Calls, argument: Any) -> None:
+def test_an_argument_that_a_key_cannot_hold_is_refused_by_name(cache: TwoTierCache, calls: Calls, argument: Any) -> None:
     """Two arguments that are written alike must not share an entry; the function is not called."""
 
     @cached(key_prefix="function", cache=cache)
@@ -233,17 +232,6 @@ def test_an_argument_that_contains_itself_is_refused_by_name(cache: TwoTierCache
 
     with pytest.raises(UncacheableValueError, match=r"function\(bad\)"):
         function(knot)
-
-
-def test_a_result_that_is_no_json_value_is_refused(cache: TwoTierCache) -> None:
-    """Rather than to come back as something else from the second call on."""
-
-    @cached(key_prefix="function", cache=cache)
-    def function() -> set[int]:
-        return {1}
-
-    with pytest.raises(UncacheableValueError, match="value: set"):
-        function()
 
 
 def test_a_struct_comes_back_as_that_struct(cache: TwoTierCache, elsewhere: TwoTierCache) -> None:
@@ -341,10 +329,7 @@ def test_a_wrapped_function_keeps_its_name_and_words(cache: TwoTierCache) -> Non
 
 
 def test_what_has_no_value_when_called_is_refused_where_it_is_written(cache: TwoTierCache) -> None:
-    """A coroutine, a generator: neither could be cached, and an invalidation would come before the work."""
-
-    async def coroutine() -> int:
-        return 1
+    """A generator could not be cached, and an invalidation would come before its work."""
 
     def generator() -> Iterator[int]:
         yield 1
@@ -352,7 +337,7 @@ def test_what_has_no_value_when_called_is_refused_where_it_is_written(cache: Two
     async def asynchronous_generator() -> AsyncIterator[int]:
         yield 1
 
-    for function in (coroutine, generator, asynchronous_generator):
+    for function in (generator, asynchronous_generator):
         with pytest.raises(TypeError, match=function.__name__):
             cached(cache=cache)(function)
         with pytest.raises(TypeError, match=function.__name__):

@@ -33,10 +33,9 @@ def test_an_invalidation_while_the_dep_is_computed(redis_url: str, namespace: st
         here.lookup("something else")  # by which the process learns of it
         return value
 
-    def c() -> str:
-        return "c of " + here.get_or_compute("b", b, deps=("a",))
-
-    assert here.get_or_compute("c", c, deps=("b",)) == "c of old"
+    as_of = here.as_of()
+    value = here.get_or_compute("b", b, deps=("a",))  # outside of c's computation, which would note what it reads
+    assert here.get_or_compute("c", lambda: "c of " + value, deps=("b",), as_of=as_of) == "c of old"
     assert here.get("b") is MISS
     assert there.get("c") is MISS
     assert here.get("c") is MISS
@@ -47,14 +46,12 @@ def test_a_sweep_while_c_is_computed(redis_url: str, namespace: str) -> None:
     here = TwoTierCache(LocalCache(max_size=1), RedisCache(url=redis_url, namespace=namespace), staleness_bound_s=1e-9)
     there = TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace), staleness_bound_s=1e-9)
 
-    def c() -> str:
-        value = here.get_or_compute("b", lambda: "old", deps=("a",))
-        assert there.invalidate("a").durable
-        here.get("b")  # drops the slot
-        there.sweep()
-        return "c of " + value
-
-    assert here.get_or_compute("c", c, deps=("b",)) == "c of old"
+    as_of = here.as_of()
+    value = here.get_or_compute("b", lambda: "old", deps=("a",))  # outside, as above
+    assert there.invalidate("a").durable
+    here.get("b")  # drops the slot
+    there.sweep()
+    assert here.get_or_compute("c", lambda: "c of " + value, deps=("b",), as_of=as_of) == "c of old"
     assert there.get("c") is MISS
     assert here.get("c") is MISS
 

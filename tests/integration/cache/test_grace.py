@@ -57,17 +57,17 @@ def test_past_its_time_it_is_served_at_once_and_refreshed(
     here: TwoTierCache, there: TwoTierCache, refresh: Refresh, later: Callable[[float], None]
 ) -> None:
     fetch(there, lambda: "old")
-    assert fetch(here, lambda: pytest.fail("computed"), refresh=refresh) == Found("old", "l2")
+    assert fetch(here, lambda: pytest.fail("computed"), refresh=refresh) == Found("old", "l2", deps=("dep",))
     later(TTL_S - 1)
-    assert fetch(here, lambda: pytest.fail("computed"), refresh=refresh) == Found("old", "l1")
+    assert fetch(here, lambda: pytest.fail("computed"), refresh=refresh) == Found("old", "l1", deps=("dep",))
     later(2)
     for served in (1, 2):
-        assert fetch(here, lambda: pytest.fail("computed"), refresh=refresh) == Found("old", "stale")
+        assert fetch(here, lambda: pytest.fail("computed"), refresh=refresh) == Found("old", "stale", deps=("dep",))
         assert refresh.calls == served
     assert here.get_stats()["stale"] == 2
     # A caller that may not be served it computes it anew, for all.
-    assert fetch(there, lambda: "new", max_age_s=0.0) == Found("new", "no")
-    assert fetch(here, lambda: pytest.fail("computed"), refresh=refresh) == Found("new", "l2")
+    assert fetch(there, lambda: "new", max_age_s=0.0) == Found("new", "no", deps=("dep",))
+    assert fetch(here, lambda: pytest.fail("computed"), refresh=refresh) == Found("new", "l2", deps=("dep",))
     assert refresh.calls == 2
 
 
@@ -76,7 +76,7 @@ def test_a_plain_read_knows_no_grace(here: TwoTierCache, later: Callable[[float]
     later(TTL_S + 1)
     assert here.get("k") is MISS
     assert here.lookup("k") is MISS
-    assert here.lookup("k", stale_age_s=1000) == Found("old", "stale")
+    assert here.lookup("k", stale_age_s=1000) == Found("old", "stale", deps=("dep",))
 
 
 def test_the_server_keeps_it_for_its_time_and_its_grace_and_no_longer(
@@ -114,7 +114,7 @@ def test_what_was_invalidated_is_served_by_neither(
 def test_when_the_computation_fails_the_last_good_value_is_served(here: TwoTierCache, later: Callable[[float], None]) -> None:
     fetch(here, lambda: "old")
     later(TTL_S + 1)
-    assert fetch(here, fails, forgives=forgives) == Found("old", "stale")
+    assert fetch(here, fails, forgives=forgives) == Found("old", "stale", deps=("dep",))
     assert here.get("k") is MISS
 
 

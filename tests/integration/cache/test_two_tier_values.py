@@ -79,11 +79,17 @@ def test_many_racing_sets_leave_one_value_that_all_see(here: TwoTierCache, there
     assert seen[0] == seen[1] or MISS in seen
 
 
-def test_a_value_that_cannot_be_cached_is_refused_after_it_was_computed(here: TwoTierCache) -> None:
-    """The caller learns it by name; nothing is kept, nothing invalidated."""
+def test_a_value_that_does_not_fit_is_returned_and_told_once(here: TwoTierCache, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is kept, nothing invalidated. On demand it raises, and names the place."""
     fill(here, "other", deps=("k",))
+    assert [here.get_or_compute("k", lambda: {"a": {1}}) for _ in range(3)] == [{"a": {1}}] * 3
+    assert [record.getMessage() for record in caplog.records if "not_kept" in record.getMessage()] == [
+        "cache.value_not_kept: k: value['a']: set is not a JSON value; its callers compute it each time (told once; "
+        "unfit='raise' raises)"
+    ]
+    assert here.get_stats()["unkept"] == 3
     with pytest.raises(UncacheableValueError, match=r"value\['a'\]: set"):
-        here.get_or_compute("k", lambda: {"a": {1}})
+        here.get_or_compute("k", lambda: {"a": {1}}, unfit="raise")
     assert here.get("k") is MISS
     assert here.get("other") == "value"
 
@@ -191,7 +197,7 @@ def test_who_waits_never_sees_what_the_type_of_another_has_left(
     here: TwoTierCache, there: TwoTierCache, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also of a value that the first one found after all, while the second one waited for it."""
-    leases = here._flight._leases
+    leases = here._flight.leases
     assert leases is not None
     take, boarded, go_on = leases.take, threading.Event(), threading.Event()
 
