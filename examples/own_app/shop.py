@@ -13,11 +13,11 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from celery import Celery
 
-from persona_worker import cached, install, key_of
+from persona_worker import cached, install
 
 DATABASE: Final = os.environ.get("SHOP_DATABASE", "shop.sqlite3")
 GOODS: Final = {"tea": (3.0, 40), "coffee": (5.0, 25), "cups": (8.0, 12)}
@@ -55,18 +55,18 @@ def stock_of(name: str) -> int | None:
     return found[0][0] if found else None
 
 
-def report() -> dict[str, Any]:
-    """What the stock is worth. It is built of prices and stocks, and says so: whatever changes one of them ends the report."""
-    cache = installed.cache
-    as_of = cache.as_of()  # before anything is read
-    names = sorted(GOODS)
+class Report(TypedDict):
+    """What the goods are worth."""
 
-    def build() -> dict[str, Any]:
-        worth = {name: (price_of(name) or 0.0) * (stock_of(name) or 0) for name in names}
-        return {"goods": worth, "total": sum(worth.values())}
+    goods: dict[str, float]
+    total: float
 
-    deps = [each.cache_key(name) for name in names for each in (price_of, stock_of)]
-    return cache.get_or_compute(key_of("report"), build, ttl=600, deps=deps, as_of=as_of)
+
+@cached(ttl=600, key_prefix="report")
+def report() -> Report:
+    """It is built of prices and stocks, and what it reads of them is recorded: whatever changes one of them ends the report."""
+    worth = {name: (price_of(name) or 0.0) * (stock_of(name) or 0) for name in sorted(GOODS)}
+    return {"goods": worth, "total": sum(worth.values())}
 
 
 # -- what is changed: the source first, then the cache
@@ -74,14 +74,14 @@ def report() -> dict[str, Any]:
 
 def reprice(name: str, price: float) -> None:
     asked("UPDATE goods SET price = ? WHERE name = ?", price, name)
-    installed.cache.invalidate(price_of.cache_key(name))
+    price_of.invalidate(name)
 
 
 @app.task
 def sell(name: str, count: int) -> int | None:
     """Take `count` off the stock; how many are left."""
     asked("UPDATE goods SET stock = stock - ? WHERE name = ?", count, name)
-    installed.cache.invalidate(stock_of.cache_key(name))
+    stock_of.invalidate(name)
     return stock_of(name)
 
 

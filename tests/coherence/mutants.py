@@ -237,12 +237,24 @@ def judged_before_the_lease() -> None:
 def deps_of_deps_ignored() -> None:
     """An entry depends on what it names, and not on what that was computed from."""
     _replace(Filling, "with_theirs", lambda _, deps, known=(): deps)  # noqa: ARG005 - as the method that it replaces
-    _replace(Computation, "deps", lambda computation: tuple(key for key in computation.read if key != computation.key))
+    _replace(Computation, "deps", _read_alone)
+
+
+def _read_alone(computation: Computation) -> tuple[str, ...]:
+    return tuple(key for key in computation.read if key != computation.key)
+
+
+def _recorded_alone() -> None:
+    """A computation records what it reads, and not what that was computed from: this is looked for when its value is kept."""
+    with_theirs: Callable[..., tuple[str, ...]] = Filling.with_theirs
+    _replace(Filling, "with_theirs", lambda filling, deps, known=(): with_theirs(filling, deps))  # noqa: ARG005 - as above
+    _replace(Computation, "deps", _read_alone)
 
 
 def deps_of_deps_looked_for_afterwards() -> None:
     """The deps of an entry's deps are looked for in the tiers when it is stored: by then one may be gone, or was never kept since
     it was invalidated while it was computed."""
+    _recorded_alone()
     _replace(Lineage, "of", lambda *_: ())
 
 

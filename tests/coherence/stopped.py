@@ -6,7 +6,7 @@ told."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -321,12 +321,12 @@ def cache_of(world: World, bus: NodeBus | None) -> TwoTierCache:
     coherence.log._read = asking  # type: ignore[attr-defined]
     coherence.log = Log(coherence.log, world)
     coherence.view.__class__ = _View
-    leased, keep, judged, promote = coherence.leased, tiers._keep, tiers._judged_slot, tiers.promote
-    with_theirs = tiers.with_theirs
+    leased, keep, judged, promote = coherence.leased, tiers.keep_here, tiers._judged_slot, tiers.promote
+    with_theirs = cache._filling.with_theirs
 
-    def theirs(deps: tuple[str, ...]) -> tuple[str, ...]:
+    def theirs(deps: tuple[str, ...], known: Container[str] = ()) -> tuple[str, ...]:
         stop("their_deps")
-        return with_theirs(deps)
+        return with_theirs(deps, known)
 
     def maybe_leased(now_s: float) -> bool:
         actor = getattr(_here, "actor", None)
@@ -341,11 +341,11 @@ def cache_of(world: World, bus: NodeBus | None) -> TwoTierCache:
         with _being_inside("judge"):
             return judged(*given)
 
-    def promoting(*given: Any) -> Any:
+    def promoting(*given: Any, **named: Any) -> Any:
         stop("promote")
-        return promote(*given)
+        return promote(*given, **named)
 
     coherence.leased = maybe_leased  # type: ignore[method-assign]
-    tiers._keep, tiers._judged_slot, tiers.promote = keeping, judging, promoting  # type: ignore[method-assign]
-    tiers.with_theirs = theirs  # type: ignore[method-assign]
+    tiers.keep_here, tiers._judged_slot, tiers.promote = keeping, judging, promoting  # type: ignore[method-assign]
+    cache._filling.with_theirs = theirs  # type: ignore[method-assign]
     return cache

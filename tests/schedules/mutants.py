@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from coherence.mutants import MUTANTS as OF_THE_CHECKER
-from coherence.mutants import _replace, _rewrite
+from coherence.mutants import _recorded_alone, _replace, _rewrite
 
 from pipeline.cache.coherence import bus as bus_module
 from pipeline.cache.coherence import log as log_module
@@ -25,7 +25,8 @@ from pipeline.cache.tiers import Tiers
 
 
 def lineage_forgotten() -> None:
-    """Hole i. What the deps of discarded and swept values were is not remembered."""
+    """Hole i. What the deps of discarded and swept values were is not remembered, nor recorded as they are read."""
+    _recorded_alone()
     _replace(Lineage, "note", lambda *_: None)
 
 
@@ -88,15 +89,17 @@ def generation_before_the_state() -> None:
 def generation_after_the_judgement() -> None:
     """A fill judges, and then reads the generation that it takes itself to have judged by."""
 
-    def late(tiers: Tiers, key: str, payload: bytes, value: Any, codec: Any, as_of: AsOf, deps: Any, ttl_s: float) -> bool:
+    def late(
+        tiers: Tiers, key: str, payload: bytes, value: Any, codec: Any, as_of: AsOf, deps: Any, ttl_s: float, *more: Any
+    ) -> bool:
         if not tiers._view.valid(as_of, key, deps):
             return False
         generation = tiers._view.generation
         ends_at_s = tiers._clock() + min(ttl_s, tiers._l1_max_ttl_s)
-        tiers.l1.put(key, Slot(codec, payload, value, ends_at_s, AsOf(as_of.epoch, as_of.seq, generation), deps))
+        tiers.l1.put(key, Slot(codec, payload, value, ends_at_s, AsOf(as_of.epoch, as_of.seq, generation), deps, *more))
         return True
 
-    _replace(Tiers, "_keep", late)
+    _replace(Tiers, "keep_here", late)
 
 
 def generation_left_behind() -> None:

@@ -33,6 +33,7 @@ SHARED: Final[dict[str, set[str]]] = {
     "pipeline.cache.memory.local": {"slots", "generation"},
     "pipeline.cache.lineage": {"_newer", "_older"},
     "pipeline.cache.flight.single": {"_flights", "confirmed_at_s", "failure", "outcome"},
+    "pipeline.cache.flight.filling": {"slots"},
     "pipeline.cache.flight.waits": {"ended", "_bells", "_has_begun"},
     "pipeline.cache.server.connection": {"made"},
     "coherence.mutants": _VIEW | _PROCESS | _SHARED_BY_A_NODE,

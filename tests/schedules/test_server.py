@@ -48,6 +48,7 @@ CALLS = st.one_of(
         st.sampled_from(["owner", "other", "-"]),
         st.sampled_from(["renew", "release", "withdraw", "give back", "replace"]),
     ),
+    st.tuples(st.just("renew"), st.just([b"a", b"b"]), st.lists(st.sampled_from(["owner", "other"]), min_size=2, max_size=2)),
     st.tuples(st.just("sweep"), NAMES, VALUES),
 )
 
@@ -76,7 +77,8 @@ class Asked:
             case "PTTL?":
                 return client.pttl(self._prefix + given[0]) > 0
             case "append":
-                return self._script(client, name, log, ["12345678", given[0], given[1], *given[2]])
+                arguments = ["12345678", given[0], given[1], keys.notices(0), *given[2]]
+                return self._script(client, name, [*log, keys.moments], arguments)
             case "read":
                 epoch = self._epoch if given[0] == "E" else given[0]
                 return self._script(client, name, log, [epoch, given[1], "12345678", given[2]])
@@ -85,6 +87,8 @@ class Asked:
                 return [tail, age_ms >= 0, names]
             case "claim":
                 return self._script(client, name, [self._prefix + given[0]], [given[1], 60_000, given[2]])
+            case "renew":
+                return self._script(client, name, [self._prefix + each for each in given[0]], [60_000, *given[1]])
             case "exchange":
                 return self._script(client, name, [self._prefix + given[0]], [*given[1:], 60_000, "third e 9"])
             case "sweep":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -22,9 +25,9 @@ from pipeline.cache.audit.sampler import Sampler
 from pipeline.cache.audit.seen_log import MOST_PATTERNS
 from pipeline.cache.coherence.view import InvalidationView
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.flight.filling import Filling
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.server.connection import RedisConnection
-from pipeline.cache.tiers import Tiers
 
 BOUND_S = 0.5
 ALL = float("inf")
@@ -352,19 +355,25 @@ def test_a_forked_child_judges_its_own_samples_alone(audited: MakeAudited) -> No
     assert here.judged() == (1, 0, 0)
 
 
-def test_an_as_of_that_was_taken_too_late_does_not_hide_it(audited: MakeAudited, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["in a thread", "awaited", "of several"])
+def test_an_as_of_that_was_taken_too_late_does_not_hide_it(
+    audited: MakeAudited, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
     """An entry that says that it knows what came after its computation began: the mutant `as_of_after_the_computation`. The
     process that computed it knows better."""
     here, there = audited(), audited()
     here.cache.get_or_compute("warm", lambda: 1)
     here.cache.get("warm")
     here.judged()
-    store = Tiers.store
 
-    def late(tiers: Tiers, *given: Any) -> Any:
-        return store(tiers, *(tiers._view.as_of() if isinstance(part, AsOf) else part for part in given))
+    def late(store: Callable[..., None]) -> Callable[..., None]:
+        def stored(filling: Filling, *given: Any) -> None:
+            store(filling, *(filling._view.as_of() if isinstance(part, AsOf) else part for part in given))
 
-    monkeypatch.setattr(Tiers, "store", late)
+        return stored
+
+    for name in ("store", "store_many"):
+        monkeypatch.setattr(Filling, name, late(getattr(Filling, name)))
 
     def compute() -> int:
         time.sleep(0.1)  # more than a round trip takes: what is nearer cannot be told apart
@@ -372,8 +381,113 @@ def test_an_as_of_that_was_taken_too_late_does_not_hide_it(audited: MakeAudited,
         here.cache.refresh()
         return 1
 
-    here.cache.get_or_compute("k", compute)
+    async def awaited() -> int:
+        return compute()
+
+    if how == "in a thread":
+        here.cache.get_or_compute("k", compute)
+    elif how == "awaited":
+        asyncio.run(here.cache.aio.get_or_compute("k", awaited))
+    else:
+        here.cache.get_or_compute_many(["k"], lambda _: {"k": compute()})
     time.sleep(1.4 * BOUND_S)
     here.cache.refresh()
     here.cache.get("k")
     assert here.judged() == (0, 1, 0)
+
+
+# -- awaited
+
+
+async def _one() -> int:
+    return 1
+
+
+AWAITED: dict[str, Callable[[TwoTierCache], Coroutine[Any, Any, Any]]] = {
+    "get": lambda cache: cache.aio.get("k"),
+    "lookup": lambda cache: cache.aio.lookup("k"),
+    "get_many": lambda cache: cache.aio.get_many(["k"]),
+    "get_or_compute": lambda cache: cache.aio.get_or_compute("k", _one),
+}
+
+
+@pytest.mark.parametrize("read", AWAITED)
+@pytest.mark.parametrize("tier", ["l1", "l2"])
+def test_an_awaited_answer_is_judged_as_any(audited: MakeAudited, monkeypatch: pytest.MonkeyPatch, tier: str, read: str) -> None:
+    """Of either tier, by each call: fresh while it is, and stale once it is that."""
+    here, there = audited(), audited()
+    fill(there.cache, "k")
+    here.cache.get("k")
+    here.judged()
+
+    def asked() -> None:
+        if tier == "l2":
+            here.cache.l1.clear()
+        asyncio.run(AWAITED[read](here.cache))
+
+    asked()
+    assert [(sample.key, sample.tier) for sample in here.cache._sampler.take()] == [("k", tier)]
+    asked()
+    assert here.judged() == (1, 0, 0)
+    blind(monkeypatch)
+    there.cache.invalidate("k")
+    time.sleep(1.4 * BOUND_S)
+    here.cache.refresh()
+    asked()
+    assert here.judged() == (0, 1, 0)
+
+
+@pytest.mark.parametrize("who", ["tasks of its loop", "a task of another loop", "a thread"])
+def test_a_joined_answer_of_a_task_is_judged(audited: MakeAudited, monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+    """Whoever waits for it is given a joined answer, and the one whose task computes it is not. One that asks after an
+    invalidation, and joins all the same, has a stale one."""
+    here, there = audited(), audited()
+    here.cache.get_or_compute("warm", lambda: 1)
+    here.cache.get("warm")
+    here.judged()
+    begun, released = threading.Event(), threading.Event()
+
+    async def slow() -> int:
+        begun.set()
+        await asyncio.to_thread(released.wait, 10)
+        return 1
+
+    async def several(count: int) -> list[int]:
+        return await asyncio.gather(*(here.cache.aio.get_or_compute("k", slow) for _ in range(count)))
+
+    def joined(pool: ThreadPoolExecutor, meanwhile: Callable[[], object]) -> None:
+        begun.clear()
+        released.clear()
+        leads = pool.submit(asyncio.run, several(2 if who == "tasks of its loop" else 1))
+        assert begun.wait(10)
+        meanwhile()
+        asked = [leads]
+        if who == "a thread":
+            asked.append(pool.submit(here.cache.get_or_compute, "k", lambda: 2))
+        elif who == "a task of another loop":
+            asked.append(pool.submit(asyncio.run, several(1)))
+        until(lambda: len(_waiting(here.cache)) == len(asked) - 1, "the other waits")
+        released.set()
+        assert all(each.result(10) in (1, [1], [1, 1]) for each in asked)
+
+    with ThreadPoolExecutor(2) as pool:
+        joined(pool, lambda: None)
+        assert [(sample.key, sample.tier) for sample in here.cache._sampler.take()] == [("k", "joined")]
+        there.cache.delete("k")
+        here.cache.refresh()
+        if who == "tasks of its loop":
+            return  # who shares a look asked before it began: there is no later one that could join
+
+        def invalidated() -> None:
+            blind(monkeypatch)
+            there.cache.invalidate("k")
+            time.sleep(0.1)  # more than a round trip takes
+
+        joined(pool, invalidated)
+    assert here.judged() == (0, 1, 0)
+
+
+def _waiting(cache: TwoTierCache) -> list[object]:
+    """Those who wait for the end of the flight of "k"."""
+    flight = cache._flight._flights.get("k")
+    return [] if flight is None else list(flight._bells)

@@ -15,6 +15,10 @@ Call = Callable[[list[bytes]], Any]
 _PRELUDE: Final = b"""
 local call, sha1hex, encode = ...
 redis = {call = function(...) return call(...) end, sha1hex = sha1hex}
+redis.pcall = function(...)
+    local fine, reply = pcall(call, ...)
+    return fine and reply or {err = tostring(reply)}
+end
 cjson = {encode = encode}
 """
 

@@ -108,6 +108,9 @@ class Store:
     def do_select(self, _: bytes) -> Any:
         return OK
 
+    def do_publish(self, _: bytes, __: bytes) -> int:
+        return 0  # nobody subscribes here
+
     def do_time(self) -> list[bytes]:
         now_s = self.clock()
         return [b"%d" % int(now_s), b"%d" % int(now_s % 1 * 1e6)]

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.cache import MISS, LocalCache, RedisCache, TwoTierCache
+from pipeline.cache.entry import decode_entry
 from pipeline.cache.flight.claims import Claims
+from pipeline.cache.flight.filling import Filling
 from pipeline.cache.flight.leases import Leases
 from pipeline.cache.flight.single import SingleFlight
 from pipeline.cache.tiers import Tiers
@@ -103,12 +105,13 @@ def _reads(recorder: Recorder, names: Names) -> None:
         return peek
 
     def promoting(real: Callable[..., Any]) -> Callable[..., Any]:
-        def promote(tiers: Tiers, key: str, entry: Any, codec: Any, generation: int, *given: Any) -> Any:
+        def promote(tiers: Tiers, key: str, raw: bytes | None, codec: Any, generation: int, *given: Any, **named: Any) -> Any:
             view = tiers._view
             since, began = view.generation, now_ns()
-            found = real(tiers, key, entry, codec, generation, *given)
+            found = real(tiers, key, raw, codec, generation, *given, **named)
             number = names.view(view)
-            if number and found is not MISS:
+            if number and found is not MISS and raw is not None:
+                entry = decode_entry(raw)
                 recorder.here.promoted = (entry.deps, entry.epoch, entry.seq, generation)
                 told = ("promote", number, found.source, key, *recorder.here.promoted, since, newest(view), -1, False)
                 recorder.note(Served(this_thread(), began, now_ns(), *told))
@@ -124,10 +127,10 @@ def _reads(recorder: Recorder, names: Names) -> None:
 
 def _joins(recorder: Recorder, names: Names) -> None:
     def running(real: Callable[..., Any]) -> Callable[..., Any]:
-        def run(flights: SingleFlight, key: str, *given: Any, asked_at_s: float) -> Any:
+        def run(flights: SingleFlight, key: str, *given: Any, asked_at_s: float, **named: Any) -> Any:
             here, view = recorder.here, flights._coherence.view
             here.judged = None
-            outcome, joined = real(flights, key, *given, asked_at_s=asked_at_s)
+            outcome, joined = real(flights, key, *given, asked_at_s=asked_at_s, **named)
             view = getattr(view, "_seeing", view)  # of a mutant that does not look
             number = names.view(view)
             if number and joined:
@@ -171,20 +174,21 @@ def _fills(recorder: Recorder, names: Names) -> None:
         wrap(TwoTierCache, name, around)
 
     def storing(real: Callable[..., Any]) -> Callable[..., Any]:
-        def store(tiers: Tiers, key: str, value: Any, ttl_s: float, deps: Any, codec: Any, as_of: Any, *given: Any) -> Any:
-            number = names.view(tiers._view)
+        def store(filling: Filling, key: str, *given: Any) -> Any:
+            number = names.view(filling._view)
             if number:
                 at, by = now_ns(), getattr(recorder.here, "by", "compute")
-                told = (by, number, key, deps, as_of.epoch, as_of.seq, as_of.generation, newest(tiers._view))
+                deps, as_of = given[3], given[5]
+                told = (by, number, key, deps, as_of.epoch, as_of.seq, as_of.generation, newest(filling._view))
                 recorder.note(Filled(this_thread(), at, at, *told))
-            return real(tiers, key, value, ttl_s, deps, codec, as_of, *given)
+            return real(filling, key, *given)
 
         return store
 
     wrap(TwoTierCache, "fetch", fetching)
     by("fill")
     by("set")
-    wrap(Tiers, "store", storing)
+    wrap(Filling, "store", storing)
 
 
 def _tier(recorder: Recorder) -> None:
