@@ -47,8 +47,13 @@ SEEN: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 BLIND: Final = {
     STAGE_MUTANT: "The entry itself says that it is newer than what went into it, and is believed.",
     "deps_of_deps_ignored": "The entry itself names too few deps; the auditor takes these for all.",
+    "deps_of_deps_looked_for_afterwards": "As deps_of_deps_ignored.",
     "pending_ignored": "What could not be appended is in no log.",
     "bus_never_followed": "It keeps to the bound, as a program without a bus does; its node is promised more.",
+    "broken_off_taken_for_no_news": "As bus_never_followed.",
+    "settled_by_an_older_look": "As pending_ignored.",
+    "notice_believed": "It misses a record when a connection breaks between two notices: in seven turns of a minute no sample "
+    "met that, where the checker, which looks at all answers, does.",
     "judged_before_the_lease": "It breaks the promise to its node; the bound, where a beat comes in one certain millisecond.",
     "judged_in_two_steps": "As pending_ignored: what is served too long is what was pending, until it is in the log.",
 }
