@@ -1,4 +1,4 @@
-"""Computations: an entry from the moment at which its as_of is taken. `TwoTierCache.fetch`, `Tiers.store`, `with_theirs`."""
+"""Computations: an entry from the moment at which its as_of is taken. `TwoTierCache.fetch`, `Filling.store`, `with_theirs`."""
 
 from __future__ import annotations
 
