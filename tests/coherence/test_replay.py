@@ -28,6 +28,7 @@ NOT_REPLAYED: Final = {
     "judged_in_two_steps": "the code's mutant stands still by itself; the random checker sees it",
     "judged_before_the_lease": "the same",
     "settled_by_an_older_look": "the start `settled`; test_found_by_the_model.py",
+    "notice_believed": "the model has no listeners; the random checker sees it",
     STAGE_MUTANT: "it is in the caller; the random checker sees it",
 }
 """Mutants of the code whose trace is not replayed, with why, and what shows them."""

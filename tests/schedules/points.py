@@ -28,7 +28,7 @@ SHARED: Final[dict[str, set[str]]] = {
     "pipeline.cache.coherence.records": {"exact", "prefixes", "globs"},
     "pipeline.cache.coherence.bus": _SHARED_BY_A_NODE,
     "pipeline.cache.coherence.node": {"_pending", "_beat_at_s", "seconds"},
-    "pipeline.cache.tiers": {"generation", "slots", "superseded"},
+    "pipeline.cache.tiers": {"generation", "superseded"},
     "pipeline.cache.two_tier": {"_slots", "slots", "generation", "version", "lease_ends_at_s", "words"},
     "pipeline.cache.memory.local": {"slots", "generation"},
     "pipeline.cache.lineage": {"_newer", "_older"},

@@ -3,6 +3,7 @@ contract suite, `tests/integration/cache/test_cache_contract.py`, runs over it a
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -106,7 +107,7 @@ class Asked:
             self._epoch = answer.partition(b":")[0]
             return answer[8:]  # without the server's replication id
         if isinstance(answer, bytes) and answer.startswith(b"["):
-            return answer.replace(b"\\/", b"/").decode("unicode_escape").encode("latin-1", "replace")
+            return json.loads(answer)  # however it is written
         return answer if not isinstance(answer, int) or answer < 1_000 else "long"
 
     def close(self) -> None:

@@ -208,7 +208,7 @@ def join(n: Moment, s: State) -> tuple[Any, State]:
 
 @rule
 def look_before_keeping(n: Moment, s: State) -> tuple[Any, State]:
-    """A thread that has an entry in hand, from L2 or computed, reads the generation; then it judges, and keeps it (`keep_here`)."""
+    """A thread that has an entry in hand, from L2 or computed, reads the generation; it judges, and keeps it (`keep_here`)."""
     r, x = n.any(READ, "read"), n.any(ENTRY, "entry")
     q = s.reader(r)
     after = s.but(step=put(s.step, r, IntVal(9)), entry=put(s.entry, r, x), r_generation=put(s.r_generation, r, s.generation(q)))
