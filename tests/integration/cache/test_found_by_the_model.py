@@ -15,6 +15,8 @@ from pipeline.cache.coherence.log import RedisInvalidationLog
 from pipeline.cache.coherence.node import NodeFollower
 from pipeline.cache.coherence.registry import NodeRegistry
 from pipeline.cache.coherence.view import InvalidationView
+from pipeline.cache.flight.computation import Computation
+from pipeline.cache.flight.filling import Filling
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.lineage import Lineage
 from pipeline.cache.server.connection import RedisConnection
@@ -22,6 +24,25 @@ from pipeline.cache.server.connection import RedisConnection
 
 def test_an_invalidation_while_the_dep_is_computed(redis_url: str, namespace: str) -> None:
     """By a process that learns of it: the dep's own fill is discarded, and what was computed from it must be, too."""
+
+    def c_of(here: TwoTierCache, b: Callable[[], str]) -> str:
+        as_of = here.as_of()
+        value = here.get_or_compute("b", b, deps=("a",))  # outside of c's computation, which would note what it reads
+        return here.get_or_compute("c", lambda: "c of " + value, deps=("b",), as_of=as_of)
+
+    _while_b_is_computed(redis_url, namespace, c_of)
+
+
+def test_an_invalidation_while_the_dep_is_computed_within(redis_url: str, namespace: str) -> None:
+    """As above, where c's own computation asks for the dep."""
+
+    def c_of(here: TwoTierCache, b: Callable[[], str]) -> str:
+        return here.get_or_compute("c", lambda: "c of " + here.get_or_compute("b", b, deps=("a",)), deps=("b",))
+
+    _while_b_is_computed(redis_url, namespace, c_of)
+
+
+def _while_b_is_computed(redis_url: str, namespace: str, c_of: Callable[[TwoTierCache, Callable[[], str]], str]) -> None:
     here = TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace), staleness_bound_s=1e-9)
     there = TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace), staleness_bound_s=1e-9)
     source = {"a": "old"}
@@ -33,9 +54,7 @@ def test_an_invalidation_while_the_dep_is_computed(redis_url: str, namespace: st
         here.lookup("something else")  # by which the process learns of it
         return value
 
-    as_of = here.as_of()
-    value = here.get_or_compute("b", b, deps=("a",))  # outside of c's computation, which would note what it reads
-    assert here.get_or_compute("c", lambda: "c of " + value, deps=("b",), as_of=as_of) == "c of old"
+    assert c_of(here, b) == "c of old"
     assert here.get("b") is MISS
     assert there.get("c") is MISS
     assert here.get("c") is MISS
@@ -134,6 +153,13 @@ def forgets_the_deps_of_discarded_values(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Lineage, "note", lambda *_: None)
 
 
+def records_and_remembers_no_deps_of_deps(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_theirs: Callable[..., tuple[str, ...]] = Filling.with_theirs
+    monkeypatch.setattr(Filling, "with_theirs", lambda filling, deps, known=(): with_theirs(filling, deps))  # noqa: ARG005
+    monkeypatch.setattr(Computation, "deps", lambda computation: tuple(computation.read.keys() - {computation.key}))
+    forgets_the_deps_of_discarded_values(monkeypatch)
+
+
 def forgets_all_that_was_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     settle = InvalidationView.settle_heard
     monkeypatch.setattr(InvalidationView, "settle_heard", lambda view, _count: settle(view, view._heard_count))
@@ -147,6 +173,7 @@ def takes_a_write_that_was_broken_off_for_no_news(monkeypatch: pytest.MonkeyPatc
     ("take_out", "shown_by"),
     [
         (forgets_the_deps_of_discarded_values, test_an_invalidation_while_the_dep_is_computed),
+        (records_and_remembers_no_deps_of_deps, test_an_invalidation_while_the_dep_is_computed_within),
         (forgets_the_deps_of_discarded_values, test_a_sweep_while_c_is_computed),
         (forgets_all_that_was_heard, test_two_threads_follow_the_bus),
         (takes_a_write_that_was_broken_off_for_no_news, test_a_main_process_that_is_broken_off_in_the_middle_of_a_write),
