@@ -44,4 +44,5 @@ MUTANTS: Final[dict[str, Brought]] = {
     "joined_unasked": _by("joined", **PROFILES["joins"]),
     "replica_believed": _by("one history", **PROFILES["demotion"]),
     "deps_of_deps_ignored": _by("filled", **PROFILES["chains"]),
+    "notice_believed": _by("listened", "confirmed", "page whole", **PROFILES["listening"]),
 }

@@ -113,6 +113,8 @@ _WORDS: Final[dict[type, Any]] = {
     events.BusRead: _bus_read,
     events.Followed: lambda e: f"followed the bus to version {e.version}",
     events.Received: lambda e: f"took in the notice {e.epoch or 'of no log'}:{e.seq} of {_patterns(e.patterns)}",
+    events.Heard: lambda e: f"heard {f'page {e.page}' if e.page else 'that something was appended'}, {e.bus or f'view {e.view}'}",
+    events.Met: lambda e: f"the log counts as asked on connection {e.contacts}",
     events.Served: _served,
     events.Computing: lambda e: f"begins to compute {e.key!r}, the newest state is {e.until}",
     events.Filled: lambda e: f"keeps, by {e.by}, {_entry(e)}",

@@ -12,7 +12,7 @@ from pipeline.cache.coherence.bus import _FLOOR as FLOOR
 from pipeline.cache.coherence.bus import _SEQ as SEQ
 from pipeline.cache.coherence.node import NodeFollower
 from pipeline.cache.coherence.registry import NodeRegistry
-from traces.events import BusRead, BusWritten, Received, TailRead
+from traces.events import BusRead, BusWritten, Heard, Received, TailRead
 from traces.recording.hooking import NO_ASKING, Names, bus_name, name_bus, now_ns, this_thread, told_call, wrap
 from traces.recording.recorder import Recorder
 
@@ -20,7 +20,7 @@ from traces.recording.recorder import Recorder
 def install(recorder: Recorder, names: Names) -> None:
     _writing(recorder, names)
     _reading(recorder, names)
-    _follower(recorder)
+    _follower(recorder, names)
 
 
 def header(bus: NodeBus, version: int) -> tuple[Any, ...]:
@@ -98,7 +98,7 @@ def _reading(recorder: Recorder, names: Names) -> None:
     wrap(NodeBus, "read", reading)
 
 
-def _follower(recorder: Recorder) -> None:
+def _follower(recorder: Recorder, names: Names) -> None:
     def receiving(real: Callable[..., Any]) -> Callable[..., Any]:
         def receive(follower: NodeFollower, *given: Any) -> Any:
             began = now_ns()
@@ -124,5 +124,15 @@ def _follower(recorder: Recorder) -> None:
 
         return beat
 
+    def hearing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def hear(follower: NodeFollower, page: Any) -> None:
+            began = now_ns()
+            heard = 0 if page is None else names.page(page, "heard")
+            real(follower, page)
+            recorder.note(Heard(this_thread(), began, now_ns(), 0, bus_name(follower._bus), heard))
+
+        return hear
+
     wrap(NodeFollower, "receive", receiving)
+    wrap(NodeFollower, "hear", hearing)
     wrap(NodeRegistry, "beat", beating)

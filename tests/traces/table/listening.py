@@ -1,0 +1,67 @@
+"""The rows of what a process hears from the cache's server, of the log that a view is taken to, and of the server that it is at."""
+
+from __future__ import annotations
+
+from traces import events
+from traces.standing import Process, Standing, Thread, View
+from traces.table.knowing import page_whole
+from traces.table.rows import CLOCK_NS, ns, row
+
+NEVER = float("-inf")
+
+
+@row("heard", "page_of", "append", "learn")
+def heard(at: Process, page: events.Page) -> str:
+    """A notice that was heard has the records of one append: each with its number, from the place where the log stood before."""
+    numbers = [seq for _, seq in page.records]
+    if page.restart or not numbers or numbers != list(range(page.after + 1, page.seq + 1)):
+        return f"it leads from {page.after} to {page.seq}, and has the records {numbers[:5]}"
+    return page_whole(at, page)
+
+
+@row("listened", "taken", "apply", "read_log", "node_read", "on_bus")
+def listened(at: Process, event: events.Heard, thread: Thread) -> str:
+    """What was heard is taken in as a page that confirms nothing, or is known already; where it does not follow what is known,
+    the log is read. A process that has read no log yet has nothing to judge."""
+    call, read, page = thread.call, thread.read, at.pages.get(event.page)
+    if read is not None and read.began >= event.began:
+        return ""
+    if event.view:
+        if any(not state.known for state in at.views[event.view].later(event.began)):
+            return ""
+        taken = page is not None and thread.applied == (event.page, True)
+    else:
+        bus = at.buses.get(event.bus)
+        taken = page is not None and bus is not None and (bus.epoch, max(bus.seq, page.seq)) == (page.epoch, bus.seq)
+    if call is not None and call.began >= event.began and call.page and (call.page != event.page or call.asked != NEVER):
+        return f"page {call.page} was taken in for it, as one that was asked for at {call.asked:.6f} s"
+    return "" if taken else "it was not taken in, nor was the log read"
+
+
+@row("later log", "taken", "apply", "append_own", "begun")
+def later_log(at: Process, before: Standing, event: events.Published, call: events.Call) -> str:
+    """A view never goes back to a former log: a page of another one was asked for after the view's own had answered."""
+    if at.truth.follows(before.epoch, event.epoch):
+        return f"the log was at {event.epoch} before it was at {before.epoch}"
+    early = before.answered - ns(call.asked)
+    if early > CLOCK_NS:
+        return f"it was asked for {early / 1e6:.3f} ms before the log {before.epoch} had answered"
+    return ""
+
+
+@row("met", "read_log", "same_server", "taken")
+def met(event: events.Met, thread: Thread) -> str:
+    """The log of a server counts as asked when a page was read from it, and taken in: by one that was refused nothing is learned
+    of the server that gave it."""
+    read = thread.read
+    if read is None or read.failed:
+        return "the log was not read"
+    return "" if thread.applied == (read.page, True) else f"page {read.page} was not taken in"
+
+
+@row("same server", "same_server", "get_tail", "catch_up")
+def same_server(view: View, call: events.Call) -> str:
+    """A tail confirms only if the log itself was asked on a connection so new: the server may lack what another acknowledged."""
+    if view.contacts is None or view.contacts >= call.count:
+        return ""
+    return f"there are {call.count} connections by now, and the log was asked on number {view.contacts}"
