@@ -89,7 +89,8 @@ class ViewMade(Event, tag=10):
 
 class Call(Event, tag=11):
     """Something is about to be done to a view or a bus (`what`), by a page that was asked for at the moment `asked` (s), a tail,
-    patterns, or a count: of volatile patterns, or (`confirm`) of the connections to the log's server so far. What this thread publishes until `Return` belongs to it."""
+    patterns, or a count: of volatile patterns, or (`confirm`) of the connections to the log's server so far. What this thread
+    publishes until `Return` belongs to it."""
 
     what: str
     view: int

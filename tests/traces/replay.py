@@ -226,7 +226,7 @@ class _Replay:
         view = self._view(event)
         if view.contacts is not None:  # else as it was when it was entered
             self._hold("met", event, thread)
-        view.contacts = event.contacts
+        view.contacts = max(event.contacts, view.contacts or 0)  # a slow reader may note an older one, which asks once too often
 
     # -- entries
 

@@ -90,7 +90,7 @@ class View:
         """When the last of these ended."""
         self.broken_off = False
         self.contacts: int | None = None
-        """The connection on which the log was asked last."""
+        """The newest connection on which the log was asked."""
         self.heard_until = 0
         self.followed: list[tuple[int, int]] = []
         """The bus's version that was followed, rising, and the number of the newest state by then."""

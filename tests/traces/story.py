@@ -64,7 +64,8 @@ def _page(event: events.Page) -> str:
 
 def _call(event: events.Call) -> str:
     parts = [f"page {event.page}"] * bool(event.page) + [event.tail] * bool(event.tail)
-    parts += [_patterns(event.patterns)] * bool(event.patterns) + [f"{event.count} volatile"] * bool(event.count)
+    counted = "connections" if event.what == "confirm" else "volatile"
+    parts += [_patterns(event.patterns)] * bool(event.patterns) + [f"{event.count} {counted}"] * bool(event.count)
     asked = f", asked at {event.asked:.6f} s" if event.asked != float("-inf") else ""
     return f"{event.what} begins: {', '.join(parts)}{asked}"
 

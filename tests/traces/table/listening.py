@@ -1,4 +1,4 @@
-"""The rows of what a process hears from the cache's server, of the log that a view is taken to, and of the server that it is at."""
+"""The rows of what is heard from the cache's server, of the log that a view is taken to, and of the server that it is at."""
 
 from __future__ import annotations
 
@@ -31,11 +31,17 @@ def listened(at: Process, event: events.Heard, thread: Thread) -> str:
             return ""
         taken = page is not None and thread.applied == (event.page, True)
     else:
-        bus = at.buses.get(event.bus)
-        taken = page is not None and bus is not None and (bus.epoch, max(bus.seq, page.seq)) == (page.epoch, bus.seq)
+        taken = page is not None and on_bus(at, event, page)
     if call is not None and call.began >= event.began and call.page and (call.page != event.page or call.asked != NEVER):
         return f"page {call.page} was taken in for it, as one that was asked for at {call.asked:.6f} s"
     return "" if taken else "it was not taken in, nor was the log read"
+
+
+def on_bus(at: Process, event: events.Heard, page: events.Page) -> bool:
+    """Whether the page was on the bus meanwhile, or another thread had taken the bus to another log."""
+    states = list(at.truth.bus_since(event.bus, event.began, event.ended))
+    moved = len({state.epoch for state in states}) > 1
+    return moved or any(state.epoch == page.epoch and state.seq >= page.seq for state in states)
 
 
 @row("later log", "taken", "apply", "append_own", "begun")
