@@ -40,6 +40,7 @@ class _RealClock:
 def main() -> int:
     from integration.cache import test_found_by_the_proof as found
     from servers import ValkeyServer
+
     from traces.recording.hooks import install
     from traces.recording.recorder import Recorder
 
