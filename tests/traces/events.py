@@ -163,7 +163,7 @@ class AsOfTaken(Event, tag=17):
 
 
 class BusWritten(Event, tag=20):
-    """The bus after a write, before a reader can see it."""
+    """The bus after a write, before a reader can see it; or what a write has left that was broken off."""
 
     bus: str
     version: int
@@ -174,6 +174,7 @@ class BusWritten(Event, tag=20):
     volatile: int
     settled: int
     confirmed: float
+    broken_off: bool = False
 
 
 class BusRead(Event, tag=21):

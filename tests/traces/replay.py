@@ -202,7 +202,9 @@ class _Replay:
     def _buswritten(self, event: events.BusWritten, thread: Thread) -> None:
         before = self._at.buses.get(event.bus)
         self._at.buses[event.bus] = event
-        if before is not None:
+        if event.broken_off and before is not None:
+            self._hold("bus left", self._at, before, event)
+        elif before is not None:
             self._hold("bus written", self._at, before, event, thread)
 
     def _busread(self, event: events.BusRead, thread: Thread) -> None:

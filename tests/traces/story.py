@@ -76,7 +76,7 @@ def _published(event: events.Published) -> str:
 
 
 def _bus_written(event: events.BusWritten) -> str:
-    volatile = f", {event.settled} of {event.volatile} volatile settled"
+    volatile = f", {event.settled} of {event.volatile} volatile settled" + ", broken off" * event.broken_off
     return f"bus version {event.version}: {event.epoch}:{event.seq}:{event.floor}{volatile}, confirmed {event.confirmed:.6f} s"
 
 

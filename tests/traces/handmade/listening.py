@@ -120,6 +120,23 @@ def what_a_node_hears_confirms_its_bus(bad: bool) -> list[Tape]:
     return [tape]
 
 
+@case("bus left")
+def a_write_that_was_broken_off_leaves_an_empty_bus(bad: bool) -> list[Tape]:
+    tape = Tape(bad, view=False)
+    tape.bus()
+    left = ("" if bad else "?", 0, 0, 0, 0, 0, NEVER, True)
+    tape.step(events.BusWritten, BUS, 4, *left)
+    return [tape]
+
+
+@case("bus left")
+def a_write_that_was_broken_off_is_taken_for_the_log(bad: bool) -> list[Tape]:
+    tape = Tape(bad, view=False)
+    tape.bus()
+    tape.step(events.BusWritten, BUS, 4, E1 if bad else "?", 0, 0, 0, 0, 0, NEVER, True)
+    return [tape]
+
+
 # -- the mends that the proof brought
 
 

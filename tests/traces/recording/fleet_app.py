@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 import traces.recording.recorded  # noqa: F401 - the hooks come before the app
-from benchmarks.kit.fleet_app import app
+from benchmarks.kit import fleet_app
 
-__all__ = ["app"]
+app = fleet_app.app  # type: ignore[attr-defined]

@@ -23,11 +23,11 @@ def install(recorder: Recorder, names: Names) -> None:
     _follower(recorder, names)
 
 
-def header(bus: NodeBus, version: int) -> tuple[Any, ...]:
+def header(bus: NodeBus, version: int, *, broken_off: bool = False) -> tuple[Any, ...]:
     words, begins = bus.words, 8 * _EPOCH
     epoch = bytes(bus._memory[begins : begins + _EPOCH_BYTES]).rstrip(b"\0").decode("ascii", "replace")
     numbers = (words[SEQ], words[FLOOR], words[BASE], words[VOLATILE], words[SETTLED])
-    return (bus_name(bus), version, epoch, *numbers, bus.seconds[CONFIRMED])
+    return (bus_name(bus), version, epoch, *numbers, bus.seconds[CONFIRMED], broken_off)
 
 
 def _writing(recorder: Recorder, names: Names) -> None:
@@ -43,10 +43,15 @@ def _writing(recorder: Recorder, names: Names) -> None:
     def writing(real: Callable[..., Any]) -> Callable[..., Any]:
         @contextmanager
         def write(bus: NodeBus) -> Iterator[None]:
-            with real(bus):
-                yield
+            try:
+                with real(bus):
+                    yield
+                    at = now_ns()
+                    recorder.note(BusWritten(this_thread(), at, at, *header(bus, bus.words[VERSION] + 1)))
+            except BaseException:
                 at = now_ns()
-                recorder.note(BusWritten(this_thread(), at, at, *header(bus, bus.words[VERSION] + 1)))
+                recorder.note(BusWritten(this_thread(), at, at, *header(bus, bus.words[VERSION], broken_off=True)))
+                raise
 
         return write
 

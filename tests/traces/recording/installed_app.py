@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 import traces.recording.recorded  # noqa: F401 - the hooks come before the app
-from benchmarks.kit.installed_app import app
+from benchmarks.kit import installed_app
 
-__all__ = ["app"]
+app = installed_app.app

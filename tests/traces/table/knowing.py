@@ -210,7 +210,7 @@ def refused(at: Process, view: View, event: events.Judged) -> str:
     return ""
 
 
-@row("as_of", "know", "take_as_of", "publish_generation")
+@row("as_of", "know", "take_as_of", "taken_as_of", "publish_generation")
 def as_of(at: Process, view: View, event: events.AsOfTaken, thread: Thread) -> str:
     """It is a state of the view, whose generation is published; not older than the lease allows, unless the server is away."""
     state = view.by_generation.get(event.generation)

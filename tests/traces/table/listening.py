@@ -1,13 +1,18 @@
-"""The rows of what is heard from the cache's server, of the log that a view is taken to, and of the server that it is at."""
+"""The rows of what is heard from the cache's server; of the log that a view is taken to, and the server that it is at; and of
+what a writer leaves that was broken off."""
 
 from __future__ import annotations
 
+from typing import Final
+
+from model import state as of_model
+
 from traces import events
-from traces.standing import Process, Standing, Thread, View
+from traces.standing import MODEL, Process, Standing, Thread, View
 from traces.table.knowing import page_whole
 from traces.table.rows import CLOCK_NS, ns, row
 
-NEVER = float("-inf")
+NEVER: Final = float("-inf")
 
 
 @row("heard", "page_of", "append", "learn")
@@ -71,3 +76,16 @@ def same_server(view: View, call: events.Call) -> str:
     if view.contacts is None or view.contacts >= call.count:
         return ""
     return f"there are {call.count} connections by now, and the log was asked on number {view.contacts}"
+
+
+@row("bus left", "left_by_a_writer", "bus_end")
+def bus_left(at: Process, before: events.BusWritten, event: events.BusWritten) -> str:
+    """A writer that was broken off leaves a bus of no log, unless it was empty: readers have to ask. It vouches for nothing."""
+    if event.version == before.version:
+        return ""  # it had not begun
+    left = MODEL.left_by_a_writer(MODEL, at.bus_of(before))
+    if event.epoch in at.truth.epochs and event.epoch:
+        return f"it is still of the log {event.epoch}"
+    if bool(event.epoch) != (left.epoch == of_model.NEVER):
+        return f"it was of {before.epoch or 'no log'}, and is {'not ' * bool(event.epoch)}empty"
+    return "" if event.confirmed == NEVER else f"it is confirmed as of {event.confirmed:.6f} s"
