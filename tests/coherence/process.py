@@ -161,7 +161,7 @@ def run_prefork(settings: ProcessSettings, source: Source) -> None:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid:
             slot, life = children.pop(pid)
-            (settings.pids / str(pid)).unlink()
+            (settings.pids / str(pid)).unlink(missing_ok=True)  # it may have failed before it was ready
             if status:
                 sys.exit(f"a child ended with status {status}")
             if life + 1 < _LIVES:

@@ -23,7 +23,7 @@ from coherence.profiles import PROFILES
 
 from traces.mutants import MUTANTS
 from traces.replay import Outcome, Rejected
-from traces.runs import Run, replay_directory, run_bench, run_workload
+from traces.runs import Run, replay_directory, run_bench, run_reproduced, run_workload
 from traces.story import story
 
 ROUND_STEPS: Final = 3_000
@@ -126,6 +126,8 @@ def _mutants(given: argparse.Namespace) -> int:
 
 
 def _mutant(name: str, seed: int, keep: Path | None) -> Run:
+    if MUTANTS[name].hole:
+        return run_reproduced(MUTANTS[name].hole, keep, without=True)
     return run_workload(dict(MUTANTS[name].options) | {"seed": seed, "seconds": MUTANT_S, "mutant": name}, keep)
 
 

@@ -53,7 +53,8 @@ class LogRead(Event, tag=2):
 
 
 class Page(Event, tag=3):
-    """The content of a page. `origin`: `log`, `bus`, or `made` from a tail and a process's own records or a notice."""
+    """The content of a page. `origin`: `log`, `bus`, `heard` (a notice that the cache's server published), or `made` from a tail
+    and a process's own records or a notice of the broker."""
 
     number: int
     origin: str
@@ -88,7 +89,8 @@ class ViewMade(Event, tag=10):
 
 class Call(Event, tag=11):
     """Something is about to be done to a view or a bus (`what`), by a page that was asked for at the moment `asked` (s), a tail,
-    patterns, or a count of volatile patterns. What this thread publishes until `Return` belongs to it."""
+    patterns, or a count: of volatile patterns, or (`confirm`) of the connections to the log's server so far. What this thread
+    publishes until `Return` belongs to it."""
 
     what: str
     view: int
@@ -161,7 +163,7 @@ class AsOfTaken(Event, tag=17):
 
 
 class BusWritten(Event, tag=20):
-    """The bus after a write, before a reader can see it."""
+    """The bus after a write, before a reader can see it; or what a write has left that was broken off."""
 
     bus: str
     version: int
@@ -172,6 +174,7 @@ class BusWritten(Event, tag=20):
     volatile: int
     settled: int
     confirmed: float
+    broken_off: bool = False
 
 
 class BusRead(Event, tag=21):
@@ -204,6 +207,22 @@ class Received(Event, tag=23):
     patterns: list[str]
     epoch: str
     seq: int
+
+
+class Heard(Event, tag=24):
+    """What the cache's server has published was told to a process, for its view or (`bus`) its node. `page` 0: it says only that
+    something was appended, or may have been."""
+
+    view: int
+    bus: str
+    page: int
+
+
+class Met(Event, tag=25):
+    """From here on the log counts as asked on connection number `contacts`: a tail that came by it may confirm the view."""
+
+    view: int
+    contacts: int
 
 
 # -- entries
@@ -305,6 +324,8 @@ AnyEvent = (
     | BusRead
     | Followed
     | Received
+    | Heard
+    | Met
     | Served
     | Computing
     | Filled

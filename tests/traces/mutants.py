@@ -11,10 +11,12 @@ from coherence.profiles import PROFILES
 
 
 class Brought(NamedTuple):
-    """`rows`: one of these at least rejects a step. `options`: of the workload."""
+    """`rows`: one of these at least rejects a step. `options`: of the workload. `hole`: random work hardly comes by it; it is
+    brought out by the test that reproduces this one (`recording.mends`)."""
 
     rows: frozenset[str]
     options: Mapping[str, Any]
+    hole: str = ""
 
 
 _GENTLE: Final = {"faults": GENTLE}
@@ -44,4 +46,8 @@ MUTANTS: Final[dict[str, Brought]] = {
     "joined_unasked": _by("joined", **PROFILES["joins"]),
     "replica_believed": _by("one history", **PROFILES["demotion"]),
     "deps_of_deps_ignored": _by("filled", **PROFILES["chains"]),
+    "settled_by_an_older_look": _by("published"),
+    "deps_of_deps_looked_for_afterwards": Brought(frozenset({"filled"}), {}, hole="i"),
+    "broken_off_taken_for_no_news": Brought(frozenset({"bus left"}), {}, hole="k"),
+    "notice_believed": _by("listened", "confirmed", "page whole", **PROFILES["listening"]),
 }

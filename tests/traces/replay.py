@@ -82,6 +82,7 @@ class _Replay:
             thread.failed = event.ended
 
     def _logread(self, event: events.LogRead, thread: Thread) -> None:
+        thread.read = event
         if event.failed:
             thread.failed = event.ended
             return
@@ -90,8 +91,8 @@ class _Replay:
 
     def _page(self, event: events.Page, _: Thread) -> None:
         self._at.pages[event.number] = event
-        if event.origin == "made":
-            self._hold("page whole", self._at, event)
+        if event.origin in ("made", "heard"):
+            self._hold("page whole" if event.origin == "made" else "heard", self._at, event)
 
     def _tailread(self, event: events.TailRead, thread: Thread) -> None:
         if event.failed:
@@ -126,6 +127,8 @@ class _Replay:
             if event.what == "apply" and call is not None and event.outcome is not None:
                 self._hold("applied", self._at, view, call, event, thread)
                 thread.applied = (call.page, event.outcome)
+            if event.what == "confirm" and call is not None and event.outcome:
+                self._hold("same server", view, call)
             thread.heard = thread.heard or event.what == "hear"
 
     def _published(self, event: events.Published, thread: Thread) -> None:
@@ -141,6 +144,8 @@ class _Replay:
         if event.generation != before.generation + (not settles):
             self._reject("published", f"the state before was {before.generation}, and this one is {event.generation}")
         self._hold("published", self._at, view, before, event, thread)
+        if call is not None and before.epoch not in ("", event.epoch):
+            self._hold("later log", self._at, before, event, call)
         era = before.era
         if not event.pending:
             era = None
@@ -148,8 +153,17 @@ class _Replay:
             era = Era() if era is None else era
             era.note(call.patterns, event.generation)
             era.date(self._moments(view, call, thread))
-        view.add(Standing(event.began, event.epoch, event.seq, event.floor, event.known, event.generation, era))
+        answered = self._answered(before, call, thread)
+        view.add(Standing(event.began, event.epoch, event.seq, event.floor, event.known, event.generation, era, answered))
         thread.done.append("publish_state")
+
+    def _answered(self, before: Standing, call: events.Call | None, thread: Thread) -> float:
+        """A moment at which the log that the view now stands in had answered."""
+        if call is not None and call.what == "begin_at":
+            return call.asked * 1e9 if thread.append is None else thread.append.ended
+        if call is not None and call.what == "apply" and self._at.pages[call.page].restart:
+            return self._at.asked[call.page].ended if call.page in self._at.asked else call.asked * 1e9
+        return before.answered
 
     def _moments(self, view: View, call: events.Call, thread: Thread) -> list[tuple[str, int]]:
         """Since when each pattern is to be in the log: since the call; or, for one that was heard of, since it was on the bus, as
@@ -188,7 +202,9 @@ class _Replay:
     def _buswritten(self, event: events.BusWritten, thread: Thread) -> None:
         before = self._at.buses.get(event.bus)
         self._at.buses[event.bus] = event
-        if before is not None:
+        if event.broken_off and before is not None:
+            self._hold("bus left", self._at, before, event)
+        elif before is not None:
             self._hold("bus written", self._at, before, event, thread)
 
     def _busread(self, event: events.BusRead, thread: Thread) -> None:
@@ -204,6 +220,15 @@ class _Replay:
 
     def _received(self, event: events.Received, thread: Thread) -> None:
         self._hold("received", self._at, event, thread)
+
+    def _heard(self, event: events.Heard, thread: Thread) -> None:
+        self._hold("listened", self._at, event, thread)
+
+    def _met(self, event: events.Met, thread: Thread) -> None:
+        view = self._view(event)
+        if view.contacts is not None:  # else as it was when it was entered
+            self._hold("met", event, thread)
+        view.contacts = max(event.contacts, view.contacts or 0)  # a slow reader may note an older one, which asks once too often
 
     # -- entries
 

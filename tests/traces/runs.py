@@ -13,6 +13,7 @@ from coherence.history import Fault, read_history
 from coherence.workload import Workload
 
 from traces.recording.bench import measured
+from traces.recording.mends import reproduced
 from traces.recording.recorder import SUFFIX, read_traces
 from traces.replay import Outcome, replay
 
@@ -35,6 +36,13 @@ def run_workload(options: dict[str, Any], keep: Path | None = None) -> Run:
     with _place(keep) as directory:
         report = Workload(**options, program="traces.recording.process").run(directory)
         return Run(replay_directory(directory), report.violations, _written(directory))
+
+
+def run_reproduced(letter: str, keep: Path | None = None, *, without: bool) -> Run:
+    """The same of the test that reproduces a hole; without its mend, if that is wanted."""
+    with _place(keep) as directory:
+        reproduced(directory, letter, without=without)
+        return Run(replay_directory(directory), [], _written(directory))
 
 
 def run_bench(keep: Path | None = None, *, quick: bool = False) -> Run:

@@ -69,6 +69,8 @@ class Standing(msgspec.Struct, gc=False):
     known: bool
     generation: int
     era: Era | None
+    answered: float = float("-inf")
+    """When its log had answered, as which it was taken."""
 
 
 class View:
@@ -87,6 +89,8 @@ class View:
         self.ended = -1
         """When the last of these ended."""
         self.broken_off = False
+        self.contacts: int | None = None
+        """The newest connection on which the log was asked."""
         self.heard_until = 0
         self.followed: list[tuple[int, int]] = []
         """The bus's version that was followed, rising, and the number of the newest state by then."""
@@ -127,6 +131,7 @@ class Thread:
         """What it has published in this call."""
         self.tail: events.TailRead | None = None
         self.append: events.Appended | None = None
+        self.read: events.LogRead | None = None
         self.bus: events.BusRead | None = None
         self.followed: tuple[int, int] = (-1, 0)
         """When it followed the bus last, and the number of its view's newest state then."""

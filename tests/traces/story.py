@@ -64,7 +64,8 @@ def _page(event: events.Page) -> str:
 
 def _call(event: events.Call) -> str:
     parts = [f"page {event.page}"] * bool(event.page) + [event.tail] * bool(event.tail)
-    parts += [_patterns(event.patterns)] * bool(event.patterns) + [f"{event.count} volatile"] * bool(event.count)
+    counted = "connections" if event.what == "confirm" else "volatile"
+    parts += [_patterns(event.patterns)] * bool(event.patterns) + [f"{event.count} {counted}"] * bool(event.count)
     asked = f", asked at {event.asked:.6f} s" if event.asked != float("-inf") else ""
     return f"{event.what} begins: {', '.join(parts)}{asked}"
 
@@ -75,7 +76,7 @@ def _published(event: events.Published) -> str:
 
 
 def _bus_written(event: events.BusWritten) -> str:
-    volatile = f", {event.settled} of {event.volatile} volatile settled"
+    volatile = f", {event.settled} of {event.volatile} volatile settled" + ", broken off" * event.broken_off
     return f"bus version {event.version}: {event.epoch}:{event.seq}:{event.floor}{volatile}, confirmed {event.confirmed:.6f} s"
 
 
@@ -113,6 +114,8 @@ _WORDS: Final[dict[type, Any]] = {
     events.BusRead: _bus_read,
     events.Followed: lambda e: f"followed the bus to version {e.version}",
     events.Received: lambda e: f"took in the notice {e.epoch or 'of no log'}:{e.seq} of {_patterns(e.patterns)}",
+    events.Heard: lambda e: f"heard {f'page {e.page}' if e.page else 'that something was appended'}, {e.bus or f'view {e.view}'}",
+    events.Met: lambda e: f"the log counts as asked on connection {e.contacts}",
     events.Served: _served,
     events.Computing: lambda e: f"begins to compute {e.key!r}, the newest state is {e.until}",
     events.Filled: lambda e: f"keeps, by {e.by}, {_entry(e)}",

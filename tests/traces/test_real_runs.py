@@ -46,7 +46,15 @@ def test_a_real_run_is_accepted_step_by_step(tmp_path: Path) -> None:
     assert json.loads(again.stdout)["events"] == run.outcome.steps.total()
 
 
-@pytest.mark.parametrize("mutant", ["no_validation", "deps_of_deps_ignored", "bus_never_followed"])
+def test_a_run_of_programs_that_listen_is_accepted() -> None:
+    """They have heard something, and taken it in."""
+    run = run_workload(dict(PROFILES["listening"]) | {"seed": 12, "seconds": RUN_S / 2})
+    assert not run.violations
+    assert not run.outcome.rejected, "\n".join(story(run.outcome.rejected[0]))
+    assert run.outcome.steps["Heard"] > 20, run.outcome.steps
+
+
+@pytest.mark.parametrize("mutant", ["no_validation", "deps_of_deps_ignored", "bus_never_followed", "notice_believed"])
 def test_a_run_with_a_part_taken_out_is_rejected(mutant: str) -> None:
     """A checker that never objects proves nothing. The others are rejected by `python -m traces --mutants`."""
     brought = MUTANTS[mutant]

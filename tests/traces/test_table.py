@@ -7,7 +7,7 @@ import pytest
 from model.stepping import RULES
 
 from traces import events
-from traces.handmade import knowing, serving  # noqa: F401 - they enter their cases
+from traces.handmade import knowing, listening, serving  # noqa: F401 - they enter their cases
 from traces.handmade.tape import CASES, E1, Case, Tape
 from traces.recording.recorder import Trace
 from traces.replay import Rejected, replay

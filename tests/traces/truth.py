@@ -1,14 +1,15 @@
 """What the traces of all processes together tell of the log: which pattern has which number of which epoch, when appends had
 returned, which epoch was alive when; what the buses held at each version; and what was written to L2.
 
-An append whose answer was lost is in here only if a reader has found it in the log: what no process knows is held against none.
+An append whose answer was lost is in here only if a reader has found it in the log, or a listener has heard of it: what no
+process knows is held against none.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -130,6 +131,20 @@ class Truth:
             for ended, of, number in reversed(self.appended.get(appended, ()))
         )
 
+    def follows(self, epoch: str, other: str) -> bool:
+        """Whether the log surely was at that epoch later than at the other: a step that saw the other had ended before."""
+        if epoch == other or epoch not in self.epochs or other not in self.epochs:
+            return False
+        return self.epochs[other].first_end < self.epochs[epoch].last_begin
+
+    def bus_since(self, bus: str, since: int, until: int) -> Iterator[BusWritten]:
+        """What the bus was at the one moment, and since then until the other, the newest first."""
+        for state in reversed(self.buses[bus].values()):
+            if state.began <= until:
+                yield state
+                if state.began <= since:
+                    return
+
     # -- taking in
 
     def _take(self, trace: Trace) -> None:  # noqa: PLR0912 - a case an event
@@ -142,7 +157,7 @@ class Truth:
                     self._append(trace, place, event)
                 case Page():
                     pages[event.number] = event
-                    if event.origin == "log":
+                    if event.origin in ("log", "heard"):
                         for pattern, seq in event.records:
                             self._enter(trace, place, event.epoch, seq, pattern)
                 case LogRead() if not event.failed:

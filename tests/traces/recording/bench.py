@@ -7,12 +7,16 @@ import json
 import os
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 DIRECTORY = "TRACES_DIRECTORY"
 TIMEOUT_S = 240
+RECORDED = {
+    "benchmarks.kit.fleet_app": "traces.recording.fleet_app",
+    "benchmarks.kit.installed_app": "traces.recording.installed_app",
+}
+"""The benchmark's apps, and the same with a recorder."""
 _TESTS = Path(__file__).parents[2]
 
 
@@ -30,12 +34,15 @@ def measured(directory: Path, *, quick: bool) -> dict[str, Any]:
 
 def main() -> int:
     directory, quick = Path(sys.argv[1]), "--quick" in sys.argv
-    from benchmarks.kit.fleet import Fleet
+    from benchmarks.kit.fleet import APP, Fleet
     from benchmarks.measures import coherence
-    from traces.recording.fleet_app import RECORDER  # installs the hooks, and only in this process
+    from traces.recording.recorded import RECORDER  # installs the hooks, and only in this process
+
+    def fleet(*given: Any, app: str = APP, **named: Any) -> Fleet:
+        return Fleet(*given, app=RECORDED[app], environ={DIRECTORY: str(directory)}, **named)
 
     parts: dict[str, Any] = vars(coherence)
-    parts["Fleet"] = partial(Fleet, app="traces.recording.fleet_app", environ={DIRECTORY: str(directory)})
+    parts["Fleet"] = fleet
     parts["measure_invalidate"] = parts["measure_get"] = lambda *_: {}
     figures = coherence.measure_coherence(lambda _: None, quick=quick)
     RECORDER.flush()

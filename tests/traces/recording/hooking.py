@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from pipeline.cache.coherence import tail as log_tail
 from pipeline.cache.coherence.bus import VERSION, NodeBus
 from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.coherence.view import InvalidationView
-from traces.events import NOBODY, Call, Confirmed, Generation, Page, Published, Return, ViewMade
+from traces.events import NOBODY, Call, Confirmed, Generation, Met, Page, Published, Return, ViewMade
 from traces.recording.recorder import Recorder
 
 now_ns = time.monotonic_ns
@@ -56,6 +57,7 @@ class Names:
         """From here on what happens to this cache's view is written down."""
         view = coherence.view
         view.__dict__["traced_as"] = (bus_name(coherence._bus), round(bound_s * 1e9), strict)
+        view.__dict__["traced_of"] = weakref.ref(coherence)
         self._number(view)
 
     def view(self, view: InvalidationView) -> int:
@@ -74,6 +76,9 @@ class Names:
         recorder.note(published(thread, number, state_of(view)))
         recorder.note(Generation(thread, at, at, number, view.__dict__["generation"]))
         recorder.note(Confirmed(thread, at, at, number, view.__dict__["confirmed_at_s"]))
+        coherence = view.__dict__["traced_of"]()
+        if coherence is not None:
+            recorder.note(Met(thread, at, at, number, coherence._contacts))
         return number
 
     def page(self, page: log_tail.Page, origin: str) -> int:

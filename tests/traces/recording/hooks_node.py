@@ -12,7 +12,7 @@ from pipeline.cache.coherence.bus import _FLOOR as FLOOR
 from pipeline.cache.coherence.bus import _SEQ as SEQ
 from pipeline.cache.coherence.node import NodeFollower
 from pipeline.cache.coherence.registry import NodeRegistry
-from traces.events import BusRead, BusWritten, Received, TailRead
+from traces.events import BusRead, BusWritten, Heard, Received, TailRead
 from traces.recording.hooking import NO_ASKING, Names, bus_name, name_bus, now_ns, this_thread, told_call, wrap
 from traces.recording.recorder import Recorder
 
@@ -20,14 +20,14 @@ from traces.recording.recorder import Recorder
 def install(recorder: Recorder, names: Names) -> None:
     _writing(recorder, names)
     _reading(recorder, names)
-    _follower(recorder)
+    _follower(recorder, names)
 
 
-def header(bus: NodeBus, version: int) -> tuple[Any, ...]:
+def header(bus: NodeBus, version: int, *, broken_off: bool = False) -> tuple[Any, ...]:
     words, begins = bus.words, 8 * _EPOCH
     epoch = bytes(bus._memory[begins : begins + _EPOCH_BYTES]).rstrip(b"\0").decode("ascii", "replace")
     numbers = (words[SEQ], words[FLOOR], words[BASE], words[VOLATILE], words[SETTLED])
-    return (bus_name(bus), version, epoch, *numbers, bus.seconds[CONFIRMED])
+    return (bus_name(bus), version, epoch, *numbers, bus.seconds[CONFIRMED], broken_off)
 
 
 def _writing(recorder: Recorder, names: Names) -> None:
@@ -43,10 +43,15 @@ def _writing(recorder: Recorder, names: Names) -> None:
     def writing(real: Callable[..., Any]) -> Callable[..., Any]:
         @contextmanager
         def write(bus: NodeBus) -> Iterator[None]:
-            with real(bus):
-                yield
+            try:
+                with real(bus):
+                    yield
+                    at = now_ns()
+                    recorder.note(BusWritten(this_thread(), at, at, *header(bus, bus.words[VERSION] + 1)))
+            except BaseException:
                 at = now_ns()
-                recorder.note(BusWritten(this_thread(), at, at, *header(bus, bus.words[VERSION] + 1)))
+                recorder.note(BusWritten(this_thread(), at, at, *header(bus, bus.words[VERSION], broken_off=True)))
+                raise
 
         return write
 
@@ -98,7 +103,7 @@ def _reading(recorder: Recorder, names: Names) -> None:
     wrap(NodeBus, "read", reading)
 
 
-def _follower(recorder: Recorder) -> None:
+def _follower(recorder: Recorder, names: Names) -> None:
     def receiving(real: Callable[..., Any]) -> Callable[..., Any]:
         def receive(follower: NodeFollower, *given: Any) -> Any:
             began = now_ns()
@@ -124,5 +129,15 @@ def _follower(recorder: Recorder) -> None:
 
         return beat
 
+    def hearing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def hear(follower: NodeFollower, page: Any) -> None:
+            began = now_ns()
+            heard = 0 if page is None else names.page(page, "heard")
+            real(follower, page)
+            recorder.note(Heard(this_thread(), began, now_ns(), 0, bus_name(follower._bus), heard))
+
+        return hear
+
     wrap(NodeFollower, "receive", receiving)
+    wrap(NodeFollower, "hear", hearing)
     wrap(NodeRegistry, "beat", beating)

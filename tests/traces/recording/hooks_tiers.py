@@ -225,7 +225,7 @@ def _claims(recorder: Recorder) -> None:
 
     def taking(real: Callable[..., Any]) -> Callable[..., Any]:
         def take(leases: Leases, key: str, as_of: Any) -> Any:
-            thread, began = this_thread(), now_ns()
+            thread, lasts_s, began = this_thread(), leases.lasts_s, now_ns()
             try:
                 taken = real(leases, key, as_of)
             except BaseException:
@@ -236,7 +236,7 @@ def _claims(recorder: Recorder) -> None:
             owner = "" if taken.lease is None else taken.lease.owner
             by = (as_of.epoch, as_of.seq) if held is None else (held.epoch, held.seq)
             told = ("" if held is None else held.owner, *by)
-            note("take", began, leases._keys.lease(key), owner, told, taken.lease is not None, leases.ttl_s)
+            note("take", began, leases._keys.lease(key), owner, told, taken.lease is not None, min(lasts_s, leases.lasts_s))
             return taken
 
         return take

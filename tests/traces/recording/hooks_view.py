@@ -9,7 +9,19 @@ from pipeline.cache import TwoTierCache
 from pipeline.cache.coherence.log import RedisInvalidationLog
 from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.coherence.view import InvalidationView
-from traces.events import Appended, AsOfTaken, Confirmed, Followed, Generation, Invalidated, Judged, LogRead
+from traces.events import (
+    NOBODY,
+    Appended,
+    AsOfTaken,
+    Confirmed,
+    Followed,
+    Generation,
+    Heard,
+    Invalidated,
+    Judged,
+    LogRead,
+    Met,
+)
 from traces.recording.hooking import Names, newest, now_ns, published, this_thread, told_call, wrap
 from traces.recording.recorder import Recorder
 
@@ -92,7 +104,16 @@ def _publications(recorder: Recorder, names: Names) -> None:
             recorder.note(Followed(this_thread(), at, at, number, version))
         coherence.__dict__["version"] = version
 
+    def meet(coherence: Coherence, contacts: int) -> None:
+        before = coherence.__dict__.get("_contacts")
+        number = names.view(coherence.view)
+        if number and before != contacts:
+            at = now_ns()
+            recorder.note(Met(this_thread(), at, at, number, contacts))
+        coherence.__dict__["_contacts"] = contacts
+
     Coherence.version = property(lambda coherence: coherence.__dict__["version"], follow)  # type: ignore[assignment]
+    Coherence._contacts = property(lambda coherence: coherence.__dict__["_contacts"], meet)  # type: ignore[assignment]
 
 
 def _view(recorder: Recorder, names: Names) -> None:
@@ -108,9 +129,13 @@ def _view(recorder: Recorder, names: Names) -> None:
 
         wrap(InvalidationView, what, around)
 
-    calling("confirm", lambda tail, asked: {"tail": (tail or b"").decode("utf-8", "replace"), "asked": asked})
-    calling("apply", lambda page, asked: {"page": names.page(page, "made"), "asked": asked})
-    calling("begin_at", lambda tail: {"tail": bytes(tail).decode()})
+    def confirming(tail: bytes | None, asked: float) -> dict[str, Any]:
+        contacts = getattr(recorder.here, "contacts", 0)
+        return {"tail": (tail or b"").decode("utf-8", "replace"), "asked": asked, "count": contacts}
+
+    calling("confirm", confirming)
+    calling("apply", lambda page, asked, *_: {"page": names.page(page, "made"), "asked": asked})
+    calling("begin_at", lambda tail, asked, _: {"tail": bytes(tail).decode(), "asked": asked})
     calling("pend", lambda patterns: {"patterns": tuple(patterns)})
     calling("hear", lambda patterns, count: {"patterns": tuple(patterns), "count": count})
     calling("settle", lambda appended: {"patterns": tuple(appended)})
@@ -165,6 +190,25 @@ def _process(recorder: Recorder, names: Names) -> None:
 
         return invalidate
 
+    def catching_up(real: Callable[..., Any]) -> Callable[..., Any]:
+        def catch_up(coherence: Coherence, tail: bytes | None, asked_at_s: float) -> Any:
+            recorder.here.contacts = coherence.log.contacts
+            return real(coherence, tail, asked_at_s)
+
+        return catch_up
+
+    def hearing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def hear(coherence: Coherence, page: Any) -> None:
+            began, number = now_ns(), names.view(coherence.view)
+            heard = names.page(page, "heard") if number and page is not None else 0
+            real(coherence, page)
+            if number:
+                recorder.note(Heard(this_thread(), began, now_ns(), number, NOBODY, heard))
+
+        return hear
+
     wrap(TwoTierCache, "__init__", making)
+    wrap(Coherence, "catch_up", catching_up)
+    wrap(Coherence, "hear", hearing)
     wrap(Coherence, "as_of", knowing)
     wrap(Coherence, "invalidate", invalidating)

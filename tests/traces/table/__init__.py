@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from traces.table import knowing, serving  # noqa: F401 - they enter their rows
+from traces.table import knowing, listening, serving  # noqa: F401 - they enter their rows
 from traces.table.rows import ROWS
 
 UNOBSERVABLE: Final = {
@@ -21,7 +21,6 @@ UNOBSERVABLE: Final = {
     "lead_alone": "to compute for oneself is allowed at any time: it only costs",
     "miss": "nothing is served, which is always allowed",
     "node_idle": "nothing changes",
-    "same_server": "connections are not recorded; that an older server confirms nothing is held by `one history` and `confirmed`",
     "tell": "a notice may be lost or late: that it was sent promises nothing",
     "tell_volatile": "as `tell`",
     "wait": "nothing happens until the flight that is waited for has ended",

@@ -155,24 +155,29 @@ def confirmed(at: Process, view: View, event: events.Confirmed, thread: Thread) 
             return f"the log's tail was not read as {call.tail!r}"
         if not now.known or (tail.epoch, tail.seq) != (now.epoch, now.seq):
             return f"the tail was {call.tail}, and the view stands at {now.epoch}:{now.seq}"
-        asked: int | None = thread.tail.began
+        asked: float | None = thread.tail.began
     else:
         page = at.pages[call.page]
         if page.epoch != now.epoch or page.seq > now.seq:
             return f"the page leads to {page.epoch}:{page.seq}, and the view stands at {now.epoch}:{now.seq}"
         asked = asked_at(at, thread, call.page)
-    if asked is not None and moment > asked + CLOCK_NS:
+    if asked is None:
+        return f"nothing asked the log for page {call.page}: it confirms nothing"
+    if moment > asked + CLOCK_NS:
         return f"the log was asked {(moment - asked) / 1e6:.3f} ms before that moment"
     newest = at.truth.returned(now.epoch, moment - CLOCK_NS)
     return "" if newest <= now.seq else f"{newest} had been appended before that moment, and the view stands at {now.seq}"
 
 
-def asked_at(at: Process, thread: Thread, number: int) -> int | None:
-    """When the log was asked for this page; None for one from the bus, whose moment is held against the bus."""
+def asked_at(at: Process, thread: Thread, number: int) -> float | None:
+    """When the log was asked for this page; of one from the bus, the moment that the bus told. None if nothing asked for it."""
+    page, append, bus = at.pages[number], thread.append, thread.bus
     if number in at.asked:
         return at.asked[number].began
-    if at.pages[number].origin == "made" and thread.append is not None:
-        return thread.append.began
+    if page.origin == "bus" and bus is not None and bus.page == number:
+        return ns(bus.confirmed)
+    if page.origin == "made" and append is not None and (append.epoch, append.seq) == (page.epoch, page.seq):
+        return append.began
     return None
 
 
@@ -205,12 +210,14 @@ def refused(at: Process, view: View, event: events.Judged) -> str:
     return ""
 
 
-@row("as_of", "know", "take_as_of")
+@row("as_of", "know", "take_as_of", "taken_as_of", "publish_generation")
 def as_of(at: Process, view: View, event: events.AsOfTaken, thread: Thread) -> str:
-    """It is a state of the view; not older than the lease allows, unless the server is away."""
+    """It is a state of the view, whose generation is published; not older than the lease allows, unless the server is away."""
     state = view.by_generation.get(event.generation)
     if state is None or (state.epoch, state.seq) != (event.epoch, event.seq):
         return f"the view never stood at {event.epoch}:{event.seq} with generation {event.generation}"
+    if event.generation > view.generation:
+        return f"it knows by generation {event.generation}; L1 judges by {view.generation}, which is the last published"
     due = at.truth.returned(event.epoch, event.began - view.bound)
     if due > event.seq and thread.failed < event.began:
         return f"{due} had been appended a staleness bound before, and it stands at {event.seq}"
@@ -247,7 +254,9 @@ def bus_written(at: Process, before: events.BusWritten, event: events.BusWritten
 def bus_confirmed(at: Process, event: events.BusWritten, thread: Thread, call: events.Call) -> str:
     moment = ns(event.confirmed)
     asked = at.asked[call.page].began if call.page in at.asked else None
-    if asked is None and thread.tail is not None and thread.tail.by == "beat":
+    page = at.pages.get(call.page)
+    beaten = page is not None and page.origin == "made" and not page.records
+    if asked is None and beaten and thread.tail is not None and thread.tail.by == "beat":
         tail = tail_of(thread.tail.tail)
         asked = thread.tail.began if tail is not None and (tail.epoch, tail.seq) == (event.epoch, event.seq) else None
     if asked is None:

@@ -124,7 +124,7 @@ def wrote(event: events.Wrote, thread: Thread) -> str:
     return ""
 
 
-@row("invalidated", "begin_invalidate", "returns", "returns_volatile", "pend", "pend_too", "learn")
+@row("invalidated", "begin_invalidate", "begin_tell", "returns", "returns_volatile", "pend", "pend_too", "learn")
 def invalidated(at: Process, view: View, event: events.Invalidated, thread: Thread) -> str:
     """When it returns it holds in this process: known from the log, or pending."""
     era, now = view.now.era, view.now
