@@ -73,7 +73,7 @@ def _found(server: Any) -> dict[str, Reproduced]:
     return {
         "i": (
             lambda _: deps_of_deps_looked_for_afterwards(),
-            lambda: model.test_an_invalidation_while_the_dep_is_computed(server.url, "i"),
+            lambda: model.test_an_invalidation_while_the_dep_is_computed_within(server.url, "i"),
         ),
         "k": (
             lambda _: broken_off_taken_for_no_news(),
