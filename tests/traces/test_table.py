@@ -41,7 +41,8 @@ def test_what_a_row_names_is_a_rule_of_the_model() -> None:
 def test_every_rule_of_the_model_is_held_or_cannot_be_seen() -> None:
     """A rule that the model gets is held against real runs, or says why it cannot be."""
     held = {rule for row in ROWS.values() for rule in row.rules}
-    assert set(RULES) - held == set(UNOBSERVABLE)
+    own = {name for name, rule in RULES.items() if rule.__module__ != "model.mutants"}  # which may be loaded, or not
+    assert own - held == set(UNOBSERVABLE)
     assert all(UNOBSERVABLE.values())
 
 
