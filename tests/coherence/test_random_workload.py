@@ -72,8 +72,8 @@ EXPECTED: dict[str, tuple[set[str], dict[str, Any]]] = {
     "settled_by_an_older_look": ({"node"}, {}),
 }
 SELDOM = {"deps_of_deps_looked_for_afterwards", "broken_off_taken_for_no_news", "notice_believed"}
-"""These random work meets too rarely: within minutes it showed none. `test_replay` shows the first two, by the model's steps; the traces of
-real runs reject the third (`tests/traces`)."""
+"""These random work meets too rarely: within minutes it showed none. `test_replay` shows the first two, by the model's steps;
+the traces of real runs reject the third (`tests/traces`)."""
 
 
 @pytest.mark.parametrize("mutant", sorted(set(MUTANTS) - SELDOM))
