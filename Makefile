@@ -33,8 +33,8 @@ lint: $(VENV)/.installed ## style and types
 check: lint ## style, types and the quick unit tests: an answer within a minute
 	@$(PYTEST) --quiet --numprocesses=2 -m "not long and not slow" tests/unit
 
-test: lint ## everything that CI runs, some five minutes; the slowest tests are waits, so that three go on at a time
-	@$(PYTEST) --numprocesses=3 --dist=loadfile
+test: lint ## everything that CI runs, some seven minutes; the slowest tests are waits, so that four go on at a time
+	@$(PYTEST) --numprocesses=4 --dist=loadfile
 
 test-long: $(VENV)/.installed ## the benchmarks and the demonstration with the real model, as tests; some ten minutes
 	@$(PYTEST) -m long --timeout=600

@@ -83,8 +83,13 @@ def peak_mb(fleet: Fleet) -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) // 1024
 
 
-@pytest.mark.parametrize("what", refused())
-@pytest.mark.parametrize("queue", ["persona", "celery"])
+@pytest.mark.parametrize(
+    ("queue", "what"),
+    [
+        *[("persona", what) for what in refused()],
+        *[("celery", what) for what in ("a bomb of bzip2", "lists in lists", "64 MB of lists in lists")],
+    ],
+)
 def test_its_sender_is_told_and_its_neighbours_are_answered(what: str, queue: str, fleet: Fleet) -> None:
     make, told = refused()[what]
     result = fleet.app.AsyncResult(str(uuid.uuid4()))

@@ -21,6 +21,8 @@ from workers.queue.dead_letters.letter import DEAD_LETTERS
 
 AWAY_S = 2.5
 FULL = "1mb"
+LONG = pytest.mark.long
+"""`make test` has each fault once; `make test-long` has them in each pool, idle and busy."""
 
 
 def nothing_is_left(fleet: Fleet) -> bool:
@@ -67,7 +69,9 @@ def full(fleet: Fleet) -> Iterator[None]:
         fleet.queue.config_set("maxmemory", "0")
 
 
-@pytest.mark.parametrize(("pool", "busy"), [("prefork", False), ("prefork", True), ("threads", True)])
+@pytest.mark.parametrize(
+    ("pool", "busy"), [("prefork", True), pytest.param("prefork", False, marks=LONG), pytest.param("threads", True, marks=LONG)]
+)
 def test_a_broker_that_is_killed_several_times_ends_no_node(pool: Pool, busy: bool) -> None:
     with Fleet(nodes=2, pool=pool, concurrency=1, delay_ms=200) as fleet, Sender.of(fleet) as sender:
         ids = sender.request(12) if busy else []
@@ -83,7 +87,7 @@ def test_a_broker_that_is_killed_several_times_ends_no_node(pool: Pool, busy: bo
         works(fleet, sender)
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=LONG)])
 def test_a_broker_that_stands_still_ends_no_node(pool: Pool) -> None:
     """Its connections are given up after 5 s. A task that ends after that has a channel that is closed."""
     with Fleet(pool=pool, concurrency=1, delay_ms=500) as fleet, Sender.of(fleet) as sender:
@@ -97,7 +101,7 @@ def test_a_broker_that_stands_still_ends_no_node(pool: Pool) -> None:
 
 
 @pytest.mark.parametrize("refusing", [read_only, full])
-@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+@pytest.mark.parametrize("busy", [pytest.param(False, marks=LONG, id="idle"), pytest.param(True, id="busy")])
 def test_a_broker_that_refuses_for_a_while_ends_no_node(refusing: Callable[[Fleet], Any], busy: bool) -> None:
     """Nor one that starts meanwhile, whose queues cannot be declared."""
     with Fleet(concurrency=1, delay_ms=300) as fleet, Sender.of(fleet) as sender:
@@ -144,7 +148,7 @@ def test_a_full_broker_gives_its_messages_away() -> None:
         works(fleet, sender)
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=LONG)])
 def test_subscriptions_that_break_touch_no_task(pool: Pool) -> None:
     with Fleet(pool=pool, concurrency=2, delay_ms=1000) as fleet, Sender.of(fleet) as sender:
         ids = sender.request(8)
@@ -164,7 +168,7 @@ def waiters(fleet: Fleet) -> list[str]:
     return [client["id"] for client in fleet.queue.client_list() if client["cmd"] == "blmove"]
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=LONG)])
 def test_a_wait_that_breaks_is_begun_anew(pool: Pool) -> None:
     with Fleet(pool=pool, concurrency=1) as fleet, Sender.of(fleet) as sender:
         connected = reconnections(fleet)
@@ -239,7 +243,7 @@ def claiming_nodes(fleet: Fleet) -> list[str]:
     return [name for name in prefixes if fleet.queue.keys(f"{CLAIMS}{name}:*")]
 
 
-@pytest.mark.parametrize("pool", ["threads", "solo"])
+@pytest.mark.parametrize("pool", ["threads", pytest.param("solo", marks=LONG)])
 def test_a_message_that_ends_its_node_is_given_to_three(pool: Pool) -> None:
     """Then it is a dead letter, and its caller is told."""
     with Fleet(nodes=0, app="fetch_tasks", pool=pool, concurrency=1) as fleet, Sender.of(fleet) as sender:

@@ -36,7 +36,7 @@ def only(language: str) -> str:
 
 def test_every_snippet_is_held_by_a_test_here() -> None:
     """A snippet of a new kind needs a test."""
-    assert sorted(language for language, _ in BLOCKS) == ["", "bash", "javascript", "json", *["python"] * 4, "toml"]
+    assert sorted(language for language, _ in BLOCKS) == ["", "bash", "javascript", "json", *["python"] * 5, "toml"]
 
 
 def test_the_persona_is_one(tmp_path: Path) -> None:

@@ -273,7 +273,9 @@ REFUSED = {
     "no memory for the bus": (
         "import resource\n"
         "from pipeline.cache.coherence.bus import NodeBus\n"
-        "import workers.install, pipeline.settings; pipeline.settings.discover_settings(); NodeBus()\n"
+        "import workers.install\n"
+        "from pipeline.settings import discover_settings\n"
+        "discover_settings(overrides={'cache_url': URL}); NodeBus()  # all that they load is there\n"
         "pages = int(open('/proc/self/statm').read().split()[0])\n"
         "resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 300_000,) * 2)\n"
         "install(cache_url=URL)",
