@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
 import signal
 import socket
@@ -9,6 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import closing
+from itertools import cycle, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,16 +22,26 @@ from workers.stack.processes import ChildProcess
 from workers.stack.servers.valkey_server import HOST, answers, server_command, server_config, server_url
 
 START_TIMEOUT_S = 10.0
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+_SHARE = range(12_000 + 2500 * _WORKER, 12_000 + 2500 * (_WORKER + 1))
+"""Below the ports that a system gives by itself (from 32,768 on)."""
+_PORTS = islice(cycle(_SHARE), random.SystemRandom().randrange(len(_SHARE)), None)
 NO_STACK = "/no/stack/of/the/tests"
 """The value of PERSONA_STACK_DIR for a test that must not find a stack that runs beside the sources."""
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface without a listener now."""
-    with closing(socket.socket()) as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of the loopback interface without a listener now, which no other worker of the test run is given, nor anyone who
+    asks the system for any."""
+    for port in _PORTS:
+        with closing(socket.socket()) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
 
 
 def calls(client: redis.Redis) -> Counter[str]:

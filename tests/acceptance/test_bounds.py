@@ -8,6 +8,7 @@ import lzma
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ PEAK_MB = 150
 CANARY = "Kanarienvogel"
 
 
+@cache
 def bomb(new: Callable[[], Any]) -> bytes:
     """A gigabyte of zeros, packed."""
     packer, zeros = new(), b"0" * 2**20
@@ -34,6 +36,10 @@ def bomb(new: Callable[[], Any]) -> bytes:
 def packed(content_type: str, body: bytes) -> bytes:
     pack = {"application/x-gzip": zlib.compress, "application/x-bz2": bz2.compress, "application/x-lzma": lzma.compress}
     return pack[content_type](body)
+
+
+def quick_lzma() -> lzma.LZMACompressor:
+    return lzma.LZMACompressor(preset=0)
 
 
 def refused() -> dict[str, tuple[Callable[[str], bytes], str]]:
@@ -49,7 +55,7 @@ def refused() -> dict[str, tuple[Callable[[str], bytes], str]]:
             "has more than 4194304 bytes when it is unpacked",
         ),
         "a bomb of xz, by its short name": (
-            lambda task_id: envelope(bomb(lambda: lzma.LZMACompressor(preset=0)), id=task_id, compression="xz"),
+            lambda task_id: envelope(bomb(quick_lzma), id=task_id, compression="xz"),
             "has more than 4194304 bytes when it is unpacked",
         ),
         "half of what was packed": (

@@ -202,7 +202,7 @@ def test_nothing_that_a_part_does_is_refused(servers: tuple[Guarded, Guarded]) -
 
 RARELY: Final[dict[tuple[str, str], set[str]]] = {
     # PERSONA_FETCH=pop, and what an older release has left; a node that has died; a task that asks another one.
-    ("broker.acl", "worker"): {"HSET", "HGET", "HDEL", "SET", "ZRANGE"} | {"ZSCORE"} | {"SUBSCRIBE", "UNSUBSCRIBE"},
+    ("broker.acl", "worker"): {"HSET", "HGET", "HDEL", "SET", "ZRANGE"} | {"ZSCORE", "LINDEX"} | {"SUBSCRIBE", "UNSUBSCRIBE"},
     ("broker.acl", "beat"): {"SREM", "ZREM", "LLEN"},  # a release that schedules less than the one before; a queue that is new
     ("broker.acl", "flower"): {"ZREM"},  # another Flower that was killed
     ("broker.acl", "operator"): {"UNWATCH"},  # two operators at once

@@ -76,7 +76,13 @@ SELDOM = {"deps_of_deps_looked_for_afterwards", "broken_off_taken_for_no_news", 
 the traces of real runs reject the third (`tests/traces`)."""
 
 
-@pytest.mark.parametrize("mutant", sorted(set(MUTANTS) - SELDOM))
+RARE = {"confirmed_before_it_is_known", "replica_believed"}
+"""These take several rounds: `make test-long` has them. In `make test` schedules and model show them."""
+
+
+@pytest.mark.parametrize(
+    "mutant", [pytest.param(each, marks=pytest.mark.long) if each in RARE else each for each in sorted(set(MUTANTS) - SELDOM)]
+)
 def test_a_protocol_with_a_part_taken_out_is_seen_to_break_its_promise(mutant: str) -> None:
     """A checker that never objects proves nothing. Most mutants break in the first round; chance has several."""
     rules, options = EXPECTED[mutant]

@@ -28,14 +28,16 @@ NOT_REPLAYED: Final = {
     "judged_in_two_steps": "the code's mutant stands still by itself; the random checker sees it",
     "judged_before_the_lease": "the same",
     "settled_by_an_older_look": "the start `settled`; test_found_by_the_model.py",
-    "notice_believed": "the model has no listeners; the random checker sees it",
+    "notice_believed": "the model has no listeners; the traces of real runs reject it (tests/traces)",
     STAGE_MUTANT: "it is in the caller; the random checker sees it",
 }
 """Mutants of the code whose trace is not replayed, with why, and what shows them."""
 REPLAYED: Final = sorted((set(OF_THE_CODE) - set(NOT_REPLAYED)) | set(STEPPED))
+FAR: Final = {"as_of_before_its_generation", "confirmed_before_it_is_known"}
+"""To look for the trace of these takes a quarter of a minute: `make test-long` does."""
 
 
-@pytest.mark.parametrize("mutant", REPLAYED)
+@pytest.mark.parametrize("mutant", [pytest.param(each, marks=pytest.mark.long) if each in FAR else each for each in REPLAYED])
 def test_the_model_and_the_mutated_code_break_the_same_promise_by_the_same_steps(
     mutant: str, redis_url: str, namespace: str
 ) -> None:
