@@ -168,7 +168,7 @@ def test_a_child_that_is_killed_under_load_has_a_warm_successor(fleet: Fleet) ->
     its = by_child.pop(youngest(fleet))[:FIRST]
     others = [source for sources in by_child.values() for source in sources]
     theirs = others.count("l1") / len(others)
-    assert theirs > 0.7, "the siblings are warm"
+    assert theirs > 0.5, "the siblings are warm"
     assert its.count("l1") / FIRST >= 0.8 * theirs, its
 
 

@@ -22,7 +22,8 @@ from pipeline.models import PersonaRequest
 from workers.dashboard.metrics import exposition
 
 KEYS = ("calm-flowing-learning", "urgent-medium-planning", "playful-burst-reflection")
-IN_FLEET = ("no_validation", "deps_ignored")
+LONG = pytest.mark.long
+"""`make test` has one of a kind; `make test-long` has all."""
 
 
 def test_each_mutant_is_seen_or_it_is_said_why_not() -> None:
@@ -31,7 +32,7 @@ def test_each_mutant_is_seen_or_it_is_said_why_not() -> None:
     assert not set(SEEN) & set(BLIND)
 
 
-@pytest.mark.parametrize("mutant", IN_FLEET)
+@pytest.mark.parametrize("mutant", ["no_validation", pytest.param("deps_ignored", marks=LONG)])
 def test_a_mutant_in_one_child_of_a_live_fleet_is_reported_within_a_minute(mutant: str, tmp_path: Path) -> None:
     """Celery's own workers, the default rate, answers by pool children; what is invalidated is asked for before and after. The
     counts are on the metrics, and the log says by which process, without a key."""
@@ -75,7 +76,9 @@ def test_a_fleet_that_keeps_its_promises_is_not_accused() -> None:
         assert audit.undecided < audit.checks
 
 
-@pytest.mark.parametrize("profile", ["loopback", "succession", "demotion", "network"])
+@pytest.mark.parametrize(
+    "profile", ["loopback", *(pytest.param(each, marks=LONG) for each in ("succession", "demotion", "network"))]
+)
 def test_no_false_alarm_whatever_goes_wrong(profile: str) -> None:
     """Every answer is a sample. The long form is `python -m audit --checks 10000000`."""
     audits = Workload(seed=12, seconds=3.0, audit_per_s=1e9, burst=100, **PROFILES[profile]).run().audits

@@ -46,7 +46,10 @@ def test_what_the_search_leaves_out_breaks_nothing(name: str) -> None:
     assert reduced.states < everything.states
 
 
-@pytest.mark.parametrize("name", MUTANTS_WITHOUT_REDUCTION)
+@pytest.mark.parametrize(
+    "name",
+    [*MUTANTS_WITHOUT_REDUCTION[:3], *(pytest.param(each, marks=pytest.mark.long) for each in MUTANTS_WITHOUT_REDUCTION[3:])],
+)
 def test_what_the_search_leaves_out_shows_no_other_broken_promise(name: str) -> None:
     """A mutant breaks the same promises with all orders of events and with those that are left."""
     mutant = MUTANTS[name]

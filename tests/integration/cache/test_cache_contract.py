@@ -89,13 +89,19 @@ KINDS = (
     "two tiers from elsewhere",
     "two tiers, awaited",
     "two tiers without a server, awaited",
-    "l2 over a socket's path",
     "two tiers over a socket's path",
-    "l2 over TLS",
     "two tiers over TLS",
-    "l2 over the server in memory",
     "two tiers over the server in memory",
-    "two tiers from elsewhere over the server in memory",
+    # The same by other ways.
+    *(
+        pytest.param(each, marks=pytest.mark.long)
+        for each in (
+            "l2 over a socket's path",
+            "l2 over TLS",
+            "l2 over the server in memory",
+            "two tiers from elsewhere over the server in memory",
+        )
+    ),
 )
 
 
