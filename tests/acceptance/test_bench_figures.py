@@ -58,6 +58,7 @@ def measured(name: str, *arguments: str) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.long
 def test_seed_has_the_claim_this_run_and_the_limit_of_each_scenario(tmp_path: Path) -> None:
     """And no run is better than the possible limit."""
     figures = measured("seed", "--out", str(tmp_path))["figures"]

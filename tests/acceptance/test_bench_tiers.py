@@ -7,6 +7,8 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
+import pytest
+
 FIGURES = {
     "tiers": {"l1_hit_ns", "l2_hit_us", "redis_get_us"},
     "hit_ratio": {"optimum_zipf10_100_pct", "persona_zipf10_100_pct", "persona_loop_100_pct", "persona_entry_bytes"},
@@ -14,6 +16,7 @@ FIGURES = {
 }
 
 
+@pytest.mark.long
 def test_the_tiers_and_the_pipeline_are_measured_beside_what_is_installed() -> None:
     """A note names the others. L1 keeps more of the popular keys than an LRU could, and never more than is possible."""
     command = [sys.executable, "-m", "benchmarks", *FIGURES, "--quick", "--json"]

@@ -92,7 +92,10 @@ def test_every_main_process_forgets_at_once() -> None:
         assert {answer.content for answer in fleet.plain(*[REQUEST] * 40)} == {"version 2"}
 
 
-@pytest.mark.parametrize(("pool", "processes"), [("threads", 2), ("solo", 2), ("gevent", 2)])
+@pytest.mark.parametrize(
+    ("pool", "processes"),  # all of them also in test_install
+    [("solo", 2), pytest.param("threads", 2, marks=pytest.mark.long), pytest.param("gevent", 2, marks=pytest.mark.long)],
+)
 def test_every_pool_forgets_at_once(pool: Pool, processes: int) -> None:
     """A pool without children is one process a node."""
     if pool == "gevent":
