@@ -68,10 +68,14 @@ class Network:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         async def end() -> None:
+            self._closed = True  # a connection that is being accepted now is broken off as it is made
             for server in self._servers:
                 server.close()
             for line in list(self._lines):
                 line.break_off()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            await asyncio.gather(*others, return_exceptions=True)
+            await asyncio.sleep(0)  # what was broken off is told in the next turn
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result(CALL_TIMEOUT_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
