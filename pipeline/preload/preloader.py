@@ -112,6 +112,7 @@ class Preloader:
     def run(self, round_id: str, budget: int) -> Progress:
         """Warm the stages before an answer, then renew the hot answers that are near their end or not there, at most `budget`,
         the hottest first. The report; it stands in Redis, too, under the round's id."""
+        began_s = self._clock()
         stages = preload_stages(self._pipeline)
         hot, told = hot_set_of(self._pipeline), stages._asdict()
         if hot is None:
@@ -122,7 +123,7 @@ class Preloader:
             report = self._renew(round_, hot, budget)
         except SharedTierUnavailableError:
             report = Progress(**told, stopped_because=AWAY, ended=True)
-        logger.info("preload.done %s", _shown(report))
+        logger.info("preload.done %s took_s=%.3f", _shown(report), self._clock() - began_s)
         return report
 
     def help(self, round_id: str) -> bool:

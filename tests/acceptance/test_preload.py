@@ -228,6 +228,7 @@ def test_by_hand_a_failing_model_is_exit_1_with_the_report(fleet: Fleet) -> None
 def test_ctrl_c_ends_the_spending_too(fleet: Fleet) -> None:
     """Running renewals may end; no other is begun for a command that has gone."""
     lose_answers(fleet)
+    until(lambda: not fleet.queued("maintenance") and not fleet.claimed(), "the helpers of earlier rounds have ended")
     fleet.endpoint.script(Fault("hang"))
     calls = fleet.endpoint.calls
     asked = persona(fleet, "--json")

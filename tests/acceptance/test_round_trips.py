@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -13,6 +14,8 @@ from benchmarks.kit.listening import Listening, children_of, ports_of
 KEY = "calm-flowing-learning"
 BESIDE = frozenset({"ping", "publish", "exists", "info", "monitor", "client", "hello", "select", "lrange"})
 """What a node sends, whether it works or not, or to those who watch it."""
+BEATS_PER_S = 8
+"""What a node sends at most to keep its leases and its place, whatever it works at; `benchmarks idle` counts it."""
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +46,16 @@ def commands_of(fleet: Fleet, work: Callable[[], None]) -> Counter[str]:
 
 
 def test_a_miss_costs_four_exchanges_at_most(fleet: Fleet, question: str) -> None:
-    """To wait, to claim and acknowledge, and to store its outcome; stock Celery has eight and more. (A few are beats.)"""
+    """To wait, to claim and acknowledge, and to store its outcome; stock Celery has eight and more."""
 
     def one_by_one() -> None:
         for number in range(20):
             ask(fleet, [f"{question} {number}"])
 
+    began_s = time.monotonic()
     sent = commands_of(fleet, one_by_one)
-    assert 40 <= sent.total() <= 4 * 20 + 8, sent
+    beats = BEATS_PER_S * (1 + time.monotonic() - began_s)
+    assert 40 <= sent.total() <= 4 * 20 + beats, sent
 
 
 def test_hits_that_wait_together_are_answered_together(fleet: Fleet, question: str) -> None:
@@ -65,5 +70,7 @@ def test_hits_that_wait_together_are_answered_together(fleet: Fleet, question: s
         for result in sent:
             result.get(timeout=30)
 
+    began_s = time.monotonic()
     sent = commands_of(fleet, together)
-    assert 3 <= sent.total() <= 30, sent
+    beats = BEATS_PER_S * (1 + time.monotonic() - began_s)
+    assert 3 <= sent.total() <= 24 + beats, sent

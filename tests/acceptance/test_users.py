@@ -89,13 +89,17 @@ class Guarded:
                     return
                 if (seen := _SEEN.search(line)) is not None:
                     address, word = seen[1].decode(), seen[2].decode().upper()
+                    if word == "CLIENT":  # what redis-py begins a connection with: the port may have been another's before
+                        self._names.pop(address, None)
                     running = running if address == "lua" else self._user(address)
                     self.used[running].add(word)
 
     def _user(self, address: str) -> str:
         if address not in self._names:
-            self._names |= {client["addr"]: client["user"] for client in self.admin.client_list()}
-        return self._names.get(address, "?")  # of a program that has ended before one could look
+            # Not the others' names, too: a connection that is not logged in yet is still called `default`.
+            users = {client["addr"]: client["user"] for client in self.admin.client_list()}
+            self._names[address] = users.get(address, "?")  # of a program that has ended before one could look
+        return self._names[address]
 
 
 @contextmanager
