@@ -57,6 +57,7 @@ def test_the_dashboard_loses_nothing_and_keeps_its_rate() -> None:
     assert figures["claim_1000_ms"] == 3860
 
 
+@pytest.mark.long
 def test_a_submit_that_hits_is_faster_than_a_task() -> None:
     """By how much, the long run tells; on any machine it is not even close."""
     figures = figures_of("submit")

@@ -27,10 +27,10 @@ CANARY = "Kanarienvogel"
 
 
 @cache
-def bomb(new: Callable[[], Any]) -> bytes:
-    """A gigabyte of zeros, packed."""
+def bomb(new: Callable[[], Any], size: int = GIGABYTE // 8) -> bytes:
+    """Zeros, packed."""
     packer, zeros = new(), b"0" * 2**20
-    return b"".join([*(packer.compress(zeros) for _ in range(GIGABYTE // len(zeros))), packer.flush()])
+    return b"".join([*(packer.compress(zeros) for _ in range(size // len(zeros))), packer.flush()])
 
 
 def packed(content_type: str, body: bytes) -> bytes:
@@ -47,7 +47,7 @@ def refused() -> dict[str, tuple[Callable[[str], bytes], str]]:
     deep = b"[" * 2000 + b"]" * 2000
     return {
         "a bomb of bzip2": (
-            lambda task_id: envelope(bomb(bz2.BZ2Compressor), id=task_id, compression="application/x-bz2"),
+            lambda task_id: envelope(bomb(bz2.BZ2Compressor, GIGABYTE), id=task_id, compression="application/x-bz2"),
             "has more than 4194304 bytes when it is unpacked",
         ),
         "a bomb of gzip": (

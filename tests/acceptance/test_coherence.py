@@ -94,7 +94,11 @@ def test_every_main_process_forgets_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("pool", "processes"),  # all of them also in test_install
-    [("solo", 2), pytest.param("threads", 2, marks=pytest.mark.long), pytest.param("gevent", 2, marks=pytest.mark.long)],
+    [
+        pytest.param("solo", 2, marks=pytest.mark.long),
+        pytest.param("threads", 2, marks=pytest.mark.long),
+        pytest.param("gevent", 2, marks=pytest.mark.long),
+    ],
 )
 def test_every_pool_forgets_at_once(pool: Pool, processes: int) -> None:
     """A pool without children is one process a node."""

@@ -153,6 +153,7 @@ def test_the_demonstration_runs_with_the_real_model_and_leaves_nothing(environ: 
 
 @linux_only
 @pytest.mark.timeout(DEMO_BOUND_S)
+@pytest.mark.long
 def test_a_demonstration_without_any_hit_fails_and_keeps_away_from_the_user_s_servers(
     environ: dict[str, str], place: Path, redis_url: str, tmp_path: Path
 ) -> None:

@@ -100,7 +100,7 @@ def test_a_broker_that_stands_still_ends_no_node(pool: Pool) -> None:
         works(fleet, sender)
 
 
-@pytest.mark.parametrize("refusing", [read_only, full])
+@pytest.mark.parametrize("refusing", [read_only, pytest.param(full, marks=LONG)])
 @pytest.mark.parametrize("busy", [pytest.param(False, marks=LONG, id="idle"), pytest.param(True, id="busy")])
 def test_a_broker_that_refuses_for_a_while_ends_no_node(refusing: Callable[[Fleet], Any], busy: bool) -> None:
     """Nor one that starts meanwhile, whose queues cannot be declared."""
@@ -118,7 +118,7 @@ def test_a_broker_that_refuses_for_a_while_ends_no_node(refusing: Callable[[Flee
         works(fleet, sender)
 
 
-@pytest.mark.parametrize("refusing", [read_only, full])
+@pytest.mark.parametrize("refusing", [pytest.param(read_only, marks=LONG), full])
 def test_a_node_that_pops_outlasts_a_broker_that_refuses(refusing: Callable[[Fleet], Any]) -> None:
     """It waits and goes on as one that claims. What it has popped and cannot note goes back; what it cannot acknowledge comes
     again after the visibility time-out, and is dropped then."""
@@ -186,7 +186,7 @@ SOFTLY = {"REMAP_SIGTERM": "SIGQUIT"}
 """As the containers have it."""
 
 
-@pytest.mark.parametrize("environ", [{}, SOFTLY], ids=["warm", "soft"])
+@pytest.mark.parametrize("environ", [pytest.param({}, marks=LONG, id="warm"), pytest.param(SOFTLY, id="soft")])
 def test_a_stop_takes_as_long_as_the_tasks_that_run(environ: dict[str, str]) -> None:
     """And not the 30 s that a soft shutdown may take; what was claimed beside them is back in its queue."""
     with Fleet(concurrency=2, delay_ms=1500, environ=environ) as fleet, Sender.of(fleet) as sender:
@@ -215,7 +215,12 @@ def test_a_soft_stop_gives_back_what_takes_longer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pool", "fault", "environ"), [("prefork", "kill", SOFTLY), ("prefork", "freeze", {}), ("threads", "kill", {})]
+    ("pool", "fault", "environ"),
+    [
+        ("prefork", "kill", SOFTLY),
+        pytest.param("prefork", "freeze", {}, marks=LONG),
+        pytest.param("threads", "kill", {}, marks=LONG),
+    ],
 )
 def test_a_stop_without_a_broker_ends(pool: Pool, fault: str, environ: dict[str, str]) -> None:
     """Also while a task runs, and with a broker that keeps the results: the task goes back, and is answered by another node."""

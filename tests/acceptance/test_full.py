@@ -102,6 +102,7 @@ def told(sender: Sender) -> str:
     return task_id
 
 
+@pytest.mark.long
 def test_what_plain_producers_have_filled_it_with_is_answered() -> None:
     """They push until the broker itself refuses. Each outcome lets go of a message: it is stored all the same."""
     with Fleet(nodes=0, concurrency=2) as fleet, Sender.of(fleet) as sender:

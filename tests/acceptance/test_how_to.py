@@ -51,6 +51,7 @@ def test_the_persona_is_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.long
 def test_the_persona_turns_no_unit_test_red(tmp_path: Path) -> None:
     """Dropped into a copy of the package, it is found there, and every unit test that reads the catalogue passes."""
     for package in ("pipeline", "workers"):

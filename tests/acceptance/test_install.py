@@ -99,7 +99,15 @@ def fresh_ms(shop: Shop, directory: Path, rounds: int = ROUNDS) -> list[float]:
     return took_ms
 
 
-@pytest.mark.parametrize(("pool", "slots"), [("prefork", 3), ("threads", 2), ("gevent", 2), ("solo", 1)])
+@pytest.mark.parametrize(
+    ("pool", "slots"),
+    [
+        ("prefork", 3),
+        ("threads", 2),
+        pytest.param("gevent", 2, marks=pytest.mark.long),
+        pytest.param("solo", 1, marks=pytest.mark.long),
+    ],
+)
 def test_every_process_of_two_nodes_serves_fresh_long_before_the_bound(pool: Pool, slots: int, tmp_path: Path) -> None:
     """With every slot busy, in every pool; the bound is a minute, so that the lease has no part in it."""
     if pool == "gevent":

@@ -123,7 +123,7 @@ NO_ID: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", params=["prefork", "threads"])
+@pytest.fixture(scope="module", params=["prefork", pytest.param("threads", marks=pytest.mark.long)])
 def poisoned_fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
     with Fleet(pool=request.param, environ={"PERSONA_UNKNOWN_TASK_S": "0"}) as fleet:
         yield fleet

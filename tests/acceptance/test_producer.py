@@ -28,7 +28,7 @@ def requests_of(question: str, number: int) -> list[PersonaRequest]:
     return [PersonaRequest.create(f"{question} {index}", KEY) for index in range(number)]
 
 
-@pytest.mark.parametrize("fault", ["kill", "freeze"])
+@pytest.mark.parametrize("fault", ["kill", pytest.param("freeze", marks=pytest.mark.long)])
 def test_without_the_caches_server_the_client_has_its_own_and_asks_the_workers_for_the_rest(fault: str, question: str) -> None:
     """Promise 7, where the program that asks looks first: nothing raises, it says so, and it heals by itself."""
     with Fleet(concurrency=1) as fleet:
@@ -141,7 +141,7 @@ def test_without_a_broker_the_caller_learns_it_within_seconds(question: str) -> 
         assert PASSWORD not in str(failed.value)
 
 
-@pytest.mark.parametrize("fault", ["freeze", "kill"])
+@pytest.mark.parametrize("fault", ["freeze", pytest.param("kill", marks=pytest.mark.long)])
 def test_a_broker_that_goes_away_ends_the_wait_and_its_return_mends_the_client(fault: str, question: str) -> None:
     """A wait is bounded, whatever the broker does; cached answers are given, and the same client goes on when the broker is
     back."""

@@ -25,7 +25,7 @@ REQUEST: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", params=["prefork", "threads"])
+@pytest.fixture(scope="module", params=["prefork", pytest.param("threads", marks=pytest.mark.long)])
 def quiet_fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
     """A node of its own: its whole log is searched."""
     with Fleet(pool=request.param) as fleet:

@@ -128,7 +128,10 @@ def test_every_caller_is_told_when_the_server_of_the_results_is_back(
 IMPATIENT = "result.backend_transport_options=(json)" + json.dumps({"retry_policy": {"timeout": 0.2}, "outcome_patience_s": 0.2})
 
 
-@pytest.mark.parametrize(("pool", "concurrency"), [("prefork", 2), ("threads", 2), ("solo", 1)])
+@pytest.mark.parametrize(
+    ("pool", "concurrency"),
+    [("prefork", 2), pytest.param("threads", 2, marks=pytest.mark.long), pytest.param("solo", 1, marks=pytest.mark.long)],
+)
 def test_a_task_whose_outcome_cannot_be_stored_at_all_goes_back_to_its_queue(pool: Pool, concurrency: int) -> None:
     """It is run again, until its caller can be told. No slot of the node is lost on the way, in any pool."""
     with desk_with(pool, concurrency, ("--", IMPATIENT)) as desk:

@@ -27,7 +27,7 @@ def front() -> Iterator[TlsFront]:
         yield front
 
 
-@pytest.mark.parametrize("said", ["", "&ssl_cert_reqs=CERT_REQUIRED"])
+@pytest.mark.parametrize("said", [pytest.param("", marks=pytest.mark.long), "&ssl_cert_reqs=CERT_REQUIRED"])
 @pytest.mark.parametrize("named", [True, False], ids=["results named", "results beside the queue"])
 def test_a_worker_behind_tls_answers_and_forgets(front: TlsFront, said: str, named: bool) -> None:
     """The certificate is checked whether the URL says so or not; results beside the queue are behind TLS as it is."""

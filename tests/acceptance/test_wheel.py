@@ -310,6 +310,7 @@ def test_a_program_beside_a_file_that_hides_ours_is_told_which(bare: Installed, 
     assert f"{project / 'pipeline.py'} hides the package `pipeline`" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.long
 def test_the_demonstration_runs_from_the_wheel(stack: Installed, project: Path) -> None:
     """With the requests that come along, all the services, and the project in its way wherever that can be."""
     done = stack.run(

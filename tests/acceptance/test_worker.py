@@ -66,7 +66,7 @@ def test_a_restarted_worker_finds_the_answer_in_the_shared_tier(question: str) -
         assert fleet.endpoint.calls == 1
 
 
-@pytest.mark.parametrize("fault", ["kill", "freeze"])
+@pytest.mark.parametrize("fault", ["kill", pytest.param("freeze", marks=pytest.mark.long)])
 def test_without_the_caches_server_answers_go_on_and_recover_when_it_returns(fault: str, question: str) -> None:
     """Promise 7: nothing raises because Redis is away, the response says so, and no restart is needed."""
     with Fleet(concurrency=1) as fleet:
@@ -124,7 +124,10 @@ def test_two_users_never_share_an_answer(fleet: Fleet, question: str) -> None:
     assert fleet.endpoint.calls == calls + 4
 
 
-@pytest.fixture(scope="module", params=["prefork", "threads", "solo", "gevent"])
+@pytest.fixture(
+    scope="module",
+    params=["prefork", "threads", pytest.param("solo", marks=pytest.mark.long), pytest.param("gevent", marks=pytest.mark.long)],
+)
 def pool_fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
     pool: Pool = request.param
     concurrency = {"prefork": 2, "threads": 4, "solo": 1, "gevent": 50}[pool]

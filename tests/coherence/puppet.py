@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Final, Literal
 
+from coherence.fresh import fresh_processes
 from faults import SteppedRedisCache, nothing, step_into_log
 
 from pipeline.cache import MISS, LocalCache, TwoTierCache
@@ -23,9 +23,9 @@ class Puppet:
     from L1."""
 
     def __init__(self, redis_url: str, namespace: str, bound_s: float = 1e-9) -> None:
-        spawn = multiprocessing.get_context("spawn")  # nothing of the test's process is inherited
-        self._here, there = spawn.Pipe()
-        self._process = spawn.Process(target=_perform, args=(there, redis_url, namespace, bound_s), daemon=True)
+        fresh = fresh_processes()
+        self._here, there = fresh.Pipe()
+        self._process = fresh.Process(target=_perform, args=(there, redis_url, namespace, bound_s), daemon=True)
         self._process.start()
         there.close()
 

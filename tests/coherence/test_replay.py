@@ -3,11 +3,11 @@ model says; by the code as it is, it does not."""
 
 from __future__ import annotations
 
-import multiprocessing
 import re
 from typing import Final
 
 import pytest
+from coherence.fresh import fresh_processes
 from coherence.mutants import MUTANTS as OF_THE_CODE
 from coherence.mutants import STAGE_MUTANT
 from coherence.replaying import Replay
@@ -43,7 +43,7 @@ def test_the_model_and_the_mutated_code_break_the_same_promise_by_the_same_steps
 ) -> None:
     broken, served = _replayed(mutant, redis_url, f"{namespace}-as-it-is", mutated=False)
     assert not _falls_short(broken, served), "the code as it is"
-    with multiprocessing.get_context("spawn").Pool(1) as pool:  # a mutant changes the classes
+    with fresh_processes().Pool(1) as pool:  # a mutant changes the classes
         broken, served = pool.apply(_replayed, (mutant, redis_url, namespace), {"mutated": True})
     assert _falls_short(broken, served), f"{broken}; served were {served}"
 
