@@ -19,10 +19,12 @@ READY_S: Final = 5.0
 class Listening:
     """`with Listening(url) as heard:` counts what the server does in the block. `calls`: by command, those within a script
     included, as INFO commandstats counts them, less what the counting itself sends. `received`: by the sender's port, what came
-    from clients. Complete when the block has ended."""
+    from clients; what runs one of `scripts`, which are named by their digests, counts as that one's name. Complete when the
+    block has ended."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, scripts: Mapping[str, str] | None = None) -> None:
         self._url = url
+        self._scripts = scripts or {}
         self.calls: Counter[str] = Counter()
         self.received: dict[int, Counter[str]] = {}
 
@@ -50,7 +52,8 @@ class Listening:
         for told in self._monitor.listen():
             if told["client_type"] != "tcp":
                 continue  # a command within a script
-            port, name = int(told["client_port"]), told["command"].partition(" ")[0].lower()
+            port, (word, *rest) = int(told["client_port"]), told["command"].split(" ", 2)
+            name = self._scripts.get(rest[0] if rest else "", word.lower())
             if port != self._own:
                 self.received.setdefault(port, Counter())[name] += 1
             elif name == "echo":

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from fleet import Fleet
 
 from benchmarks.kit.listening import Listening, children_of, ports_of
+from workers.node import fetch
 
 KEY = "calm-flowing-learning"
 BESIDE = frozenset({"ping", "publish", "exists", "info", "monitor", "client", "hello", "select", "lrange"})
 """What a node sends, whether it works or not, or to those who watch it."""
+LOOK = Path(fetch.__file__).with_name("lua") / "look.lua"
+LOOKS = {hashlib.sha1(LOOK.read_bytes(), usedforsecurity=False).hexdigest(): "look"}
+"""While all slots are busy a node looks every 5 ms for what the door can answer: as often as the model takes long."""
 BEATS_PER_S = 8
 """What a node sends at most to keep its leases and its place, whatever it works at; `benchmarks idle` counts it."""
 
@@ -38,15 +44,15 @@ def ask(fleet: Fleet, questions: list[str]) -> None:
 
 def commands_of(fleet: Fleet, work: Callable[[], None]) -> Counter[str]:
     """What the node has sent meanwhile."""
-    with Listening(fleet.broker.url) as heard:
+    with Listening(fleet.broker.url, LOOKS) as heard:
         work()
         ports = set().union(*map(ports_of, (fleet.node.pid, *children_of(fleet.node.pid))))
     sent = sum((names for port, names in heard.received.items() if port in ports), Counter())
-    return Counter({name: count for name, count in sent.items() if name not in BESIDE})
+    return Counter({name: count for name, count in sent.items() if name not in BESIDE | {"look"}})
 
 
-def test_a_miss_costs_four_exchanges_at_most(fleet: Fleet, question: str) -> None:
-    """To wait, to claim and acknowledge, and to store its outcome; stock Celery has eight and more."""
+def test_a_miss_costs_three_exchanges_at_most(fleet: Fleet, question: str) -> None:
+    """To wait, to claim and acknowledge, and to store its outcome; stock Celery has eight and more. (And looks.)"""
 
     def one_by_one() -> None:
         for number in range(20):
@@ -55,7 +61,7 @@ def test_a_miss_costs_four_exchanges_at_most(fleet: Fleet, question: str) -> Non
     began_s = time.monotonic()
     sent = commands_of(fleet, one_by_one)
     beats = BEATS_PER_S * (1 + time.monotonic() - began_s)
-    assert 40 <= sent.total() <= 4 * 20 + beats, sent
+    assert 40 <= sent.total() <= 3 * 20 + beats, sent
 
 
 def test_hits_that_wait_together_are_answered_together(fleet: Fleet, question: str) -> None:
