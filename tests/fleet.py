@@ -24,6 +24,7 @@ import redis
 from celery import Celery
 from celery.exceptions import OperationalError
 from celery.result import AsyncResult
+from forked import Program, start_celery
 from polling import until
 from servers import NO_STACK, ValkeyServer
 
@@ -35,7 +36,6 @@ from pipeline.settings import load_settings
 from workers.client import PersonaClient
 from workers.node.events import FLUSH_S
 from workers.node.fetch.claims import CLAIMS
-from workers.stack.processes import ChildProcess
 
 Pool = Literal["prefork", "threads", "solo", "gevent"]
 
@@ -94,10 +94,10 @@ class WorkerNode:
         self.environ |= environ or {}
         self._command = [*node_command(self.name, pool=pool, concurrency=concurrency, app=app, log_level=log_level), *arguments]
         self._working_directory = working_directory
-        self._process: ChildProcess | None = None
+        self._process: Program | None = None
 
     @property
-    def process(self) -> ChildProcess:
+    def process(self) -> Program:
         assert self._process is not None, "the node is not started"
         return self._process
 
@@ -126,7 +126,7 @@ class WorkerNode:
     def start(self, *, wait: bool = True) -> Self:
         """Start it; with `wait`, return when it takes tasks and answers to remote control."""
         seen = len(self.log())
-        self._process = ChildProcess(
+        self._process = start_celery(
             self._command,
             log=self.directory / "log",
             # The tree under test, whichever is installed.

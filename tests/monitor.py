@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from fleet import ROOT, persona_environ
+from forked import Program, start_celery
 from polling import until
 from servers import free_port
 
 from benchmarks.kit.nodes import own_environment
-from workers.stack.processes import ChildProcess
 
 USER: Final = "reader"
 PASSWORD: Final = "canary-of-the-password"
@@ -60,7 +60,7 @@ class FlowerServer:
         self._environ = {**own_environment(), **persona_environ(broker_url=broker_url, cache_url=cache_url)}
         self._environ |= {"FLOWER_BASIC_AUTH": self.login} if environ is None else environ
         self._command = [sys.executable, "-m", "celery", "-A", "workers", "flower", f"--port={self.port}", *arguments]
-        self.process: ChildProcess | None = None
+        self.process: Program | None = None
 
     @property
     def url(self) -> str:
@@ -68,7 +68,7 @@ class FlowerServer:
         return f"http://{self.login}@127.0.0.1:{self.port}{self.prefix}"
 
     def start(self, *, wait: bool = True) -> Self:
-        self.process = ChildProcess(self._command, log=self.directory / "log", environ=self._environ, directory=ROOT)
+        self.process = start_celery(self._command, log=self.directory / "log", environ=self._environ, directory=ROOT)
         if wait:
             until(lambda: self.ended or self._is_up(), "Flower answers")
             assert not self.ended, self.log()

@@ -28,7 +28,7 @@ CELERY = celery_settings(load_settings({}))
 INTERVAL_S = 1.0
 LOCK_S = 2
 LOOP_S = LOCK_S / 6
-LATE_S = 1.0
+LATE_S = 6.0
 """A busy machine's share."""
 SOONEST_S = 0.5
 """Two runs that are nearer to each other than this are one slot's: the task lets none be nearer than 0.8."""

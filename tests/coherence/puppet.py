@@ -6,8 +6,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Final, Literal
 
-from coherence.fresh import fresh_processes
 from faults import SteppedRedisCache, nothing, step_into_log
+from forked import fresh_processes
 
 from pipeline.cache import MISS, LocalCache, TwoTierCache
 

@@ -7,12 +7,12 @@ import re
 from typing import Final
 
 import pytest
-from coherence.fresh import fresh_processes
 from coherence.mutants import MUTANTS as OF_THE_CODE
 from coherence.mutants import STAGE_MUTANT
 from coherence.replaying import Replay
 from coherence.stepped_mutants import STEPPED
 from coherence.stopped import Served
+from forked import fresh_processes
 from model.configs import CONFIGS
 from model.mutants import MUTANTS
 from model.search import explore
