@@ -19,7 +19,7 @@ BESIDE = frozenset({"ping", "publish", "exists", "info", "monitor", "client", "h
 """What a node sends, whether it works or not, or to those who watch it."""
 LOOK = Path(fetch.__file__).with_name("lua") / "look.lua"
 LOOKS = {hashlib.sha1(LOOK.read_bytes(), usedforsecurity=False).hexdigest(): "look"}
-"""While all slots are busy a node looks every 5 ms for what the door can answer: as often as the model takes long."""
+"""While all slots are busy a node looks every 5 to 20 ms for what the door can answer: as often as the model takes long."""
 BEATS_PER_S = 8
 """What a node sends at most to keep its leases and its place, whatever it works at; `benchmarks idle` counts it."""
 
