@@ -14,6 +14,7 @@ from benchmarks.registry import all_benchmarks, run_benchmark
 from benchmarks.views.view import Table, as_list
 from workers.cli import run
 from workers.cli.terminal.failures import BAD_USAGE, CommandError
+from workers.cli.terminal.help import dress
 from workers.cli.terminal.screen import JsonFlag, Screen, begin
 
 QUICK_NOTE = "--quick tests the benchmark itself: its figures come from too few measurements to be quoted."
@@ -26,6 +27,7 @@ program = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Returns its exit code."""
+    dress(program)
     return run("python -m benchmarks", lambda: program, arguments)
 
 

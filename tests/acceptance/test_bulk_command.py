@@ -109,7 +109,7 @@ def test_interrupted_and_run_again_it_asks_only_what_was_not_answered(fleet: Fle
     texts = files.ask(30)
     fleet.endpoint.script(Fault(delay_ms=50))
     before = fleet.endpoint.calls
-    with running(fleet, files, "--concurrency", "4") as process:
+    with running(fleet, files, "--in-flight", "4") as process:
         until(lambda: files.kept() >= 5, "some are answered")
         process.send_signal(number)
         _, said = process.communicate(timeout=BOUND_S)
@@ -135,7 +135,7 @@ def test_what_is_queued_when_it_is_interrupted_is_taken_back(fleet: Fleet, files
     files.ask(40)
     fleet.endpoint.script(Fault(delay_ms=20_000))
     before = fleet.endpoint.calls
-    with running(fleet, files, "--concurrency", "40") as process:
+    with running(fleet, files, "--in-flight", "40") as process:
         until(lambda: fleet.endpoint.calls - before == 2 and fleet.queued("persona.bulk") >= 30, "all are on their way")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=BOUND_S)
@@ -150,7 +150,7 @@ def test_failed_lines_are_named_and_the_others_answered(fleet: Fleet, files: Fil
     lines = files.requests.read_text(encoding="utf-8").splitlines()
     files.requests.write_text("\n".join([lines[0], "{", "", '{"user_input": "Hi"}', lines[1], lines[2]]), encoding="utf-8")
     fleet.endpoint.script(Fault("status", status=401, message="bad key", times=1))
-    code, document, said = run(fleet, files, "--concurrency", "1")
+    code, document, said = run(fleet, files, "--in-flight", "1")
     assert code == 1
     assert (document["lines"], document["answered"], document["failed_lines"]) == (6, 2, 3)
     assert [(each["line"], each["error"]) for each in document["failed"]] == [
@@ -171,7 +171,7 @@ def test_an_interactive_request_does_not_wait_behind_a_batch(fleet: Fleet, files
     """Not even for the very question that the batch has queued: 60 wait in `persona.bulk`, and a user asks the last of them."""
     texts = files.ask(60)
     fleet.endpoint.script(Fault(delay_ms=150))
-    with running(fleet, files, "--concurrency", "60") as process:
+    with running(fleet, files, "--in-flight", "60") as process:
         until(lambda: fleet.queued("persona.bulk") >= 50, "the batch is queued")
         for text in (texts[-1], f"Another question: {uuid.uuid4().hex}"):
             answer = fleet.client.ask(text, KEY, timeout_s=BOUND_S)
@@ -215,8 +215,8 @@ def test_a_terminal_sees_a_bar_and_the_result(fleet: Fleet, files: Files) -> Non
         (("in.jsonl", "-o", "none/out.jsonl"), "none/out.jsonl", "its folder does not exist"),
         (("in.jsonl", "-o", "/proc/out.jsonl"), "/proc/out.jsonl", ""),
         (("in.jsonl", "-o", "notes.txt"), "notes.txt", "its line 1 is not an answer of this command; name another file"),
-        (("in.jsonl", "--concurrency", "0"), "--concurrency", ""),
-        (("in.jsonl", "--timeout-s", "0"), "--timeout-s", ""),
+        (("in.jsonl", "--in-flight", "0"), "--in-flight", ""),
+        (("in.jsonl", "--timeout", "0"), "--timeout", ""),
         ((), "FILE", "missing"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

@@ -248,7 +248,7 @@ def test_ctrl_c_ends_the_spending_too(fleet: Fleet) -> None:
         ((), {"PERSONA_CACHE_URL": ""}, 1, "no_shared_cache"),
         ((), {"PERSONA_CACHE_URL": "redis://127.0.0.1:1/0"}, 1, "cache_unavailable"),
         ((), {"PERSONA_BROKER_URL": "redis://127.0.0.1:1/0"}, 1, "queue_unavailable"),
-        (("--wait", "1"), {"PERSONA_CACHE_NAMESPACE": "another"}, 1, "no_worker"),
+        (("--timeout", "1"), {"PERSONA_CACHE_NAMESPACE": "another"}, 1, "no_worker"),
     ],
 )
 def test_by_hand_what_is_wrong_is_one_sentence(

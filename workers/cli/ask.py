@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workers.cli.terminal.failures import BAD_USAGE, CommandError
+from workers.cli.terminal.help import ASK
 from workers.cli.terminal.screen import JsonFlag, Screen, begin, printable, shown_ms
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ pace: burst, flowing, contemplative, medium
 
 intent: seek_advice, problem_solving, learning, validation, planning, reflection
 
-Example: persona ask 'I feel stuck.' --key frustrated-burst-seek_advice --user ann"""
+Example: persona ask 'I feel stuck.' --key frustrated-burst-seek_advice"""
 
 
 def register(program: typer.Typer) -> None:
-    program.command("ask", epilog=KEY_WORDS)(ask)
+    program.command("ask", rich_help_panel=ASK, epilog=KEY_WORDS)(ask)
 
 
 def ask(
@@ -46,7 +47,7 @@ def ask(
         str | None, typer.Option("--language", metavar="en|ko", help="The answer's language, if not the text's.")
     ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute the answer; read and keep nothing.")] = False,
-    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait.")] = 60.0,
+    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="How long to wait.")] = 60,
     as_json: JsonFlag = False,
 ) -> None:
     """Send one request to the workers and print the answer.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from workers.cli.terminal.failures import BAD_USAGE, CommandError
+from workers.cli.terminal.help import ASK
 from workers.cli.terminal.screen import JsonFlag, Screen, begin
 
 if TYPE_CHECKING:
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
 SHOWN_FAILURES: Final = 20
 ADVANCE_EVERY_S: Final = 0.1
-MAX_CONCURRENCY: Final = 1000
+MAX_IN_FLIGHT: Final = 1000
 
 
 def register(program: typer.Typer) -> None:
-    program.command("bulk", epilog="Example: persona bulk requests.jsonl -o answers.jsonl")(bulk)
+    program.command("bulk", rich_help_panel=ASK, epilog="Example: persona bulk requests.jsonl -o answers.jsonl")(bulk)
 
 
 def bulk(
@@ -33,18 +34,20 @@ def bulk(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="The answers; else FILE.answers.jsonl.")
     ] = None,
-    concurrency: Annotated[
-        int, typer.Option("--concurrency", min=1, max=MAX_CONCURRENCY, help="Requests on their way at once.")
+    in_flight: Annotated[
+        int, typer.Option("--in-flight", metavar="N", min=1, max=MAX_IN_FLIGHT, help="Requests on their way at once.")
     ] = 16,
-    timeout_s: Annotated[
-        float, typer.Option("--timeout-s", metavar="SECONDS", min=0.1, max=86_400, help="How long one may take.")
-    ] = 300.0,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed/--keep-failed", help="Ask again the requests that failed in an earlier run.")
-    ] = True,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=0.1, max=86_400, help="How long to wait for each.")
+    ] = 300,
+    keep_failed: Annotated[
+        bool, typer.Option("--keep-failed", help="Do not ask again the requests that failed in an earlier run.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Answer a file of requests, in its order, through a queue of its own, so that other callers do not wait for it.
+    """Answer a file of requests.
+
+    They are sent in the file's order, through a queue of their own, so that other callers do not wait for them.
 
     A line holds the request of `persona.process`: user_input, resonance_key, and context, use_cache, max_age_s if wanted. The
     answers' file holds a line for each: "line", its number, and "answer", or "error" and "message".
@@ -68,13 +71,13 @@ def bulk(
             raise CommandError("usage", str(error.path), error.problem, exit_code=BAD_USAGE) from None
         except OSError as error:
             raise CommandError("usage", str(target), f"cannot be used: {error.strerror}", exit_code=BAD_USAGE) from None
-        document, tally = _run(screen, source, answers, lines, concurrency, timeout_s, retry_failed)
+        document, tally = _run(screen, source, answers, lines, in_flight, timeout, not keep_failed)
     document |= {"output": str(target), "elapsed_s": time.monotonic() - began_s}
     _conclude(screen, source, document, tally)
 
 
 def _run(
-    screen: Screen, source: Path, answers: AnswersFile, lines: int, concurrency: int, timeout_s: float, retry_failed: bool
+    screen: Screen, source: Path, answers: AnswersFile, lines: int, in_flight: int, timeout_s: float, retry_failed: bool
 ) -> tuple[dict[str, Any], Tally]:
     from workers.cli.terminal.advance import shown_map
     from workers.client import BULK_QUEUE, PersonaClient
@@ -86,7 +89,7 @@ def _run(
                 read_lines(source, lines),
                 answers,
                 lambda asked: client.map(  # type: ignore[arg-type,return-value]  # a generator
-                    asked, concurrency=concurrency, timeout_s=timeout_s, queue=BULK_QUEUE, ordered=False
+                    asked, concurrency=in_flight, timeout_s=timeout_s, queue=BULK_QUEUE, ordered=False
                 ),
                 total=lines,
                 retry_failed=retry_failed,

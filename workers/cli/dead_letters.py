@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workers.cli.terminal.failures import BAD_USAGE, CommandError
+from workers.cli.terminal.help import FLEET
 from workers.cli.terminal.screen import JsonFlag, Screen, begin, printable
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def register(program: typer.Typer) -> None:
     group.command("requeue")(requeue)
     group.command("drop")(drop)
     group.command("count")(count)
-    program.add_typer(group, name="dead-letters")
+    program.add_typer(group, name="dead-letters", rich_help_panel=FLEET)
 
 
 def dead_letters(context: typer.Context, as_json: JsonFlag = False) -> None:
@@ -79,7 +80,10 @@ def show(
     letter_id: Annotated[str, typer.Argument(metavar="ID", help="As `persona dead-letters list` shows it.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Show one with its text. That is what a user wrote: mind who sees your screen."""
+    """Show one with its text.
+
+    That is what a user wrote: mind who sees your screen.
+    """
     screen = begin(context, as_json)
     with _box() as box:
         (one,) = _chosen(box.all(), [letter_id])
@@ -101,9 +105,10 @@ def requeue(
     yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Put them back at the end of their queues. Their callers have been told of the failure; a success replaces it.
+    """Put them back at the end of their queues.
 
-    One that was not kept whole cannot be queued anew. Exit 1 if there was one.
+    Their callers have been told of the failure; a success replaces it. One that was not kept whole cannot be queued anew. Exit 1
+    if there was one.
     """
     screen = begin(context, as_json)
     with _box() as box:

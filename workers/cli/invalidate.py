@@ -8,11 +8,14 @@ from typing import Annotated
 import typer
 
 from workers.cli.terminal.failures import BAD_USAGE, CommandError
+from workers.cli.terminal.help import FLEET
 from workers.cli.terminal.screen import JsonFlag, begin, shown_ms
 
 
 def register(program: typer.Typer) -> None:
-    program.command("invalidate", epilog="Example: persona invalidate 'persona:lua:*' --user ann")(invalidate)
+    program.command("invalidate", rich_help_panel=FLEET, epilog="Example: persona invalidate 'persona:lua:*' --user ann")(
+        invalidate
+    )
 
 
 def invalidate(
@@ -28,7 +31,8 @@ def invalidate(
         list[str] | None, typer.Option("--persona", metavar="NAME", help="Everything of a persona.", show_default=False)
     ] = None,
     wait_s: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", min=0, max=60, help="How long to wait for the nodes to acknowledge it.")
+        float,
+        typer.Option("--timeout", metavar="SECONDS", min=0, max=60, help="How long to wait for the nodes to acknowledge it."),
     ] = 0.5,
     as_json: JsonFlag = False,
 ) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from workers.cli.terminal.advance import Advance, shown_progress
 from workers.cli.terminal.failures import CommandError
+from workers.cli.terminal.help import FLEET
 from workers.cli.terminal.screen import JsonFlag, Screen, begin, shown_ms
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ WAITING: Final = Advance(0, None, {"failed": 0}, "waiting for a worker")
 
 
 def register(program: typer.Typer) -> None:
-    program.command("preload", epilog="Example: persona preload --budget 20")(preload)
+    program.command("preload", rich_help_panel=FLEET, epilog="Example: persona preload --budget 20")(preload)
 
 
 def preload(
@@ -33,14 +34,15 @@ def preload(
         typer.Option("--budget", metavar="N", min=0, max=10_000, help="Compute at most N answers; else as the workers are set."),
     ] = None,
     wait_s: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", min=1, max=600, help="How long a worker may take to begin.")
-    ] = 30.0,
+        float, typer.Option("--timeout", metavar="SECONDS", min=1, max=600, help="How long a worker may take to begin.")
+    ] = 30,
     as_json: JsonFlag = False,
 ) -> None:
-    """Have the workers warm the caches: personas, routes, prompt templates, and the answers that are asked for most.
+    """Have the workers warm the caches.
 
-    Answers are computed anew if they are near their end or not there, the hottest first. Beat has this done every few minutes.
-    Exit 1 if it stopped early, such as for a model that fails.
+    That is personas, routes, prompt templates, and the answers that are asked for most. Answers are computed anew if they
+    are near their end or not there, the hottest first. Beat has this done every few minutes. Exit 1 if it stopped early, such
+    as for a model that fails.
     """
     screen = begin(context, as_json)
     from pipeline.settings import discover_settings

@@ -9,32 +9,38 @@ from typing import Annotated, Final
 import typer
 
 from workers import cli
+from workers.cli import here
+from workers.cli.terminal.help import Group, dress
 
-_OTHERS: Final = ("program", "terminal")
-"""The rest of this folder: every other module is a command of its name, with - for _, which its `register` adds."""
+_OTHERS: Final = ("program", "terminal", "here")
+"""The rest of this folder: every other module is a command of its name, with - for _, which its `register` adds. So is every
+module of the room `here`."""
 
 
-def _commands() -> list[str]:
-    modules = (each.name for each in pkgutil.iter_modules(cli.__path__))
-    return sorted(name.replace("_", "-") for name in modules if name not in _OTHERS and name[0] != "_")
+def _commands() -> dict[str, str]:
+    """The module of each command, by its name."""
+    rooms = (cli, here)
+    modules = ((room.__name__, each.name) for room in rooms for each in pkgutil.iter_modules(room.__path__))
+    return {name.replace("_", "-"): f"{room}.{name}" for room, name in sorted(modules) if name not in _OTHERS and name[0] != "_"}
 
 
 def program_for(command: str | None) -> typer.Typer:
     """The program with that command alone: the modules of the others are not imported. With all of them if it is none."""
     program = typer.Typer(
         name="persona",
-        add_completion=False,
+        cls=Group,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     program.callback(
         invoke_without_command=True,
-        epilog="Example: persona up (in one terminal), then persona ask 'What is a generator?' --key curious-medium-learning",
+        epilog="Example: persona up -d, then persona ask 'Why?' --key calm-burst-learning",
     )(_persona)
     commands = _commands()
-    for name in [command] if command in commands else commands:
-        import_module(f"{cli.__name__}.{name.replace('-', '_')}").register(program)
+    for name in [command] if command in commands else sorted(commands):
+        import_module(commands[name]).register(program)
+    dress(program)
     return program
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workers.cli.terminal.failures import BAD_USAGE, CommandError
+from workers.cli.terminal.help import FLEET
 from workers.cli.terminal.screen import JsonFlag, begin
 
 if TYPE_CHECKING:
@@ -20,19 +21,21 @@ READ_TIMEOUT_S = 2.0
 
 
 def register(program: typer.Typer) -> None:
-    program.command("stats", epilog="Example: persona stats --watch")(stats)
+    program.command("stats", rich_help_panel=FLEET, epilog="Example: persona stats --watch")(stats)
 
 
 def stats(
     context: typer.Context,
     watch: Annotated[bool, typer.Option("--watch", help="Show it live, until Ctrl-C.")] = False,
     window_s: Annotated[
-        float, typer.Option("--window", metavar="SECONDS", min=5, max=900, help="The last seconds to show, in steps of five.")
+        float, typer.Option("--window", metavar="SECONDS", min=5, max=900, help="The last seconds to show, 5 to 900.")
     ] = 900,
     every_s: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.2, max=60, help="How often --watch looks.")] = 1,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show the figures that all processes of the fleet have counted: requests by source of the answer, times, invalidations.
+    """Show the figures that all processes of the fleet have counted.
+
+    They are requests by source of the answer, times, invalidations, nodes, and what is asked for most.
 
     Requests that a program answered from its own cache, and that never became a task, count too. A process reports once
     a second. Exit 1 if the cache server is out of reach.
@@ -55,9 +58,7 @@ def stats(
     with closing(RedisConnection(settings.cache_url, timeout_s=READ_TIMEOUT_S, retry_pause_s=0)) as connection:
         figures = _read(connection, settings, window_s)
         if screen.as_json:
-            import msgspec
-
-            screen.document(msgspec.to_builtins(figures))
+            screen.document(_document(figures))
         elif not watch:
             _show(screen, figures)
         else:
@@ -79,6 +80,15 @@ def _read(connection: RedisConnection, settings: Settings, window_s: float) -> F
         why = f"refuses ({figures.refused}): see its login and rights" if figures.refused else "is out of reach: is it running?"
         raise CommandError("cache_unavailable", "cache", f"{server} {why}")
     return figures
+
+
+def _document(figures: FleetFigures) -> dict[str, Any]:
+    """All of it; of the five seconds each, those with a request. Each says when it was: what is not there had none."""
+    import msgspec
+
+    document: dict[str, Any] = msgspec.to_builtins(figures)
+    document["slots"] = [slot for slot in document["slots"] if any(slot["requests"].values())]
+    return document
 
 
 def _show(screen: Screen, figures: FleetFigures) -> None:

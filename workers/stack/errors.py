@@ -14,8 +14,8 @@ class StackRunningError(StackError):
 
     def __init__(self, directory: Path, pid: int | None) -> None:
         self.directory, self.pid = directory, pid
-        who, how = (f"process {pid}", f"`kill {pid}`") if pid else ("another process", "a TERM signal")
+        who = f"process {pid}" if pid else "another process"
         super().__init__(
-            f"a stack is already running in {directory} ({who}). "
-            f"Stop it with Ctrl-C in its terminal or with {how}, or set PERSONA_STACK_DIR to another directory."
+            f"a stack is already running in {directory} ({who}). `persona status` shows it and `persona down` stops it; "
+            "for a second one set PERSONA_STACK_DIR to another directory."
         )

@@ -16,6 +16,9 @@ from workers.stack.state import StackInfo, encode
 
 OWN_DIRECTORIES: Final = ("logs", "servers")
 
+# Why a stack that ran in the background has ended by itself. All else of it is gone by then.
+LAST_WORDS_NAME: Final = "stack.end"
+
 # A process that looks for a stack holds a shared lock for some microseconds: `acquire` outwaits it.
 LOCK_PATIENCE_S: Final = 1.0
 
@@ -84,6 +87,14 @@ class StackFolder:
         """Remove the state: from now on no program finds this stack."""
         (self.path / STATE_NAME).unlink(missing_ok=True)
 
+    def leave_word(self, why: str) -> None:
+        """Keep a sentence for those that look for the stack which was here; the next stack removes it."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        words = self.path / LAST_WORDS_NAME
+        words.unlink(missing_ok=True)
+        with os.fdopen(os.open(words, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(f"{why}\n")
+
     def _try_lock(self) -> bool:
         self._make()
         try:
@@ -109,7 +120,8 @@ class StackFolder:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             owner = self.path.stat().st_uid
-            foreign = not (self.path / LOCK_NAME).exists() and any(self.path.iterdir())
+            others = any(path.name != LAST_WORDS_NAME for path in self.path.iterdir())
+            foreign = others and not (self.path / LOCK_NAME).exists()
             # Its contents are removed when the stack stops: it must not be a user's home directory.
             if not foreign and owner == os.geteuid():
                 self.path.chmod(0o700)
@@ -121,7 +133,7 @@ class StackFolder:
         raise StackError(f"{self.path}: is not empty and no stack made it; set PERSONA_STACK_DIR to a new or an empty directory")
 
     def _remove_contents(self) -> None:
-        for name in (STATE_NAME, f"{STATE_NAME}.new"):
+        for name in (STATE_NAME, f"{STATE_NAME}.new", LAST_WORDS_NAME):
             (self.path / name).unlink(missing_ok=True)
         for name in OWN_DIRECTORIES:
             shutil.rmtree(self.path / name, ignore_errors=True)

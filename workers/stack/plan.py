@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pipeline.discovery import DEFAULT_NAME, STACK_DIR
 from pipeline.errors import ConfigurationError, MissingExtraError
 from pipeline.settings import PREFIX, Settings, load_settings, without_password
+from workers.stack.endpoint import check_endpoint
 from workers.stack.errors import StackError
 from workers.stack.folder import StackFolder
 from workers.stack.options import StackOptions
@@ -87,11 +88,16 @@ def stack_directory(options: StackOptions) -> Path:
     return Path(read_settings(options.environ).stack_dir or DEFAULT_NAME)
 
 
+def node_name() -> str:
+    """The name of the stack's worker at the broker."""
+    return f"persona@{socket.gethostname()}"
+
+
 def make_plan(options: StackOptions, folder: StackFolder) -> Plan:
     """Choose ports and passwords, and the services to run. Starts nothing.
 
     A server that the user's environment names (PERSONA_BROKER_URL, PERSONA_CACHE_URL, PERSONA_LLM_URL) is used and not started.
-    Raises StackError: a setting or a port is not usable, or the named server does not answer.
+    Raises StackError: a setting or a port is not usable, or a named server or endpoint does not answer.
     """
     read_settings(options.environ)
     given = {name: value for name, value in options.environ.items() if name.startswith(PREFIX) and name != STACK_DIR}
@@ -99,6 +105,7 @@ def make_plan(options: StackOptions, folder: StackFolder) -> Plan:
         given[PERSONAS_DIR] = str(Path(folder_of_personas).absolute())
     started, notes = _what_to_start(options, given)
     _check_installed(started, given)
+    notes += _of_the_endpoint(started, given)
     if "model" in started:  # a name and a key without an endpoint belong to another model
         given = {name: value for name, value in given.items() if name not in ("PERSONA_LLM_MODEL", "PERSONA_LLM_API_KEY")}
     ports = choose_ports({name: port for name, port in options.ports.items() if name in started})
@@ -170,6 +177,15 @@ def _what_to_start(options: StackOptions, given: Mapping[str, str]) -> tuple[set
     return started, notes
 
 
+def _of_the_endpoint(started: Collection[str], given: Mapping[str, str]) -> list[str]:
+    """What is worth telling of the endpoint that the user names. Raises StackError if no request could be answered there."""
+    url = given.get(f"{PREFIX}LLM_URL")
+    if not url or "worker" not in started or given.get(f"{PREFIX}RESPONDER"):
+        return []
+    note = check_endpoint(url, given.get(f"{PREFIX}LLM_API_KEY", ""))
+    return [note] if note else []
+
+
 def _check_installed(started: Collection[str], given: Mapping[str, str]) -> None:
     """Raise StackError naming every package that a service needs and that is not installed."""
     needed = {module for service, modules in NEEDED.items() if service in started for module in modules}
@@ -237,12 +253,11 @@ def _server(
 
 def _worker(options: StackOptions, settings: Settings, base: Mapping[str, str]) -> Service:
     concurrency = options.concurrency or max(2, os.cpu_count() or 1)
-    node_name = f"persona@{socket.gethostname()}"
     command = _celery(
         "worker",
         "--pool=prefork",
         f"--concurrency={concurrency}",
-        f"--hostname={node_name}",
+        f"--hostname={node_name()}",
         "--loglevel=WARNING",
         "--without-gossip",
         "--without-mingle",
@@ -253,7 +268,7 @@ def _worker(options: StackOptions, settings: Settings, base: Mapping[str, str]) 
         command=command,
         where=f"with {concurrency} pool children",
         grace_s=options.worker_grace_s,
-        is_ready=lambda _log: worker_is_ready(settings.broker_url, node_name),
+        is_ready=lambda _log: worker_is_ready(settings.broker_url, node_name()),
         environ=base,
     )
 

@@ -47,7 +47,7 @@ def pipeline(environ: dict[str, str]) -> Iterator[OptimizedPipeline]:
 
 
 def run(environ: dict[str, str], *arguments: str) -> tuple[int, dict[str, Any], str]:
-    command = [sys.executable, "-m", "workers.cli", "invalidate", *arguments, "--wait", "0", "--json"]
+    command = [sys.executable, "-m", "workers.cli", "invalidate", *arguments, "--timeout", "0", "--json"]
     ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
     return ended.returncode, json.loads(ended.stdout), ended.stderr
 

@@ -120,7 +120,7 @@ def test_a_second_stack_in_the_same_directory_is_refused_and_told_how_to_stop_th
 ) -> None:
     """Two stacks would overwrite each other's state; in another directory a second one is fine."""
     with supervisor(directory, SERVERS) as (process, info):
-        with pytest.raises(StackRunningError, match=rf"{directory}.*`kill {process.pid}`"):
+        with pytest.raises(StackRunningError, match=rf"{directory} \(process {process.pid}\).*`persona down`"):
             Stack(options).start()
         assert published(directory) == info
         elsewhere = StackOptions(services=("cache",), directory=tmp_path / "other", environ=options.environ)

@@ -61,10 +61,27 @@ def test_it_shows_what_the_fleet_counted(reporter: Reporter, capsys: pytest.Capt
     assert "100, 1 failed" in shown
     assert re.search(r"hit rate +94\.9%", shown)
     assert "5 made, 94 saved" in shown
-    assert "0 nodes, 1 worker processes, 0 producers" in shown
+    assert "0 nodes, 1 worker process, 0 producers" in shown
     assert "42 in L1" in shown
     assert "persona:[bold]lua:*" in shown
     assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_at_80_columns_no_row_is_broken(
+    reporter: Reporter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is too long is cut, so that each invalidation, process and key has a line."""
+    monkeypatch.setenv("COLUMNS", "80")
+    reporter.invalidated("e:2", time.time(), tuple(f"persona:{'x' * 40}:{number}" for number in range(4)), durable=False)
+    assert reporter.courier.deliver()
+    assert main(["stats"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("The last invalidations")
+    assert [" ago" in line for line in lines[at + 1 : at + 3]] == [True, True]
+    assert any("…" in line for line in lines[at + 1 : at + 3])
+    assert lines[at + 3] == ""
+    assert sum("100 requests" in line and "42 in L1" in line for line in lines) == 1
+    assert max(map(len, lines)) <= 80
 
 
 def test_as_json_it_is_one_document(reporter: Reporter, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -75,6 +92,8 @@ def test_as_json_it_is_one_document(reporter: Reporter, capfdbinary: pytest.Capt
     assert document["window_s"] == 60
     assert document["requests"] == {"l1": 79, "l2": 15, "joined": 0, "stale": 0, "no": 5, "failed": 1}
     assert document["nodes"][0]["processes"][0]["requests"]["l1"] == 79
+    (slot,) = document["slots"]  # the other eleven had no request
+    assert slot["requests"] == document["requests"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"], ["--watch"]], ids=" ".join)

@@ -14,7 +14,9 @@ import promql_parser
 import pytest
 from deployment import ROOT, compose, documents
 
+from pipeline.figures.histogram import wide_bound_ms
 from pipeline.settings import load_settings
+from workers.dashboard.metrics import BOUNDS
 from workers.queue.celery_settings import celery_settings
 
 CELERY = celery_settings(load_settings({}))
@@ -33,6 +35,8 @@ METRICS: dict[str, tuple[str, dict[str, set[str]]]] = {
     name: (kind, {label: set(values.split(", ")) for label, values in re.findall(r"`(\w+)`: ([^;]+)", labels)})
     for name, kind, labels, _ in ROW.findall(MANUAL)
 }
+BOUNDS_S = {"+Inf", *(f"{wide_bound_ms(wide) / 1000:.10g}" for wide in BOUNDS)}
+"""The buckets that Flower serves: a rule that asks for another one selects nothing."""
 OF_PROMETHEUS = {"up": {"job": {"persona"}}, "ALERTS": {"alertname": set(ALERTS), "alertstate": {"firing", "pending"}}}
 
 
@@ -41,7 +45,7 @@ def series() -> dict[str, dict[str, set[str]]]:
     found: dict[str, dict[str, set[str]]] = {name: {} for name in RECORDED} | OF_PROMETHEUS
     for name, (kind, labels) in METRICS.items():
         if kind == "histogram":
-            found |= {f"{name}_sum": labels, f"{name}_count": labels, f"{name}_bucket": labels}
+            found |= {f"{name}_sum": labels, f"{name}_count": labels, f"{name}_bucket": {**labels, "le": BOUNDS_S}}
         else:
             found[name] = labels
     return found
@@ -121,6 +125,7 @@ def test_a_panel_asks_for_what_there_is(title: str, expression: str) -> None:
     [
         "persona_request_total",
         'persona_requests_total{source="hit"}',
+        'persona_request_seconds_bucket{source="no",le="16"}',
         'persona_nodes{queue="persona"}',
         "sum by (user) (persona_nodes)",
     ],
@@ -155,6 +160,22 @@ def test_what_matters_most_has_an_alert() -> None:
     text = {name: alert["expr"] for name, alert in ALERTS.items()}
     for word in ("hit_ratio", "staleness", "queue_wait", "failure_ratio", "cache_up", "persona_nodes", "queue_length"):
         assert any(word in expression for expression in text.values()), word
+
+
+def test_the_manual_has_each_promise_as_the_rules_have_it() -> None:
+    """By the promise's name and what it allows, in every window; a budget that the page does not name is nobody's promise."""
+    rows = dict(re.findall(r"^\| \*\*([a-z ]+)\*\* \| [^|]+ \| ([\d,]+ of [\d,]+) \|$", MANUAL, re.MULTILINE))
+    said = {
+        promise: int(part.replace(",", "")) / int(of.replace(",", ""))
+        for promise, text in rows.items()
+        for part, of in [text.split(" of ")]
+    }
+    burns = [rule for rule in RULES if rule.get("record", "").startswith("persona:budget_burn:")]
+    assert {rule["labels"]["promise"] for rule in burns} == set(said) == {"answered", "in time", "fresh"}
+    for rule in burns:
+        window = rule["record"].partition(":rate")[2]
+        assert set(re.findall(r"\[(\w+)\]", rule["expr"])) == {window}, rule["record"]
+        assert float(rule["expr"].rpartition("/ ")[2]) == pytest.approx(said[rule["labels"]["promise"]])
 
 
 def test_every_alert_is_tried_out() -> None:

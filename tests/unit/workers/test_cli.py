@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,15 +17,17 @@ from typing import Any
 import msgspec
 import pytest
 from servers import free_port
+from typer.main import get_command
 
 import workers.cli
 from pipeline.models import INTENTS, PACES, TONES, PersonaRequest, PersonaResponse
 from workers.cli.demo.scenario import Exchange, Recomputation, Traffic, examples_of, problems_of, to_ask_again
+from workers.cli.program import program_for
 from workers.cli.terminal.figures import Sample, figures_of
 from workers.cli.terminal.screen import printable, shown_ms
 
 COMMAND = [sys.executable, "-m", "workers.cli"]
-COMMANDS = ("up", "env", "demo", "ask", "bulk", "invalidate", "stats", "preload", "dead-letters")
+COMMANDS = ("up", "down", "status", "logs", "env", "demo", "ask", "bulk", "invalidate", "stats", "preload", "dead-letters")
 KEY = "calm-flowing-learning"
 BOUND_S = 60.0
 
@@ -70,7 +74,39 @@ def test_help_shows_the_options_and_an_example_in_80_columns(command: tuple[str,
     assert (ended.returncode, ended.stderr) == (0, "")
     assert f"Example: {' '.join(('persona', *command))}" in ended.stdout
     assert "--json" in ended.stdout or not command
-    assert max(map(len, ended.stdout.splitlines())) <= 80
+    lines = ended.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    # No name of a Python type, no notation of a range, and no line that ends early because the source's line did.
+    assert not re.search(r"<(bool|str|int|float|path|list)\b|<=x", ended.stdout)
+    for line, following in itertools.pairwise(lines):
+        if line.strip() and following.strip() and line[:2] == following[:2] == "  " != line[2:4] and "──" not in line + following:
+            assert len(line.rstrip()) + len(following.split()[0]) >= 78, line
+
+
+def test_one_idea_has_one_name_in_all_commands() -> None:
+    """How long a command waits is --timeout everywhere, and what is on its way at once --in-flight; an option says the same kind
+    of value everywhere."""
+    kinds: dict[str, set[str | None]] = {}
+    for command in get_command(program_for(None)).commands.values():  # type: ignore[attr-defined]  # it is a group
+        for parameter in command.params:
+            for name in parameter.opts:
+                if name.startswith("--"):
+                    kinds.setdefault(name, set()).add(parameter.metavar)
+    assert {name: kind for name, kind in kinds.items() if len(kind) > 1} == {}
+    assert kinds["--timeout"] == {"SECONDS"}
+    assert not {"--wait", "--timeout-s", "--wait-s", "--retry-failed"} & set(kinds)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("persona sta", {"stats", "status"}), ("persona logs w", {"worker"})],
+)
+def test_the_shell_completes_commands_and_services(typed: str, offered: set[str], environ: dict[str, str]) -> None:
+    """By the script that `persona --show-completion` prints; here, what that asks for."""
+    asked = {"_PERSONA_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    ended = persona(environ, **asked)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert set(ended.stdout.split()) == offered
 
 
 def test_the_help_of_ask_names_every_word_of_a_key(environ: dict[str, str]) -> None:

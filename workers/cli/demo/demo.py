@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from workers.cli.here.up import STOP_HINT, describe, make_options
 from workers.cli.terminal.failures import BAD_USAGE, CommandError
+from workers.cli.terminal.help import HERE
 from workers.cli.terminal.screen import JsonFlag, Screen, begin
-from workers.cli.up import STOP_HINT, describe, make_options
 
 if TYPE_CHECKING:
     from pipeline.models import PersonaRequest
@@ -26,7 +27,7 @@ NOT_TAKEN: Final = ("PERSONA_BROKER_URL", "PERSONA_RESULT_URL", "PERSONA_CACHE_U
 
 
 def register(program: typer.Typer) -> None:
-    program.command("demo", epilog="Example: persona demo --stay")(demo)
+    program.command("demo", rich_help_panel=HERE, epilog="Example: persona demo --stay")(demo)
 
 
 def demo(
@@ -35,17 +36,20 @@ def demo(
         Path | None, typer.Option("--requests", metavar="FILE", help="JSON lines; else the package's sample.")
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", help="Pool children of the worker; else one a core, at least 2.")
+        int | None, typer.Option("--concurrency", metavar="N", help="Pool children of the worker; else one a core, at least 2.")
     ] = None,
-    in_flight: Annotated[int, typer.Option("--in-flight", help="Requests on their way at once.")] = 16,
+    in_flight: Annotated[int, typer.Option("--in-flight", metavar="N", help="Requests on their way at once.")] = 16,
     stay: Annotated[bool, typer.Option("--stay", help="Leave the stack up, in .persona, until Ctrl-C.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Start a stack of its own, send the sample requests, show the figures of that run, stop.
+    """Start a stack of its own, send the sample requests, stop.
 
-    Then it invalidates persona:lua:* and asks one of Lua's requests again. Exit 1 if any request failed, if no cache hit
-    occurred, or if the invalidated answer was not computed again within the staleness bound. A model that PERSONA_LLM_URL
-    names is used; broker and cache are always the demonstration's own.
+    It shows the figures of that run. Before the end it invalidates persona:lua:* and asks one of Lua's requests again. Exit 1
+    if any request failed, if no cache hit occurred, or if the invalidated answer was not computed again within the staleness
+    bound.
+
+    A model that PERSONA_LLM_URL names is used, and asked first whether it is there; broker and cache are always the
+    demonstration's own.
     """
     screen = begin(context, as_json)
     if in_flight < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -112,10 +112,10 @@ def _spread(spread: Spread) -> str:
 def _invalidations(figures: FleetFigures) -> list[RenderableType]:
     if not figures.invalidations:
         return []
-    table = Table.grid(padding=(0, 2))
+    table = _one_line_a_row("shown", "cut", "shown", "cut")
     for made in figures.invalidations[:SHOWN_INVALIDATIONS]:
         ago = f"{_span(max(0, figures.at - made.at))} ago"
-        table.add_row(Text(ago, style="dim"), Text(_patterns(made), overflow="ellipsis"), Text(_reach(made)), Text(made.by))
+        table.add_row(Text(ago, style="dim"), _cut(_patterns(made)), Text(_reach(made)), _cut(made.by))
     return [Text("The last invalidations", style="bold"), table, Text()]
 
 
@@ -134,15 +134,30 @@ def _reach(made: MadeInvalidation) -> str:
 def _nodes(figures: FleetFigures) -> list[RenderableType]:
     if not figures.nodes:
         return [Text("No process has reported within 45 s.", style="dim")]
-    table = Table.grid(padding=(0, 2))
+    parts: list[RenderableType] = [Text(f"Processes: {_counted(figures.nodes)}", style="bold")]
     for node in figures.nodes:
-        table.add_row(Text(printable(node.name), style="bold"), Text("" if node.alive else "no worker", style="dim"))
+        # Not in the table: its first column would be as wide as the longest name.
+        parts.append(_cut(printable(node.name), style="bold").append("" if node.alive else "  no worker", style="not bold dim"))
         shown = [process for process in node.processes if process.role != "main"]
+        table = _one_line_a_row("shown", "shown", "cut", "shown")
         for process in shown[:SHOWN_PROCESSES]:
             table.add_row(*_process(process))
+        parts.append(table)
         if len(shown) > SHOWN_PROCESSES:
-            table.add_row(Text(f"  and {len(shown) - SHOWN_PROCESSES} more", style="dim"))
-    return [Text(f"Processes: {_counted(figures.nodes)}", style="bold"), table]
+            parts.append(Text(f"  and {len(shown) - SHOWN_PROCESSES} more", style="dim"))
+    return parts
+
+
+def _one_line_a_row(*columns: Literal["shown", "cut"]) -> Table:
+    """A table that cuts what may be cut where a row is too long, rather than break it."""
+    table = Table.grid(padding=(0, 2))
+    for column in columns:
+        table.add_column(no_wrap=column == "shown")
+    return table
+
+
+def _cut(text: str, style: str = "") -> Text:
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _process(process: Process) -> tuple[Text, ...]:
@@ -153,7 +168,7 @@ def _process(process: Process) -> tuple[Text, ...]:
     return (
         Text(f"  {process.role} {process.pid}"),
         Text(f"{requests.total} requests", justify="right"),
-        Text(found),
+        _cut(found),
         Text(entries, justify="right"),
     )
 
@@ -161,15 +176,16 @@ def _process(process: Process) -> tuple[Text, ...]:
 def _counted(nodes: Sequence[Node]) -> str:
     workers = sum(process.role == "worker" for node in nodes for process in node.processes)
     producers = sum(process.role == "producer" for node in nodes for process in node.processes)
-    return f"{sum(node.alive for node in nodes)} nodes, {workers} worker processes, {producers} producers"
+    counted = ((sum(node.alive for node in nodes), "node", "s"), (workers, "worker process", "es"), (producers, "producer", "s"))
+    return ", ".join(f"{number} {name}{'' if number == 1 else plural}" for number, name, plural in counted)
 
 
 def _hot(figures: FleetFigures) -> list[RenderableType]:
     if not figures.hot:
         return []
-    table = Table.grid(padding=(0, 2))
+    table = _one_line_a_row("shown", "cut")
     for hot in figures.hot[:SHOWN_INVALIDATIONS]:
-        table.add_row(Text(f"  {hot.score:.1f}", justify="right"), Text(printable(hot.key), overflow="ellipsis"))
+        table.add_row(Text(f"  {hot.score:.1f}", justify="right"), _cut(printable(hot.key)))
     return [Text(), Text("Asked for most", style="bold"), table]
 
 

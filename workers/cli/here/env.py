@@ -7,29 +7,27 @@ import sys
 
 import typer
 
-from workers.cli.terminal.failures import CommandError
+from workers.cli.here.status import no_stack_here
+from workers.cli.terminal.help import HERE
 from workers.cli.terminal.screen import JsonFlag, begin
 
 
 def register(program: typer.Typer) -> None:
-    program.command("env", epilog='Example: persona env, as in eval "$(persona env)"')(env)
+    program.command("env", rich_help_panel=HERE, epilog='Example: persona env, as in eval "$(persona env)"')(env)
 
 
 def env(context: typer.Context, as_json: JsonFlag = False) -> None:
-    """Print the variables of the stack that runs here (persona up), passwords included, as lines for a shell.
+    """Print what programs elsewhere need to reach the stack.
 
-    Programs in its directory or below find it by themselves. Exit 1 if none runs.
+    It is the variables of the stack that runs here (persona up), passwords included, as lines for a shell. Programs in its
+    directory or below find it by themselves. Exit 1 if none runs.
     """
     screen = begin(context, as_json)
     from workers.stack.state import find_stack
 
     stack = find_stack()
     if stack is None:
-        raise CommandError(
-            "no_stack",
-            "PERSONA_STACK_DIR",
-            "no stack runs in this directory or above it. Start one with `persona up`, or say here where the other one is.",
-        )
+        raise no_stack_here()
     variables = dict(sorted(stack.environment.items()))
     if screen.as_json:
         screen.document({"environment": variables})

@@ -1,4 +1,4 @@
-"""`persona up`: the embedded stack in the foreground."""
+"""`persona up`: the embedded stack, in the foreground or in the background."""
 
 from __future__ import annotations
 
@@ -9,27 +9,38 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workers.cli.terminal.failures import BAD_USAGE, CommandError
+from workers.cli.terminal.help import HERE
 from workers.cli.terminal.screen import JsonFlag, Screen, begin
 
 if TYPE_CHECKING:
     from workers.stack import StackInfo, StackOptions
 
 STOP_HINT = "Ctrl-C stops everything."
+DETACHED_HINT = "persona down stops everything."
 
 
 def register(program: typer.Typer) -> None:
-    program.command("up", epilog="Example: persona up --concurrency 4 --flower-port 5555")(up)
+    program.command("up", rich_help_panel=HERE, epilog="Example: persona up --detach --flower-port 5555")(up)
 
 
 def up(
     context: typer.Context,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Run in the background: return when all is up; `persona down` stops it.")
+    ] = False,
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", help="Pool children of the worker; else one a core, at least 2.")
+        int | None, typer.Option("--concurrency", metavar="N", help="Pool children of the worker; else one a core, at least 2.")
     ] = None,
-    broker_port: Annotated[int | None, typer.Option("--broker-port", help="Port of the broker; else a free one.")] = None,
-    cache_port: Annotated[int | None, typer.Option("--cache-port", help="Port of the cache server; else a free one.")] = None,
-    model_port: Annotated[int | None, typer.Option("--model-port", help="Port of the local model; else a free one.")] = None,
-    flower_port: Annotated[int | None, typer.Option("--flower-port", help="Port of Flower; else a free one.")] = None,
+    broker_port: Annotated[
+        int | None, typer.Option("--broker-port", metavar="PORT", help="Of the broker; else a free one.")
+    ] = None,
+    cache_port: Annotated[
+        int | None, typer.Option("--cache-port", metavar="PORT", help="Of the cache server; else a free one.")
+    ] = None,
+    model_port: Annotated[
+        int | None, typer.Option("--model-port", metavar="PORT", help="Of the local model; else a free one.")
+    ] = None,
+    flower_port: Annotated[int | None, typer.Option("--flower-port", metavar="PORT", help="Of Flower; else a free one.")] = None,
     cache_memory: Annotated[
         str | None, typer.Option("--cache-memory", metavar="SIZE", help="Memory of the cache server; else 256mb.")
     ] = None,
@@ -37,11 +48,13 @@ def up(
     no_flower: Annotated[bool, typer.Option("--no-flower", help="Start no dashboard.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Start broker, cache, a local model, worker, beat and Flower, and run until Ctrl-C.
+    """Start broker, cache, a local model, worker, beat and Flower.
 
-    All on 127.0.0.1, with random ports and passwords; files lie in .persona (or PERSONA_STACK_DIR) and go at the end.
-    Servers that PERSONA_BROKER_URL, PERSONA_CACHE_URL and PERSONA_LLM_URL name are used, and not started.
-    Without any model, answers are the composed prompts.
+    They run until Ctrl-C, or in the background until `persona down`: all on 127.0.0.1, with random ports and passwords; files
+    lie in .persona (or PERSONA_STACK_DIR) and go at the end.
+
+    Servers that PERSONA_BROKER_URL, PERSONA_CACHE_URL and PERSONA_LLM_URL name are used, and not started: they are asked first,
+    the model's endpoint for one second, and one that is dead is an error. Without any model, answers are the composed prompts.
     """
     screen = begin(context, as_json)
     from workers.stack import SERVICES, Stack
@@ -56,14 +69,22 @@ def up(
         flower_port=flower_port,
         cache_memory=cache_memory,
     )
+    if detach:
+        from workers.stack.running.background import start_in_background
+
+        _tell(screen, describe(start_in_background(options, screen.note), options), DETACHED_HINT)
+        return
     with Stack(options, screen.note) as stack:
-        facts = describe(stack.info, options)
-        if screen.as_json:
-            screen.document(facts)
-        else:
-            show(screen, facts)
+        _tell(screen, describe(stack.info, options), STOP_HINT)
         ending = stack.wait()
     raise typer.Exit(128 + ending)
+
+
+def _tell(screen: Screen, facts: dict[str, Any], how_to_stop: str) -> None:
+    if screen.as_json:
+        screen.document(facts)
+    else:
+        show(screen, facts, how_to_stop)
 
 
 def make_options(**choices: Any) -> StackOptions:
@@ -106,7 +127,7 @@ def describe(info: StackInfo, options: StackOptions) -> dict[str, Any]:
     return facts
 
 
-def show(screen: Screen, facts: dict[str, Any]) -> None:
+def show(screen: Screen, facts: dict[str, Any], how_to_stop: str) -> None:
     from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
@@ -121,7 +142,10 @@ def show(screen: Screen, facts: dict[str, Any]) -> None:
     grid = Table.grid(padding=(0, 2))
     for name, value in rows:
         grid.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
-    screen.out.print(Panel(grid, title="persona is up", title_align="left", subtitle=STOP_HINT, subtitle_align="left"))
+    screen.out.print(Panel(grid, title="persona is up", title_align="left", subtitle=how_to_stop, subtitle_align="left"))
     screen.out.print(
-        "From another terminal:\npersona ask 'I feel stuck.' --key frustrated-burst-seek_advice", style="dim", soft_wrap=True
+        ("Try" if how_to_stop == DETACHED_HINT else "From another terminal")
+        + ":\npersona ask 'I feel stuck.' --key frustrated-burst-seek_advice",
+        style="dim",
+        soft_wrap=True,
     )
