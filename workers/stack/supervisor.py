@@ -15,16 +15,20 @@ from typing import Final, Self
 from pipeline.discovery import VERSION
 from workers.stack.errors import StackError
 from workers.stack.folder import StackFolder
+from workers.stack.log_files import bound
 from workers.stack.options import StackOptions
 from workers.stack.plan import CELERY, SERVERS, Plan, Service, make_plan, stack_directory
 from workers.stack.processes import ChildProcess
 from workers.stack.signals import StopSignals
 from workers.stack.state import ServiceInfo, StackInfo
 
+STACK_LOG: Final = "stack"
+"""The log of this process itself, if it is in the background, beside those of its services."""
 POLL_S: Final = 0.05
 LOG_TAIL_LINES: Final = 15
 MAX_RESTARTS: Final = 3
 RESTART_WINDOW_S: Final = 60.0
+LOG_LOOK_S: Final = 10.0
 FIRST_PAUSE_S: Final = 0.5
 """Before the first restart; before each further one within the window twice as long."""
 
@@ -64,6 +68,9 @@ class RunningService:
         with self.process.log.open("rb") as file:
             file.seek(self._log_start)
             return file.read().decode(errors="replace")
+
+    def log_is_cut(self) -> None:
+        self._log_start = 0
 
     @property
     def info(self) -> ServiceInfo:
@@ -137,9 +144,13 @@ class Stack:
         _ = self.info  # raises if it is not started
         with self._signals.deferred():
             try:
+                looked_s = time.monotonic()
                 while self._signals.received is None:
                     for running in self._running.values():
                         self._look_after(running)
+                    if time.monotonic() - looked_s > LOG_LOOK_S:
+                        looked_s = time.monotonic()
+                        self._bound_logs()
                     time.sleep(POLL_S)
             except BaseException:
                 self.stop()
@@ -241,6 +252,13 @@ class Stack:
         except StackError:
             if running.process.exit_code is None:
                 raise
+
+    def _bound_logs(self) -> None:
+        """A stack in the background runs for weeks."""
+        for running in self._running.values():
+            if bound(running.process.log):
+                running.log_is_cut()
+        bound(self._folder.log(STACK_LOG))
 
     def _end(self, group: Iterable[str], in_a_hurry: Callable[[], bool]) -> None:
         ending = [self._running[name] for name in group if name in self._running]

@@ -14,8 +14,10 @@ import pytest
 from polling import until
 from supervised import alive, found, published
 
+import persona_worker
 from workers.cli import main
 from workers.stack import StackError, StackOptions, StackRunningError
+from workers.stack.log_files import bound
 from workers.stack.running.background import start_in_background
 from workers.stack.running.logs import follow, last_lines
 from workers.stack.running.place import find_place
@@ -70,7 +72,10 @@ def test_without_a_stack_there_is_none_to_ask_and_nothing_to_stop(directory: Pat
 def test_up_status_logs_a_second_up_and_down(directory: Path, command: Command) -> None:
     """It lives on when the one that started it has what it asked for; every word of the start is told, and kept in its log."""
     told: list[str] = []
-    info = start_in_background(options_of(directory), told.append)
+    (directory.parent / "workers").mkdir()
+    (directory.parent / "workers" / "__init__.py").write_text("raise ImportError('of another project')")
+    search = os.pathsep.join((str(directory.parent), str(Path(persona_worker.__file__).parent)))
+    info = start_in_background(options_of(directory, environ={**os.environ, "PYTHONPATH": search}), told.append)
     assert info == published(directory)
     assert info.pid != os.getpid()
     assert os.getsid(info.pid) == info.pid  # no terminal's Ctrl-C or end reaches it
@@ -183,7 +188,7 @@ def test_one_that_nobody_waits_for_any_more_does_not_begin(directory: Path) -> N
 
 
 def test_the_last_lines_and_then_what_comes(tmp_path: Path) -> None:
-    """A line is given once it is whole; a log that goes away ends nothing."""
+    """A line is given once it is whole; a log that is cut since it grew, or that goes away, ends nothing."""
     log = tmp_path / "a.log"
     log.write_bytes(b"".join(b"line %d\n" % number for number in range(20_000)) + b"half")
     assert last_lines(log, 3) == ["line 19997", "line 19998", "line 19999"]
@@ -194,7 +199,14 @@ def test_the_last_lines_and_then_what_comes(tmp_path: Path) -> None:
         with log.open("ab") as file:
             file.write(b" and whole\n\xff\nhal")
 
-    steps = iter([write, log.unlink])
+    def cut() -> None:
+        with log.open("ab") as appending:
+            assert bound(log, most_bytes=1000, kept_bytes=100)
+            appending.write(b"after the cut\n")
+        assert log.stat().st_size < 200
+        assert not bound(log, most_bytes=1000, kept_bytes=100)
+
+    steps = iter([write, cut, log.unlink])
 
     def goes_on() -> bool:
         step = next(steps, None)
@@ -202,4 +214,7 @@ def test_the_last_lines_and_then_what_comes(tmp_path: Path) -> None:
             step()
         return step is not None
 
-    assert list(follow({"a": log}, 1, goes_on, poll_s=0)) == [("a", "line 19999"), ("a", "half and whole"), ("a", "\ufffd")]
+    seen = [line for _, line in follow({"a": log}, 1, goes_on, poll_s=0)]
+    assert seen[:3] == ["line 19999", "half and whole", "\ufffd"]
+    assert seen[-1] == "halafter the cut"
+    assert not bound(log)

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from pipeline.discovery import STACK_DIR
 from workers.stack.errors import StackError, StackRunningError
@@ -24,10 +24,15 @@ from workers.stack.folder import StackFolder
 from workers.stack.options import StackOptions
 from workers.stack.plan import read_settings, stack_directory
 from workers.stack.state import StackInfo, find_stack
-from workers.stack.supervisor import Stack
+from workers.stack.supervisor import STACK_LOG, Stack
 
-STACK_LOG: Final = "stack"
-"""The log of the supervisor itself, beside those of its services."""
+PROGRAM: Final = f"""
+from persona_worker import put_ours_first
+put_ours_first()
+from {__name__} import run
+run()
+"""
+"""Not `-m`: a `workers` of another project, on PYTHONPATH, would be taken for ours."""
 INTERRUPTED_S: Final = 60.0
 """For the services that have come up, when the start is broken off."""
 
@@ -64,8 +69,8 @@ def start_in_background(options: StackOptions, on_progress: Callable[[str], None
 @contextmanager
 def _supervisor(options: StackOptions, directory: Path) -> Iterator[subprocess.Popen[str]]:
     """The process. If its stack is not up at the end of the block, it is ended, and awaited."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "workers.stack.running.background"],
+    process = subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-P", "-c", PROGRAM],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -109,8 +114,14 @@ def _decoded(line: str) -> Mapping[str, Any] | None:
 # -- the process that runs the stack
 
 
+def run() -> NoReturn:
+    """This module as a program."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal that it was started in may go
+    sys.exit(main())
+
+
 def main() -> int:
-    """Run the stack that standard input describes, until it is told to end."""
+    """Run the stack that standard input describes, until it is told to end. Returns the exit code."""
     chosen = json.load(sys.stdin)
     directory = Path(chosen["directory"])
     teller = _Teller()
@@ -172,8 +183,3 @@ def _write_to(log: Path) -> None:
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal that it was started in may go
-    sys.exit(main())

@@ -45,6 +45,8 @@ def follow(
 def _new_lines(name: str, path: Path, read_to: dict[str, int], unfinished: dict[str, bytes]) -> Iterator[str]:
     try:
         with path.open("rb") as file:
+            if file.seek(0, 2) < read_to[name]:  # it was cut: see `workers.stack.log_files`
+                read_to[name], unfinished[name] = 0, b""
             file.seek(read_to[name])
             while chunk := file.read(READ_BYTES):
                 read_to[name] += len(chunk)
