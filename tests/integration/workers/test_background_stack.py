@@ -17,6 +17,7 @@ from supervised import alive, found, published
 import persona_worker
 from workers.cli import main
 from workers.stack import StackError, StackOptions, StackRunningError
+from workers.stack.folder import StackFolder
 from workers.stack.log_files import bound
 from workers.stack.running.background import start_in_background
 from workers.stack.running.logs import follow, last_lines
@@ -67,6 +68,18 @@ def test_without_a_stack_there_is_none_to_ask_and_nothing_to_stop(directory: Pat
     assert command("down") == (0, {"folder": None, "stopped": False, "cleaned": False}, "")
     for usage in (("down", "--timeout", "0"), ("logs", "redis"), ("logs", "-f")):
         assert command(*usage)[0] == 2
+
+
+def test_one_that_is_starting_or_stopping_is_told_as_such(directory: Path, command: Command) -> None:
+    """Its folder is held and it is not yet, or no longer, to be found: not the same as none, and nothing to be cleaned."""
+    folder = StackFolder(directory)
+    folder.acquire()
+    try:
+        code, document, said = command("status")
+    finally:
+        folder.release()
+    assert (code, document["error"]["kind"], document["pid"]) == (1, "not_ready", os.getpid())
+    assert "is starting a stack here, or stopping it" in said
 
 
 def test_up_status_logs_a_second_up_and_down(directory: Path, command: Command) -> None:

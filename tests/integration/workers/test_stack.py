@@ -363,7 +363,7 @@ def test_the_local_model_answers_with_its_key_only(directory: Path) -> None:
             "messages": [{"role": "user", "content": "Say hello."}],
         }
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
-        with closing(http.client.HTTPConnection(host, timeout=BOUND_S)) as connection:
+        with closing(http.client.HTTPConnection(host, timeout=4 * BOUND_S)) as connection:
             connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
             response = connection.getresponse()
             return response.status, json.loads(response.read())
