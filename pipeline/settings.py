@@ -192,7 +192,8 @@ _OF_FILES: Final = {f"{PREFIX}{name.upper()}_FILE": PREFIX + name.upper() for na
 def with_files(environ: Mapping[str, str]) -> Mapping[str, str]:
     """The environment, with the text of a file in place of each variable that names one (without the end of its last line).
 
-    Raises ConfigurationError naming each variable whose file cannot be read, or that is given beside the one it stands for.
+    Raises ConfigurationError naming each variable whose file cannot be read, or that is given beside the one it stands for
+    (unless that is empty).
     """
     given = {variable: path for variable, path in environ.items() if variable in _OF_FILES}
     if not given:
@@ -200,7 +201,7 @@ def with_files(environ: Mapping[str, str]) -> Mapping[str, str]:
     filled = {variable: value for variable, value in environ.items() if variable not in given}
     problems = []
     for variable, path in given.items():
-        if _OF_FILES[variable] in environ:
+        if environ.get(_OF_FILES[variable]):
             problems.append(f"{variable}: {_OF_FILES[variable]} is given, too; expected one of them")
         try:
             filled[_OF_FILES[variable]] = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
