@@ -1,7 +1,7 @@
 """docker-compose.secure.yml, run without an engine: deploy/secure.sh makes its folder, and servers and parts run by it.
 
-A server program with TLS (`valkey-server` or `redis-server` on the PATH) runs the file's command as it is. Without one, the wheel's
-program runs it without TLS, behind an address with the made certificates that lets nobody in without one.
+A server program with TLS (`valkey-server` or `redis-server` on the PATH) runs the file's command as it is. Without one, the
+wheel's program runs it without TLS, behind an address with the made certificates that lets nobody in without one.
 """
 
 from __future__ import annotations
@@ -132,10 +132,8 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, d
 
 def environ_of(part: str, made: Path) -> dict[str, str]:
     """The part's variables, with the folder that its container would have."""
-    if part == "caller":  # a program of one's own: as the operator, with the folder of its name
-        given = environment(SERVICES["operator"])
-    else:
-        given = environment(SERVICES[part])
+    # A caller is a program of one's own: as the operator, with the folder of its name.
+    given = environment(SERVICES["operator" if part == "caller" else part])
     given = {name: value.replace(FILES, str(made / part)) for name, value in given.items()}
     return {**own_environment(), STACK_DIR: NO_STACK, **given, "HOSTNAME": os.uname().nodename}
 
@@ -152,7 +150,7 @@ def is_well(part: str, environ: dict[str, str], port: str) -> bool:
 
 def test_every_part_works_by_its_own_files(deployed: tuple[Path, dict[str, Server]], tmp_path: Path) -> None:
     """Worker, beat and Flower are well by the file's checks; a caller is answered, an operator's commands run."""
-    made, servers = deployed
+    made, _ = deployed
     port = str(free_port())
     started = []
     try:
@@ -193,7 +191,10 @@ def test_nobody_comes_in_without_a_certificate_or_a_name(deployed: tuple[Path, d
     own = {"ssl_certfile": str(made / "caller" / "client.pem"), "ssl_keyfile": str(made / "caller" / "client.key")}
     for server in servers.values():
         for options in ({"ssl": True, **paths}, {}):
-            with redis.Redis(port=server.port, socket_timeout=2, retry=None, **options) as client, pytest.raises(redis.RedisError):
+            with (
+                redis.Redis(port=server.port, socket_timeout=2, retry=None, **options) as client,
+                pytest.raises(redis.RedisError),
+            ):
                 client.ping()
         with (
             redis.Redis(port=server.port, ssl=True, retry=None, **paths, **own) as client,

@@ -1,4 +1,4 @@
-"""docker-compose.secure.yml and deploy/kubernetes/secure: the same parts, commands and checks, behind TLS and users of their own."""
+"""docker-compose.secure.yml and deploy/kubernetes/secure: the same parts, behind TLS and users of their own."""
 
 from __future__ import annotations
 
@@ -131,7 +131,9 @@ def test_a_part_is_started_as_without_it(name: str) -> None:
     """Only where it finds its servers differs."""
     assert SERVICES[name]["command"] == PLAIN[name]["command"]
     assert SERVICES[name]["healthcheck"] == PLAIN[name]["healthcheck"]
-    assert not {variable for variable in FILLED.values() if variable in str(SERVICES[name]["environment"])} - {"of-flower_password"}
+    assert not {variable for variable in FILLED.values() if variable in str(SERVICES[name]["environment"])} - {
+        "of-flower_password"
+    }
 
 
 @pytest.mark.parametrize("name", sorted(PODS))
