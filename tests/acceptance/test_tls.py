@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from fleet import ROOT, WorkerNode, persona_environ
-from front import TlsFront
+from front import Certificates, TlsFront
 from monitor import FlowerServer
 from polling import until
 from redbeat.schedulers import get_redis
@@ -128,14 +131,44 @@ def test_every_part_has_a_certificate_of_its_own(mutual: TlsFront, server: Valke
 def test_a_wrong_certificate_is_told_by_the_variable(front: TlsFront, mutual: TlsFront) -> None:
     """Each of the three URLs, whichever side does not accept the other; a server that is away is no fault of a certificate."""
     good, own = front.url_of(0), mutual.url_of(0, client=True)
-    stranger, nobody = front.url_of(0, authority=front.certificates.stranger), mutual.url_of(0)
+    stranger = front.url_of(0, authority=front.certificates.stranger)
     check_certificates(load_settings(environ_of(good, own, own)))
     check_certificates(load_settings({"PERSONA_BROKER_URL": "rediss://127.0.0.1:1/0"}))
     check_certificates(load_settings({"PERSONA_BROKER_URL": stranger + "&ssl_cert_reqs=none"}))
-    for url, why in ((stranger, "is not accepted"), (nobody, "wants a certificate")):
-        for name in ("PERSONA_BROKER_URL", "PERSONA_RESULT_URL", "PERSONA_CACHE_URL"):
-            with pytest.raises(ConfigurationError, match=f"^{name}: .*{why}.*$"):
-                check_certificates(load_settings(environ_of(good, own, own) | {name: url}))
+    check_certificates(load_settings({"PERSONA_BROKER_URL": mutual.url_of(0)}))  # it says nothing, as one that is away
+    with strict(mutual.certificates) as port:
+        nobody = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={mutual.certificates.authority}"
+        other = f"{nobody}&ssl_certfile={front.certificates.certificate}&ssl_keyfile={front.certificates.key}"
+        for url, why in (
+            (stranger, "is not accepted"),
+            (nobody, "wants a certificate"),
+            (other, "does not accept the certificate of ssl_certfile"),
+        ):
+            for name in ("PERSONA_BROKER_URL", "PERSONA_RESULT_URL", "PERSONA_CACHE_URL"):
+                with pytest.raises(ConfigurationError, match=f"^{name}: .*{why}.*$"):
+                    check_certificates(load_settings(environ_of(good, own, own) | {name: url}))
+
+
+@contextmanager
+def strict(made: Certificates) -> Iterator[int]:
+    """The port of a server that says why it lets nobody in, as OpenSSL has it and as asyncio's does not."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(made.authority))
+    context.load_cert_chain(made.certificate, made.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError):  # the end of the test
+                while True:
+                    plain, _ = listening.accept()
+                    with plain, suppress(ssl.SSLError), context.wrap_socket(plain, server_side=True):
+                        raise AssertionError("nobody has the certificate")
+
+        thread = threading.Thread(target=serve, name="strict", daemon=True)
+        thread.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
 
 
 def test_a_caller_is_told_of_a_wrong_certificate(front: TlsFront) -> None:

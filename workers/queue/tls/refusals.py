@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -60,17 +60,16 @@ def refusal_of(url: str) -> str | None:
 
 
 def _refusal_after_handshake(connection: ssl.SSLSocket, scheme: str, *, certificate: str | None) -> str | None:
-    try:
+    why = None
+    with suppress(OSError):  # it may have closed by now; what it said before can be read all the same
         connection.sendall(_QUESTIONS[scheme])
-        answered = bool(connection.recv(1))
-        why = "it closes the connection"
+    try:
+        connection.recv(1)
     except ssl.SSLError as error:
-        answered, why = False, error.reason or type(error).__name__
-    except ConnectionError:
-        answered, why = False, "it closes the connection"
-    except OSError:  # slow: that says nothing
-        return None
-    if answered:
+        why = error.reason
+    except OSError:  # slow, or the end: so does a TLS terminator whose server is away
+        pass
+    if why is None or "EOF" in why:
         return None
     if certificate is None:
         return f"the server wants a certificate of its clients ({why}); expected ssl_certfile and ssl_keyfile"
