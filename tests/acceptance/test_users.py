@@ -3,6 +3,7 @@ part does not need it cannot do."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -292,6 +293,24 @@ def test_what_a_part_does_not_need_it_cannot_do(user: str, words: tuple[str, ...
     broker, _ = servers
     assert not broker.allows(user, *words)
     assert broker.allows(user, "PING")
+
+
+def test_a_right_that_is_missing_is_told_by_its_name(servers: tuple[Guarded, Guarded]) -> None:
+    """Not that the broker may not be running, which it is."""
+    broker, cache = servers
+    environ = persona_environ(broker_url=broker.url("operator"), result_url=broker.url("operator", 1), cache_url=cache.url("app"))
+    environ = {**own_environment(), STACK_DIR: NO_STACK, **environ}
+    command = [sys.executable, "-m", "workers.cli", "dead-letters", "--json"]
+    broker.admin.execute_command("ACL", "SETUSER", "operator", "clearselectors")
+    try:
+        done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, check=False)
+    finally:
+        broker.admin.execute_command("ACL", "SETUSER", "operator", *[rule for rule in broker.users["operator"] if rule[0] == "("])
+        broker.admin.execute_command("ACL", "LOG", "RESET")
+    error = json.loads(done.stdout)["error"]
+    assert (error["kind"], error["field"]) == ("queue_refused", "broker")
+    assert "lrange" in error["message"]
+    assert "running" not in error["message"]
 
 
 def test_nobody_comes_in_without_a_name(servers: tuple[Guarded, Guarded]) -> None:
