@@ -32,7 +32,7 @@ from workers.queue.tls.refusals import check_certificates
 from workers.stack.processes import ChildProcess
 from workers.stack.servers.valkey_server import server_command
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 SERVICES = secure_compose()["services"]
 FILES = "/run/secrets/persona"
