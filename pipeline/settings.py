@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -22,6 +22,8 @@ from pipeline.errors import ConfigurationError
 
 PREFIX: Final = "PERSONA_"
 DEFAULT_NAMESPACE: Final = "persona"
+_BESIDE_TLS: Final = ("virtual_host", "credential_provider", "client_name", "heartbeat", "login_method")
+"""What else Celery and kombu take in the URL of a server behind TLS."""
 
 
 class Settings(BaseModel):
@@ -190,7 +192,8 @@ _OF_FILES: Final = {f"{PREFIX}{name.upper()}_FILE": PREFIX + name.upper() for na
 def with_files(environ: Mapping[str, str]) -> Mapping[str, str]:
     """The environment, with the text of a file in place of each variable that names one (without the end of its last line).
 
-    Raises ConfigurationError naming each variable whose file cannot be read, or that is given beside the one it stands for.
+    Raises ConfigurationError naming each variable whose file cannot be read, or that is given beside the one it stands for
+    (unless that is empty).
     """
     given = {variable: path for variable, path in environ.items() if variable in _OF_FILES}
     if not given:
@@ -198,7 +201,7 @@ def with_files(environ: Mapping[str, str]) -> Mapping[str, str]:
     filled = {variable: value for variable, value in environ.items() if variable not in given}
     problems = []
     for variable, path in given.items():
-        if _OF_FILES[variable] in environ:
+        if environ.get(_OF_FILES[variable]):
             problems.append(f"{variable}: {_OF_FILES[variable]} is given, too; expected one of them")
         try:
             filled[_OF_FILES[variable]] = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
@@ -263,7 +266,7 @@ def get_settings() -> Settings:
 
 def without_password(url: str) -> str:
     """The URL for a log line or a screen."""
-    url = re.sub(r"([?&]password=)[^&#]*", r"\1***", url)  # the Redis client takes it there, too
+    url = re.sub(r"([?&](?:ssl_)?password=)[^&#]*", r"\1***", url)  # the Redis client takes it there, too
     parts = urlsplit(url)
     if parts.password is None:
         return url
@@ -273,13 +276,20 @@ def without_password(url: str) -> str:
 
 def _queue_url(url: str, schemes: tuple[str, ...]) -> str:
     """The URL, if it can be one. Of `rediss://` it says how certificates are checked, in the one spelling that Celery, kombu and
-    redis-py all take: Celery refuses a URL that leaves it out, redis-py one that spells it as Celery's documentation does."""
+    redis-py all take."""
     parts = urlsplit(_checked_url(url, schemes))
-    if parts.scheme != "rediss":
+    if parts.scheme not in ("rediss", "amqps") and "ssl_" not in parts.query:
         return url
-    mode = dict(parse_qsl(parts.query, keep_blank_values=True)).get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
-    if mode not in ("required", "optional", "none"):
-        raise ValueError("ssl_cert_reqs: allowed are required, optional and none (or CERT_REQUIRED, CERT_OPTIONAL, CERT_NONE)")
+    from pipeline.cache.server.tls import tls_of  # where it is needed, as above
+
+    tls = tls_of(url, others=_BESIDE_TLS)
+    if tls is not None:
+        if parts.scheme == "amqps" and (tls.ca_path is not None or tls.key_password is not None):
+            raise ValueError("ssl_ca_path, ssl_password: RabbitMQ's client takes neither; expected ssl_ca_certs, a bare key")
+        tls.context()
+    if tls is None or parts.scheme == "amqps":
+        return url
+    mode = tls.cert_reqs.name.lower().removeprefix("cert_")
     others = [option for option in parts.query.split("&") if option and not option.startswith("ssl_cert_reqs=")]
     return parts._replace(query="&".join([*others, f"ssl_cert_reqs={mode}"])).geturl()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,6 +70,56 @@ def compose(environ: Mapping[str, str] | None = FILLED) -> dict[str, Any]:
     """docker-compose.yml with the variables of `environ`; None: as it is written. Raises MissingVariableError."""
     (document,) = documents(ROOT / "docker-compose.yml")
     return document if environ is None else {**document, "services": interpolate(document["services"], environ)}
+
+
+def secure_compose(environ: Mapping[str, str] = FILLED) -> dict[str, Any]:
+    """The services of docker-compose.secure.yml over docker-compose.yml, as Compose merges the two."""
+    (over,) = documents(ROOT / "docker-compose.secure.yml")
+    base = compose(environ)["services"]
+    services = dict(base)
+    for name, service in interpolate(over["services"], environ).items():
+        given = dict(service)
+        services[name] = _merged(base[given.pop("extends")["service"] if "extends" in given else name], given)
+    return {"services": services}
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(base)
+    for name, value in over.items():
+        there = found.get(name)
+        if isinstance(there, Mapping) and isinstance(value, Mapping):
+            found[name] = _merged(there, value)
+        else:
+            found[name] = [*(there or ()), *value] if name in ("volumes", "tmpfs") else value
+    return found
+
+
+def patched(document: dict[str, Any], patches: list[dict[str, Any]]) -> dict[str, Any]:
+    """The Kubernetes object with the patches of a kustomization whose target it is."""
+    found = deepcopy(document)
+    for patch in patches:
+        target = patch["target"]
+        if found["kind"] == target["kind"] and re.fullmatch(target["name"], found["metadata"]["name"]):
+            for operation in YAML(typ="safe").load(patch["patch"]):
+                _operate(found, **operation)
+    return found
+
+
+def _operate(document: Any, op: str, path: str, value: Any = None) -> None:
+    *way, last = path.strip("/").split("/")
+    for step in way:
+        document = document[int(step) if isinstance(document, list) else step]
+    if isinstance(document, list):
+        assert op == "replace" or last == "-", (op, path)
+        if last == "-":
+            document.append(value)
+        else:
+            document[int(last)] = value
+    else:
+        assert (last in document) == (op in ("replace", "remove")), f"{op} {path}: a patch of something else"
+        document.pop(last, None)
+        if op != "remove":
+            document[last] = value
 
 
 def environment(service: Mapping[str, Any], environ: Mapping[str, str] = FILLED) -> dict[str, str]:

@@ -135,9 +135,12 @@ class TlsFront(Front):
         """Database 0, checked by the authority's certificate."""
         return self.url_of(0)
 
-    def url_of(self, database: int, password: str = "") -> str:
+    def url_of(self, database: int, password: str = "", *, authority: Path | None = None, client: bool = False) -> str:
+        """`client`: with the client's certificate."""
         login = f":{password}@" if password else ""
-        return f"rediss://{login}{HOST}:{self.port}/{database}?ssl_ca_certs={self.certificates.authority}"
+        made = self.certificates
+        own = f"&ssl_certfile={made.client}&ssl_keyfile={made.client_key}&ssl_password={KEY_PASSWORD}" if client else ""
+        return f"rediss://{login}{HOST}:{self.port}/{database}?ssl_ca_certs={authority or made.authority}{own}"
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -9,6 +9,7 @@ from workers.dashboard import serve_ours
 from workers.install import install
 from workers.node.logs import write_json
 from workers.queue.factory import make_app, not_obeyed
+from workers.queue.tls.starting import check_workers
 
 settings = get_settings()
 for _name in not_obeyed(settings):
@@ -30,5 +31,6 @@ app.steps["consumer"].update(("workers.node.events:EventBatches", "workers.node.
 install(app, settings=settings, step="workers.node.invalidation:InvalidationStep", default=False)  # a pipeline has the cache
 app.set_default()
 serve_ours()
+check_workers(settings)
 if settings.log == "json":
     write_json()

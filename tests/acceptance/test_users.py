@@ -3,19 +3,23 @@ part does not need it cannot do."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import pytest
 import redis
+from celery.exceptions import TimeoutError as CeleryTimeoutError
 from fleet import ROOT, WorkerNode, bare_app, persona_environ, send_plain
+from kombu import pools
+from kombu.exceptions import OperationalError
 from monitor import FlowerServer
 from polling import until
 from servers import NO_STACK, ValkeyServer
@@ -26,6 +30,7 @@ from pipeline.models import PersonaRequest
 from pipeline.settings import load_settings
 from workers.client import PersonaClient
 from workers.queue.dead_letters.letter import DEAD_LETTERS
+from workers.queue.errors import WorkerError
 from workers.stack.processes import ChildProcess
 
 KEY: Final = "calm-flowing-planning"
@@ -210,8 +215,10 @@ RARELY: Final[dict[tuple[str, str], set[str]]] = {
     ("broker.acl", "beat"): {"SREM", "ZREM", "LLEN"},  # a release that schedules less than the one before; a queue that is new
     ("broker.acl", "flower"): {"ZREM"},  # another Flower that was killed
     ("broker.acl", "operator"): {"UNWATCH"},  # two operators at once
-    ("cache.acl", "app"): {"SELECT", "SCAN", "ZUNIONSTORE"},  # another database than 0; a sweep; the hot set, now and then
-    ("cache.acl", "flower"): {"SELECT", "EVAL"},  # a server that has begun anew
+    # Another database than 0; a sweep; the hot set, now and then, and a full one; a server that was away; a caller that gives up;
+    # a preload that ends early.
+    ("cache.acl", "app"): {"SELECT", "SCAN", "ZUNIONSTORE", "ZREMRANGEBYRANK", "PING", "PTTL", "HSETNX"},
+    ("cache.acl", "flower"): {"SELECT", "EVAL", "PING"},  # a server that has begun anew, or was away
 }
 """What only a fault, another release or another setting needs."""
 
@@ -221,9 +228,25 @@ def test_no_right_is_unused(servers: tuple[Guarded, Guarded]) -> None:
     unused = {
         (server.file, user): server.granted(user) - server.used[user] - server.used["?"] - RARELY.get((server.file, user), set())
         for server in servers
-        for user in set(server.users) - {"default"}
+        for user in set(server.users) - {"default", "health"}
     }
     assert not any(unused.values()), unused
+
+
+def test_every_command_that_the_cache_has_is_granted() -> None:
+    """Also those that only a fault needs, which nothing above asks for: by the sources, scripts included."""
+    source = (ROOT / "pipeline" / "cache" / "server" / "commands.py").read_text()
+    words = {
+        word
+        for name, body in re.findall(r"    def (\w+)\(self.*?\n(.*?)(?=\n    def |\nclass |\Z)", source, re.DOTALL)
+        for word in re.findall(r'self\._run\([^")]*"([A-Z]+)"', body)
+        if any(f".{name}(" in path.read_text() for path in (ROOT / "pipeline").rglob("*.py"))
+    }
+    for path in (ROOT / "pipeline").rglob("*.lua"):
+        words |= {word.upper() for word in re.findall(r"redis\.p?call\(\s*['\"](\w+)", path.read_text())}
+    assert len(words) > 30
+    granted = {rule[1:].partition("|")[0].upper() for rule in users_of("cache.acl")["app"] if rule.startswith("+")}
+    assert words - granted == set()
 
 
 @pytest.mark.parametrize(
@@ -272,6 +295,71 @@ def test_what_a_part_does_not_need_it_cannot_do(user: str, words: tuple[str, ...
     assert broker.allows(user, "PING")
 
 
+def test_a_right_that_is_missing_is_told_by_its_name(servers: tuple[Guarded, Guarded]) -> None:
+    """Not that the broker may not be running, which it is."""
+    broker, cache = servers
+    environ = persona_environ(broker_url=broker.url("operator"), result_url=broker.url("operator", 1), cache_url=cache.url("app"))
+    environ = {**own_environment(), STACK_DIR: NO_STACK, **environ}
+    command = [sys.executable, "-m", "workers.cli", "dead-letters", "--json"]
+    broker.admin.execute_command("ACL", "SETUSER", "operator", "clearselectors")
+    try:
+        done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, check=False)
+    finally:
+        broker.admin.execute_command("ACL", "SETUSER", "operator", *[rule for rule in broker.users["operator"] if rule[0] == "("])
+        broker.admin.execute_command("ACL", "LOG", "RESET")
+    error = json.loads(done.stdout)["error"]
+    assert (error["kind"], error["field"]) == ("queue_refused", "broker")
+    assert "lrange" in error["message"]
+    assert "running" not in error["message"]
+
+
 def test_nobody_comes_in_without_a_name(servers: tuple[Guarded, Guarded]) -> None:
     for server in servers:
         assert server.users["default"] == ["off"]
+
+
+def test_the_health_check_has_no_password_and_can_do_nothing_else(servers: tuple[Guarded, Guarded]) -> None:
+    for server in servers:
+        assert server.allows("health", "PING")
+        for words in (("GET", "persona"), ("INFO",), ("LLEN", "persona"), ("PUBLISH", "x", "y"), ("CLIENT", "LIST")):
+            assert not server.allows("health", *words), words
+
+
+@pytest.mark.long
+def test_each_right_that_is_taken_from_a_caller_is_missed() -> None:
+    """One at a time, on a fleet that runs: the server refuses what needs it, and the caller fails, or is told in its log."""
+    with guarded() as (broker, cache):
+        environ = {
+            role: persona_environ(broker_url=broker.url(role), result_url=broker.url(role, 1), cache_url=cache.url("app"))
+            for role in ("caller", "worker")
+        }
+        unnoticed = []
+        rights = [rule for rule in " ".join(broker.users["caller"]).replace("(", " ").replace(")", " ").split() if rule[0] == "+"]
+        with WorkerNode(broker_url=broker.url("worker"), environ=environ["worker"]):
+            call(environ["caller"], broker, "with all")
+            assert broker.refused() == []
+            for right in rights:
+                pools.reset()  # a new program: an old one's connections have their queues declared
+                broker.admin.execute_command("ACL", "LOG", "RESET")
+                broker.admin.execute_command("ACL", "DELUSER", "caller")
+                taken = [
+                    re.sub(rf"(?<=[ (]){re.escape(right)}(?=[ )])", "", f" {rule} ").strip() for rule in broker.users["caller"]
+                ]
+                broker.admin.execute_command("ACL", "SETUSER", "caller", *[rule for rule in taken if rule])
+                with suppress(WorkerError, OperationalError, redis.RedisError, CeleryTimeoutError, RuntimeError):
+                    call(environ["caller"], broker, right)
+                if not any(line.startswith("caller: ") for line in broker.refused()):
+                    unnoticed.append(right)
+        assert unnoticed == []
+
+
+def call(environ: Mapping[str, str], broker: Guarded, about: str) -> None:
+    """What a caller does, shortly: a request, an invalidation, a plain program's task and one for later."""
+    with PersonaClient(load_settings(environ)) as client:
+        done = client.invalidate("persona:*", wait_s=0)
+        assert done.durable
+        with bare_app(broker.url("caller"), broker.url("caller", 1)) as app:
+            app.conf.update(broker_connection_max_retries=1, redis_socket_timeout=2)
+            sent = send_plain(app, PersonaRequest.create(f"And you, {about}?", KEY), queue="celery")
+            assert client.submit(f"How do I begin, {about}?", KEY).result(5).persona
+            assert sent.get(timeout=5)

@@ -73,11 +73,17 @@ def _try_read(connection: RedisConnection, settings: Settings, window_s: float) 
 
 def _read(connection: RedisConnection, settings: Settings, window_s: float) -> FleetFigures:
     from pipeline.settings import without_password
+    from workers.queue.tls.refusals import refusal_of
 
     figures = _try_read(connection, settings, window_s)
     if not figures.available:
         server = without_password(settings.cache_url)
-        why = f"refuses ({figures.refused}): see its login and rights" if figures.refused else "is out of reach: is it running?"
+        if figures.refused:
+            why = f"refuses ({figures.refused}): see its login and rights"
+        elif (refusal := refusal_of(settings.cache_url)) is not None:
+            why = f"is out of reach: {refusal}, in PERSONA_CACHE_URL"
+        else:
+            why = "is out of reach: is it running?"
         raise CommandError("cache_unavailable", "cache", f"{server} {why}")
     return figures
 

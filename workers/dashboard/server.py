@@ -9,11 +9,13 @@ from flower.app import Flower
 from tornado.httputil import HTTPServerRequest
 from tornado.web import url
 
+from pipeline.errors import ConfigurationError
 from pipeline.settings import get_settings
 from workers.dashboard import handlers
 from workers.dashboard.login import USER, Login, login_of
 from workers.dashboard.source import FigureSource
 from workers.dashboard.templates import stock_and_ours
+from workers.queue.tls.refusals import check_certificates
 
 LOOPBACK: Final = "127.0.0.1"
 HEALTH: Final = "/healthcheck"
@@ -27,6 +29,10 @@ class Dashboard(Flower):
     def __init__(self, options: Any, capp: Any, **settings: Any) -> None:
         """`options` are those that Flower has read. Raises ClickException naming one that is not allowed."""
         self.login: Final[Login] = login_of(options, settings["cookie_secret"])
+        try:
+            check_certificates(get_settings())
+        except ConfigurationError as error:
+            raise click.ClickException(str(error)) from None
         if not options.address and not options.unix_socket:
             options.address = LOOPBACK  # Flower's own default is every interface
         super().__init__(options=options, capp=capp, **{**settings, "template_loader": stock_and_ours(settings["template_path"])})

@@ -11,6 +11,7 @@ from typing import Any, Final
 from kombu import Exchange, Queue
 
 from pipeline.settings import Settings
+from workers.queue.tls.options import tls_settings, without_tls_options
 
 VISIBILITY_TIMEOUT_S: Final = 180
 """Over twice the hard time limit: a task that still runs is not given to a second worker."""
@@ -34,6 +35,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         **_work(),
         **_results(settings),
         **_beat(settings),
+        **tls_settings(settings),
         # For Flower.
         "worker_send_task_events": True,
         "task_send_sent_event": False,  # one more message a task, which says no more than task-received
@@ -46,7 +48,7 @@ def _is_redis(settings: Settings) -> bool:
 
 def _queue(settings: Settings) -> dict[str, Any]:
     return {
-        "broker_url": settings.broker_url,
+        "broker_url": without_tls_options(settings.broker_url),
         "broker_connection_retry_on_startup": True,  # workers may start before their broker
         "broker_connection_max_retries": None,  # and outlive a long outage: the default gives up after 100 tries
         "broker_connection_timeout": 2,  # a caller learns within seconds that the broker is away
@@ -111,7 +113,7 @@ def _work() -> dict[str, Any]:
 
 def _results(settings: Settings) -> dict[str, Any]:
     return {
-        "result_backend": settings.result_backend_url,
+        "result_backend": without_tls_options(settings.result_backend_url),
         "result_expires": settings.result_ttl_s,
         "result_extended": False,  # would keep the arguments, which users wrote, beside each result
         # A look-up is tried once, and its failure is Celery's own error. Outcomes have a patience of their own.
@@ -133,7 +135,7 @@ def _results(settings: Settings) -> dict[str, Any]:
 def _beat(settings: Settings) -> dict[str, Any]:
     """Schedule and lock in Redis, so that a second beat is a spare and does not run tasks twice."""
     of_redis = {
-        "redbeat_redis_url": settings.broker_url,
+        "redbeat_redis_url": without_tls_options(settings.broker_url),
         # It outlives a short outage; after a longer one it is started anew.
         "redbeat_redis_options": {**_SOCKET, "retry_period": 30},
     }

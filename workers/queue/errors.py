@@ -11,6 +11,11 @@ class QueueUnavailableError(WorkerError, ConnectionError):
     """The broker could not be reached, so that the request was probably not queued. Asking again is safe."""
 
 
+class QueueRefusedError(QueueUnavailableError):
+    """The broker or the results' server was reached, and does not let this program in or do what it wants. The message has the
+    server's words: the command that this user has no right to, or what is wrong with its password or certificate."""
+
+
 class QueueFullError(QueueUnavailableError):
     """The broker has no room, or soon none, so that the request was not queued. Asking again is of use once workers have answered
     some of what waits: see PERSONA_QUEUE_FULL_AT."""

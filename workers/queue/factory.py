@@ -14,6 +14,7 @@ from workers.queue.celery_settings import celery_settings
 from workers.queue.censor import Censor
 from workers.queue.redaction import RedactedTask
 from workers.queue.redis_client import guard_redis_client
+from workers.queue.tls.options import without_tls_options
 
 FOREIGN_VARIABLES: Final = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
 """Variables that Celery prefers to any setting: another app of the same program or machine may have its queue there."""
@@ -28,6 +29,7 @@ class PersonaApp(Celery):
     def __init__(self, settings: Settings) -> None:
         super().__init__("persona", task_cls=RedactedTask, set_as_current=False)
         self.settings = settings
+        self._broker_url = without_tls_options(settings.broker_url)
         self.backend_cls = _backend_of(settings)
         self.config_from_object(celery_settings(settings))
         self.amqp_cls = "workers.queue.aside.purging:PurgingAMQP"
@@ -40,13 +42,13 @@ class PersonaApp(Celery):
         return self.subclass_with_self(self.worker_cls)
 
     def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
-        return super().connection_for_read(url or self.settings.broker_url, **options)
+        return super().connection_for_read(url or self._broker_url, **options)
 
     def connection_for_write(self, url: str | None = None, **options: Any) -> Any:
-        return super().connection_for_write(url or self.settings.broker_url, **options)
+        return super().connection_for_write(url or self._broker_url, **options)
 
     def connection(self, hostname: str | None = None, **options: Any) -> Any:
-        return super().connection(hostname or self.settings.broker_url, **options)
+        return super().connection(hostname or self._broker_url, **options)
 
     def bugreport(self) -> str:
         """As Celery's, without secrets."""
@@ -55,7 +57,7 @@ class PersonaApp(Celery):
 
 def _backend_of(settings: Settings) -> str:
     """As Celery writes a URL whose backend is not its own. rpc:// is: its outcomes are messages."""
-    url = settings.result_backend_url
+    url = without_tls_options(settings.result_backend_url)
     return f"{OUTCOME_STORE}+{url}" if urlsplit(url).scheme in ("redis", "rediss") else url
 
 

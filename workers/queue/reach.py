@@ -11,11 +11,12 @@ from celery.backends.redis import RedisBackend
 from celery.exceptions import BackendError
 from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, RedisError, ResponseError
 from redis.retry import Retry
 
-from workers.queue.errors import QueueFullError, QueueUnavailableError
+from workers.queue.errors import QueueFullError, QueueRefusedError, QueueUnavailableError
 from workers.queue.factory import PersonaApp
+from workers.queue.tls.refusals import explained
 
 PATIENCE_S: Final = 3.0
 """Grace added to a caller's timeout while the result backend is unreachable."""
@@ -71,13 +72,21 @@ def _unavailable(what: str, error: BaseException) -> QueueUnavailableError:
     refusal = _refusal(error)
     if isinstance(refusal, OutOfMemoryError):
         return QueueFullError(f"{what} is full: ask again when workers have answered some of what waits")
+    if isinstance(refusal, NoPermissionError):
+        # The server's words name the command, no value.
+        told = " ".join(str(refusal).split()).rstrip(".")
+        return QueueRefusedError(f"{what} refuses: {told}; see this user's rights (docs/security.md)")
+    if isinstance(refusal, AuthenticationError):
+        return QueueRefusedError(f"{what} refuses the login: see user and password in PERSONA_BROKER_URL and PERSONA_RESULT_URL")
     if refusal is not None:
-        return QueueUnavailableError(f"{what} refuses ({type(refusal).__name__}): see its role and this user's rights")
+        return QueueRefusedError(f"{what} refuses ({type(refusal).__name__}): see its role and this user's rights")
+    if (why := explained(error)) is not None:
+        return QueueRefusedError(f"{what}: {why} PERSONA_BROKER_URL and PERSONA_RESULT_URL")
     return QueueUnavailableError(f"{what} cannot be reached ({type(error).__name__}): is it running?")
 
 
-def _refusal(error: BaseException | None) -> ResponseError | None:
+def _refusal(error: BaseException | None) -> RedisError | None:
     """What a server that was reached has answered, among an error and its causes."""
-    while error is not None and not isinstance(error, ResponseError):
+    while error is not None and not isinstance(error, ResponseError | AuthenticationError):
         error = error.__cause__ or error.__context__
     return error

@@ -10,6 +10,7 @@ from typing import Any
 
 import redis
 
+from workers.queue.tls.options import library_options, without_tls_options
 from workers.stack.errors import StackError
 from workers.stack.servers.valkey_server import HOST, answers
 
@@ -59,8 +60,9 @@ def _bare_app(broker_url: str) -> Any:
     app = Celery("persona-stack", set_as_current=False)
     app.conf.update(
         # Both, and not `broker_url`: Celery prefers the variable CELERY_BROKER_URL to that one.
-        broker_read_url=broker_url,
-        broker_write_url=broker_url,
+        broker_read_url=without_tls_options(broker_url),
+        broker_write_url=without_tls_options(broker_url),
+        broker_use_ssl=library_options(broker_url) or False,
         broker_connection_timeout=QUESTION_TIMEOUT_S,
         broker_transport_options={"max_retries": 1, "interval_start": 0, "socket_timeout": QUESTION_TIMEOUT_S * 2},
     )

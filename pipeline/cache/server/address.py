@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Final, NoReturn
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from pipeline.cache.server.tls import TLS_OPTIONS, Tls, shown
 
 SCHEMES: Final = ("redis", "rediss", "unix")
 DEFAULT_PORT: Final = 6379
@@ -18,45 +19,6 @@ _MALFORMED: Final = (
     "malformed URL: its host or port cannot be read; a port is 0 to 65535, and a password's / ? # [ ] @ : are "
     "written as %2F %3F %23 %5B %5D %40 %3A"
 )
-_CERT_REQS: Final = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
-_TLS_VERSIONS: Final = {version.value: version for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)}
-_BOOLEANS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
-    """How a server proves who it is, and this process to it. Paths are of PEM files."""
-
-    cert_reqs: ssl.VerifyMode = ssl.CERT_REQUIRED
-    check_hostname: bool = True
-    ca_certs: str | None = None
-    ca_path: str | None = None
-    certfile: str | None = None
-    keyfile: str | None = None
-    key_password: str | None = field(default=None, repr=False)
-    min_version: ssl.TLSVersion | None = None
-    ciphers: str | None = None
-
-    def context(self) -> ssl.SSLContext:
-        """Reads the files. Raises ValueError naming the option that does not fit."""
-        context = ssl.create_default_context()
-        context.check_hostname = self.check_hostname and self.cert_reqs != ssl.CERT_NONE
-        context.verify_mode = self.cert_reqs
-        if self.ca_certs is not None or self.ca_path is not None:
-            option = "ssl_ca_certs" if self.ca_certs is not None else "ssl_ca_path"
-            _load(option, lambda: context.load_verify_locations(self.ca_certs, self.ca_path))
-        if self.certfile is not None:
-            certfile = self.certfile
-            # Without a password OpenSSL would ask for one at the terminal, and hold up a worker for ever.
-            _load("ssl_certfile", lambda: context.load_cert_chain(certfile, self.keyfile, self.key_password or ""))
-        if self.min_version is not None:
-            context.minimum_version = self.min_version
-        if self.ciphers is not None:
-            try:
-                context.set_ciphers(self.ciphers)
-            except ssl.SSLError:
-                _refuse("ssl_ciphers: no cipher has that name")
-        return context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,13 +61,6 @@ def _refuse(why: str) -> NoReturn:
     raise ValueError(why)
 
 
-def _load(option: str, load: Callable[[], object]) -> None:
-    try:
-        load()
-    except OSError as error:  # ssl.SSLError is one
-        raise ValueError(f"{option}: its file cannot be used ({error.strerror or type(error).__name__})") from None
-
-
 def _parsed(url: str) -> Address:
     if not isinstance(url, str):
         _refuse(f"malformed URL: expected text, got {type(url).__name__}")
@@ -136,7 +91,7 @@ def _parsed(url: str) -> Address:
     fields["database"] = databases[0]
     options.pop("protocol", None)
     if parts.scheme == "rediss":
-        fields["tls"] = _tls({name: options.pop(name) for name in [*options] if name in _TLS_OPTIONS})
+        fields["tls"] = Tls.of({name: options.pop(name) for name in [*options] if name in TLS_OPTIONS})
     return Address(**fields, **{_FIELDS.get(name, name): value for name, value in options.items()})
 
 
@@ -206,28 +161,6 @@ def _client_name(text: str) -> str:
     return text
 
 
-def _cert_reqs(text: str) -> ssl.VerifyMode:
-    # As redis-py writes it, and as Celery's documentation does.
-    mode = _CERT_REQS.get(text.lower().removeprefix("cert_"))
-    if mode is None:
-        _refuse("ssl_cert_reqs: allowed are required, optional and none (or CERT_REQUIRED, CERT_OPTIONAL, CERT_NONE)")
-    return mode
-
-
-def _boolean(text: str) -> bool:
-    value = _BOOLEANS.get(text.lower())
-    if value is None:
-        _refuse("ssl_check_hostname: allowed are true and false")
-    return value
-
-
-def _min_version(text: str) -> ssl.TLSVersion:
-    version = _TLS_VERSIONS.get(int(text)) if text.isascii() and text.isdigit() else None
-    if version is None:
-        _refuse(f"ssl_min_version: allowed are {', '.join(f'{value} ({one.name})' for value, one in _TLS_VERSIONS.items())}")
-    return version
-
-
 _OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
     "db": _database,
     "username": str,
@@ -238,38 +171,20 @@ _OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
     "socket_connect_timeout": _seconds("socket_connect_timeout"),
     "protocol": _protocol,
 }
-_TLS_OPTIONS: Final[Mapping[str, Callable[[str], Any]]] = {
-    "ssl_cert_reqs": _cert_reqs,
-    "ssl_check_hostname": _boolean,
-    "ssl_ca_certs": str,
-    "ssl_ca_path": str,
-    "ssl_certfile": str,
-    "ssl_keyfile": str,
-    "ssl_password": str,
-    "ssl_min_version": _min_version,
-    "ssl_ciphers": str,
-}
-_FIELDS: Final = {"socket_timeout": "timeout_s", "socket_connect_timeout": "connect_timeout_s", "ssl_password": "key_password"}
+_FIELDS: Final = {"socket_timeout": "timeout_s", "socket_connect_timeout": "connect_timeout_s"}
 
 
 def _options(parts: SplitResult) -> dict[str, Any]:
     """The URL's query, each option once, known, and of its type."""
-    known = {**_OPTIONS, **(_TLS_OPTIONS if parts.scheme == "rediss" else {})}
+    known = {**_OPTIONS, **(TLS_OPTIONS if parts.scheme == "rediss" else {})}
     options: dict[str, Any] = {}
     for name, text in parse_qsl(parts.query, keep_blank_values=True):
         if name not in known:
-            where = "; ssl_* belong to rediss://" if name in _TLS_OPTIONS else ""
-            shown = name if name.isidentifier() and len(name) <= 40 else "(not a name)"
-            _refuse(f"unknown option {shown}{where}; allowed are {', '.join(known)}")
+            where = "; ssl_* belong to rediss://" if name in TLS_OPTIONS else ""
+            _refuse(f"unknown option {shown(name)}{where}; allowed are {', '.join(known)}")
         if name in options:
             _refuse(f"{name}: is given twice")
         if not text:
             _refuse(f"{name}: is empty")
         options[name] = known[name](text)
     return options
-
-
-def _tls(options: Mapping[str, Any]) -> Tls:
-    if "ssl_keyfile" in options and "ssl_certfile" not in options:
-        _refuse("ssl_keyfile: needs ssl_certfile, too")
-    return Tls(**{_FIELDS.get(name, name.removeprefix("ssl_")): value for name, value in options.items()})

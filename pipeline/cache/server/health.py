@@ -14,6 +14,7 @@ FORGET_S: Final = 60.0
 """A refusal that was not met again for this long is forgotten: no caller has needed what was refused."""
 CONNECT: Final = "connect"
 _REACH: Final = "reach"
+_HINTS: Final = {"SSLCertVerificationError": " (see ssl_ca_certs in the cache's URL, PERSONA_CACHE_URL)"}
 
 
 class Health:
@@ -62,7 +63,7 @@ class Health:
             self._codes[_REACH] = (cause, self._clock())
             self.ill = True
         if not known:
-            logger.warning("%s.tier_unreachable: %s", self._purpose, cause)
+            logger.warning("%s.tier_unreachable: %s%s", self._purpose, cause, _HINTS.get(cause, ""))
 
     def met(self, need: str = _REACH) -> None:
         """The server has met that need; by default, it has answered."""

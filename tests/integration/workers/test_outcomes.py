@@ -175,4 +175,4 @@ def test_only_results_in_redis_are_kept_by_it(result_url: str, store: bool) -> N
     settings = load_settings({"PERSONA_BROKER_URL": "amqp://127.0.0.1:1", "PERSONA_RESULT_URL": result_url})
     with closing(make_app(settings)) as app:
         assert isinstance(app.backend, OutcomeStore) is store
-        assert app.conf.result_backend == settings.result_backend_url
+        assert app.conf.result_backend == result_url

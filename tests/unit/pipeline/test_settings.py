@@ -168,7 +168,7 @@ def test_a_grace_or_a_lease_longer_than_a_results_life_is_refused(variable: str,
     [
         ("redis://:pw@host:6380/4?ssl=1", "", "redis://:pw@host:6380/1?ssl=1"),
         ("rediss://host", "", "rediss://host/1?ssl_cert_reqs=required"),
-        ("rediss://host/0?ssl_ca_certs=/ca.pem", "", "rediss://host/1?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required"),
+        ("rediss://host/0?ssl_ciphers=DEFAULT", "", "rediss://host/1?ssl_ciphers=DEFAULT&ssl_cert_reqs=required"),
         ("amqp://host//", "", "rpc://"),
         ("amqp://host//", "redis://other/3", "redis://other/3"),
         ("redis://host/0", "rpc://", "rpc://"),
@@ -203,6 +203,38 @@ def test_a_check_of_certificates_that_is_none_is_refused(variable: str) -> None:
     assert f"{variable}: ssl_cert_reqs: allowed are required" in refusal(**{variable: "rediss://host/0?ssl_cert_reqs=maybe"})
 
 
+@pytest.mark.parametrize("variable", ["PERSONA_BROKER_URL", "PERSONA_RESULT_URL", "PERSONA_CACHE_URL"])
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("rediss://host/0?ssl_ca_cert=a.pem", "unknown option ssl_ca_cert"),
+        ("rediss://host/0?ssl_ca_certs=/no/such.pem", "ssl_ca_certs: its file cannot be used (No such file or directory)"),
+        (f"rediss://host/0?ssl_ca_certs={__file__}", "ssl_ca_certs: its file cannot be used (there is no certificate in it)"),
+        ("rediss://host/0?ssl_ca_path=/no/such", "ssl_ca_path: there is no such folder"),
+        (f"rediss://host/0?ssl_certfile={__file__}", "ssl_certfile: its file cannot be used (certificate, key and password"),
+        ("rediss://host/0?ssl_password=canary&ssl_keyfile=key.pem", "ssl_keyfile: needs ssl_certfile, too"),
+        ("rediss://host/0?ssl_ca_certs=", "ssl_ca_certs: is empty"),
+        ("rediss://host/0?ssl_ciphers=DEFAULT&ssl_ciphers=DEFAULT", "ssl_ciphers: is given twice"),
+        ("rediss://host/0?ssl_check_hostname=perhaps", "ssl_check_hostname: allowed are true and false"),
+        ("rediss://host/0?ssl_min_version=1", "ssl_min_version: allowed are 771"),
+        ("redis://host/0?ssl_ca_certs=ca.pem", "rediss://"),
+    ],
+)
+def test_an_option_of_tls_that_does_not_fit_is_refused_by_the_variable(variable: str, url: str, why: str) -> None:
+    """In the same words for all three, before anything connects; without what may be a password."""
+    message = refusal(**{variable: url})
+    assert message.startswith(f"{variable}: ")
+    assert why in message
+    assert "canary" not in message
+
+
+def test_what_rabbitmqs_client_does_not_take_is_refused() -> None:
+    """Rather than left out."""
+    assert "RabbitMQ's client takes neither" in refusal(PERSONA_BROKER_URL="amqps://host//?ssl_ca_path=/tmp")
+    assert "belongs to amqps://" in refusal(PERSONA_BROKER_URL="amqp://host//?ssl_ca_certs=ca.pem")
+    assert load_settings({"PERSONA_BROKER_URL": "amqps://host//?heartbeat=10"}).broker_url == "amqps://host//?heartbeat=10"
+
+
 def test_settings_do_not_change() -> None:
     """The settings read at start hold until the end."""
     settings = load_settings({})
@@ -216,6 +248,7 @@ def test_settings_do_not_change() -> None:
         (f"redis://user:{SECRET}@host:6379/0", "redis://user:***@host:6379/0"),
         (f"redis://:{SECRET}@host/0", "redis://:***@host/0"),
         (f"unix:///run/s.sock?password={SECRET}&db=2", "unix:///run/s.sock?password=***&db=2"),
+        (f"rediss://host/0?ssl_password={SECRET}&db=2", "rediss://host/0?ssl_password=***&db=2"),
         ("redis://host/0?db=2", "redis://host/0?db=2"),
         ("amqp://guest@host//", "amqp://guest@host//"),
     ],

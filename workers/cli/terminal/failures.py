@@ -107,7 +107,7 @@ def _of_ours(error: Exception) -> CommandError | None:
         case StackError():
             return CommandError("stack", *_split(str(error)))
         case QueueUnavailableError():
-            return CommandError("queue_unavailable", "broker", f"{str(error).removeprefix(_BROKER_PREFIX)} {_BROKER_HINT}")
+            return _of_queue(error)
         case AnswerTimeoutError():
             return CommandError("answer_timeout", "timeout", str(error))
         case AnswerFailedError():
@@ -120,15 +120,27 @@ def _of_ours(error: Exception) -> CommandError | None:
     return None
 
 
+def _of_queue(error: Exception) -> CommandError:
+    from workers.queue.errors import QueueRefusedError
+
+    told = str(error).removeprefix(_BROKER_PREFIX)
+    if isinstance(error, QueueRefusedError):  # it runs: another one would be of no use
+        return CommandError("queue_refused", "broker", told)
+    return CommandError("queue_unavailable", "broker", f"{told} {_BROKER_HINT}")
+
+
 def _of_servers(error: Exception) -> CommandError | None:
     """A lost server, reported in a library's own words: Celery turns some into a RuntimeError of several lines."""
     from kombu.exceptions import OperationalError
     from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import NoPermissionError
     from redis.exceptions import TimeoutError as RedisTimeoutError
 
     lost = (RedisConnectionError, RedisTimeoutError, OperationalError, ConnectionError)
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, NoPermissionError):
+            return CommandError("queue_refused", "broker", f"refuses: {_sentence(cause)}; see this user's rights")
         if isinstance(cause, lost):
             return CommandError("queue_unavailable", "broker", f"cannot be reached: {_sentence(cause)}. {_BROKER_HINT}")
         cause = cause.__cause__ or cause.__context__
