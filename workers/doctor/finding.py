@@ -29,6 +29,10 @@ def warning(part: str, name: str, seen: str, why: str, mend: str) -> Finding:
     return Finding("warning", part, name, seen, why, mend)
 
 
+def counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
 def several(items: list[str], most: int = 3) -> str:
     """The first of them, and how many more."""
     more = len(items) - most

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
-from workers.doctor.finding import Finding
+from workers.doctor.finding import Finding, counted
 from workers.doctor.judging import COUNT
 from workers.doctor.seen import Seen, Server
+
+NOT_KEPT: Final = "CONFIG SET holds until the server restarts: write it into its configuration file, too."
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +55,8 @@ def lines_of(report: Report, width: int) -> Iterator[tuple[str, str]]:
         yield from ((line, "dim") for line in _wrapped("parts" if not number else "", f"{name}: {told}", width, label_width=7))
     for number, text in enumerate(report.unseen):
         yield from ((line, "dim") for line in _wrapped("unseen" if not number else "", text, width, label_width=7))
+    if any("CONFIG SET" in finding.mend for finding in report.findings):
+        yield from ((line, "") for line in _wrapped("note", NOT_KEPT, width, label_width=7))
     yield "", ""
     yield _summary(report), "bold"
 
@@ -59,14 +64,10 @@ def lines_of(report: Report, width: int) -> Iterator[tuple[str, str]]:
 def _summary(report: Report) -> str:
     if not report.findings:
         return f"Nothing found: {report.checks} checks in {report.took_s:.1f} s."
-    counts = [_counted(report.errors, "error")] * bool(report.errors) + [_counted(report.warnings, "warning")] * bool(
+    counts = [counted(report.errors, "error")] * bool(report.errors) + [counted(report.warnings, "warning")] * bool(
         report.warnings
     )
     return f"{' and '.join(counts)}, of {report.checks} checks in {report.took_s:.1f} s."
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _wrapped(label: str, text: str, width: int, *, label_width: int = 4) -> list[str]:
@@ -88,12 +89,12 @@ def _parts(seen: Seen) -> Iterator[tuple[str, str]]:
     if seen.nodes is not None and seen.nodes.told:
         yield "nodes", ", ".join(f"{node.name} ({node.pool})" for node in seen.nodes.told[:5])
     if seen.log is not None and seen.log.tail is not None:
-        yield "log", f"{seen.log.tail}, {seen.log.records} records, {len(seen.log.alive)} nodes follow it"
+        yield "log", f"{seen.log.tail}, {counted(seen.log.records, 'record')}, followed by {counted(len(seen.log.alive), 'node')}"
     if seen.beat is not None and seen.beat.locked:
-        yield "beat", f"leads, {len(seen.beat.entries)} entries"
+        yield "beat", f"leads, with {counted(len(seen.beat.entries), 'task')}"
     for name, site in (("flower", seen.flower), ("model", seen.model)):
         if site is not None and not site.away:
-            yield name, f"{site.url}, status {site.status} in {1000 * site.took_s:.0f} ms"
+            yield name, f"{site.url}, answers in {1000 * site.took_s:.0f} ms"
 
 
 def _server(server: Server) -> str:

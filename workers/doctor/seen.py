@@ -119,6 +119,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     bound_s: float = 0.0
     max_ttl_s: float = 0.0
     model: str = ""
+    endpoint: str = ""
     sampling: str = ""
     fetch: str = ""
     pool: str = ""
@@ -146,11 +147,12 @@ class Stranger:
 
 @dataclass(frozen=True, kw_only=True)
 class Nodes:
-    """The workers that answered by remote control. `away`: why none could be asked."""
+    """The workers that answered by remote control. `away`: why none could be asked. `denied`: this user may not ask."""
 
     told: tuple[Told, ...] = ()
     strangers: tuple[Stranger, ...] = ()
     away: str = ""
+    denied: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

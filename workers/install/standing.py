@@ -15,9 +15,9 @@ from redis.exceptions import RedisError
 
 from pipeline.settings import SECRETS, Settings, without_password
 from workers.install.node import node_of
+from workers.install.rights import refused, to_work
 from workers.queue.factory import PersonaApp
 from workers.queue.names import PROCESS_TASK
-from workers.queue.rights import refused, to_work
 
 COMMAND: Final = "persona_standing"
 MIN_SECRET: Final = 6
@@ -68,13 +68,13 @@ def _settings(settings: Settings) -> dict[str, Any]:
         release = version("persona-worker")
     except PackageNotFoundError:
         release = ""
-    model = f"{settings.llm_model} at {without_password(settings.llm_url)}" if settings.llm_url else "none"
     return {
         "release": release,
         "namespace": settings.cache_namespace,
         "bound_s": settings.staleness_bound_s,
         "max_ttl_s": settings.max_ttl_s,
-        "model": settings.responder or model,
+        "model": settings.responder or settings.llm_model or "none",
+        "endpoint": "" if settings.responder else without_password(settings.llm_url),
         "sampling": f"temperature {settings.llm_temperature:g}, {settings.llm_max_tokens} tokens",
         "fetch": settings.fetch,
     }

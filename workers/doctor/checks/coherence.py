@@ -76,7 +76,7 @@ def lags(seen: Seen) -> Finding | None:
 
 
 def silent(seen: Seen) -> Finding | None:
-    if seen.log is None or seen.nodes is None or seen.nodes.away:
+    if seen.log is None or seen.nodes is None or seen.nodes.away or seen.nodes.denied:
         return None
     told = {node.node for node in seen.nodes.told}
     # A pool of one thread answers only between its tasks; a web server's parent has no such id.

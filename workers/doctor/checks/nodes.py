@@ -11,7 +11,7 @@ from workers.doctor.seen import Seen, Told
 
 
 def none(seen: Seen) -> Finding | None:
-    if seen.nodes is None or seen.nodes.away or any(node.product for node in seen.nodes.told):
+    if seen.nodes is None or seen.nodes.away or seen.nodes.denied or any(node.product for node in seen.nodes.told):
         return None
     waits = sum(seen.waiting.lists.values())
     shown = "no worker answers remote control" + (f", and {waits} tasks wait" if waits else "")
@@ -61,12 +61,12 @@ def retention(seen: Seen) -> Finding | None:
 
 def model(seen: Seen) -> Finding | None:
     ours = _products(seen)
-    if len({(node.model, node.sampling) for node in ours}) < 2:
+    ways: tuple[Callable[[Told], str], ...] = (lambda node: node.model, lambda node: node.endpoint, lambda node: node.sampling)
+    unlike = next((way for way in ways if len({way(node) for node in ours}) > 1), None)
+    if unlike is None:
         return None
-    by = len({node.model for node in ours}) > 1
-    shown = _groups(ours, lambda node: node.model if by else node.sampling)
     why = "Answers of one are cached and served as those of the other."
-    return error("nodes", "model", shown, why, "Set PERSONA_LLM_URL, _MODEL, _TEMPERATURE and _MAX_TOKENS alike")
+    return error("nodes", "model", _groups(ours, unlike), why, "Set PERSONA_LLM_URL, _MODEL, _TEMPERATURE and _MAX_TOKENS alike")
 
 
 def release(seen: Seen) -> Finding | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from workers.doctor.finding import Finding, error, several, warning
+from workers.doctor.finding import Finding, counted, error, several, warning
 from workers.doctor.seen import Seen, Told
 from workers.queue.names import BULK_QUEUE, MAINTENANCE_QUEUE, QUEUES
 
@@ -70,7 +70,7 @@ def dead_letters(seen: Seen) -> Finding | None:
     if not seen.waiting.letters:
         return None
     why = "No worker could take these messages; they are dropped a day after the last one came."
-    return warning("queues", "dead-letters", f"{seen.waiting.letters} dead letters", why, "persona dead-letters")
+    return warning("queues", "dead-letters", counted(seen.waiting.letters, "dead letter"), why, "persona dead-letters")
 
 
 def waits_long(seen: Seen) -> Finding | None:

@@ -58,13 +58,11 @@ def results_too_short(seen: Seen) -> Finding | None:
 
 
 def takes_ahead(seen: Seen) -> Finding | None:
-    found = _those(seen, lambda node: node.prefetch != 1)
+    found = [f"{node.prefetch} at {node.name}" for node in _products(seen) if node.prefetch != 1]
     if not found:
         return None
     why = "It takes tasks that wait behind its own, while other workers are free."
-    return warning(
-        "nodes", "takes-ahead", f"prefetch multiplier not 1 at {several(found)}", why, "Start it with --prefetch-multiplier=1"
-    )
+    return warning("nodes", "takes-ahead", f"prefetch multiplier {several(found)}", why, "Start it with --prefetch-multiplier=1")
 
 
 def no_limits(seen: Seen) -> Finding | None:

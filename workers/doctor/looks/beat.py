@@ -1,4 +1,4 @@
-"""Beat: its lock and its schedule at the broker, and the beats of this host that know no lock."""
+"""Beat: its lock and its schedule at the broker. (Beats that know no lock: see `looks.host`.)"""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class _Definition(msgspec.Struct):
     task: str = ""
 
 
-def beat_at(client: Any, unlocked: tuple[str, ...]) -> Beat:
+def beat_at(client: Any) -> Beat:
     """Raises RedisError but for a right that is missing."""
     try:
         locked = bool(client.exists(LOCK))
         entries = [_entry(client, key, float(due_s)) for key, due_s in client.zrange(SCHEDULE, 0, MOST - 1, withscores=True)]
     except NoPermissionError:
-        return Beat(unlocked=unlocked, known=False)
-    return Beat(locked=locked, entries=tuple(entries), unlocked=unlocked)
+        return Beat(known=False)
+    return Beat(locked=locked, entries=tuple(entries))
 
 
 def _entry(client: Any, key: bytes, due_s: float) -> Entry:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from pipeline.cache.coherence.registry import settle_s
 from pipeline.settings import Settings
@@ -40,6 +40,8 @@ def nodes_of(settings: Settings, read_log: Callable[[], Log | None], patience_s:
                     told = tuple(
                         msgspec.structs.replace(each, lags=log.seq - each.seq) if each.name in again else each for each in told
                     )
+        except NoPermissionError:
+            return Nodes(denied=True)
         except (OperationalError, RedisError, OSError) as error:
             return Nodes(away=type(error).__name__)
     return Nodes(told=told, strangers=strangers)

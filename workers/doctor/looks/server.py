@@ -15,7 +15,7 @@ from redis.retry import Retry
 from pipeline.cache.server.address import Address, Tls
 from workers.doctor.loopback import is_loopback
 from workers.doctor.seen import Server
-from workers.queue.rights import Need, refused
+from workers.install.rights import Need, refused
 
 CONFIG: Final = ("save", "appendfsync", "timeout", "client-output-buffer-limit", "bind", "protected-mode")
 """None of them is a password."""
