@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 
 import pytest
@@ -21,8 +21,15 @@ from workers.doctor.judging import judge
 from workers.doctor.observing import observe
 
 BOUND_S = 60.0
-OF_A_TEST_FLEET = {"cache: unbounded", "beat: none"}
-"""A fleet of the tests has no beat, and its cache no limit."""
+OF_THIS_FLEET = {"cache: unbounded", "beat: none"}
+"""It has no beat, and its cache no limit."""
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    """Of this module: others leave messages and programs behind in theirs."""
+    with Fleet(concurrency=1) as fleet:
+        yield fleet
 
 
 def doctor(environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -40,7 +47,7 @@ def test_the_doctor_says_what_is_wrong_with_a_fleet_and_changes_nothing(fleet: F
         assert (config_of(queue), config_of(entries)) == before
     assert ended.returncode == 0, ended.stdout + ended.stderr
     named = {line.partition("  ")[2] for line in ended.stdout.splitlines() if line.startswith(("ERROR", "WARNING"))}
-    assert named == OF_A_TEST_FLEET, ended.stdout
+    assert named == OF_THIS_FLEET, ended.stdout
     assert max(len(line) for line in ended.stdout.splitlines() if "  mend  " not in line) <= 80
     assert ended.stdout.splitlines()[-1].startswith("2 warnings, of ")
 

@@ -46,7 +46,7 @@ def observe(settings: Settings, timeout_s: float, flower_url: str = "") -> Seen:
 
 
 def looks_of(settings: Settings, timeout_s: float, flower_url: str) -> dict[str, Look]:
-    """By name; each is bounded by itself, as far as its library lets it. Raises ConfigurationError for a URL that does not fit."""
+    """By name; each bounds itself, as far as its library lets it. Raises ConfigurationError for a URL that does not fit."""
     call_s = min(CALL_S, timeout_s / 3)
     looks: dict[str, Look] = {
         "nodes": lambda: nodes_of(settings, lambda: _log(settings, call_s), 0.9 * timeout_s),

@@ -20,6 +20,8 @@ from workers.queue.reach import bound_waits
 
 QUIET_S: Final = 1.0
 """A reply is waited for as long as another has come within that time."""
+BUSY_S: Final = 3.0
+"""The same, if one that is alive has not replied."""
 
 
 def nodes_of(settings: Settings, read_log: Callable[[], Log | None], patience_s: float) -> Nodes:
@@ -31,6 +33,10 @@ def nodes_of(settings: Settings, read_log: Callable[[], Log | None], patience_s:
         quiet_s = min(QUIET_S, patience_s / 2)
         try:
             told, strangers = _ask(app, quiet_s)
+            if not told or (log is not None and {*log.alive} - {each.node for each in told}):
+                # Busy ones may take longer.
+                late, others = _ask(app, min(BUSY_S, patience_s / 3))
+                told, strangers = _both(told, late), _both(strangers, others)
             if log is not None and _behind(told, log):
                 # What it has missed it learns with its next beat.
                 pause_s = settle_s(settings.staleness_bound_s) - (time.monotonic() - began_s)
@@ -45,6 +51,12 @@ def nodes_of(settings: Settings, read_log: Callable[[], Log | None], patience_s:
         except (OperationalError, RedisError, OSError) as error:
             return Nodes(away=type(error).__name__)
     return Nodes(told=told, strangers=strangers)
+
+
+def _both(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Each by its name once, as it was the second time."""
+    named = {each.name: each for each in (*first, *second)}
+    return tuple(named[name] for name in sorted(named))
 
 
 def _behind(told: tuple[Told, ...], log: Log) -> list[Told]:
