@@ -460,7 +460,8 @@ FAULTS: Final = (
         "the auditor has found stale serves",
         ("coherence: stale",),
         added(
-            lambda stack: stack.entries.hset(EVER, "n.stale_serves", 3), lambda stack: stack.entries.hdel(EVER, "n.stale_serves")
+            lambda stack: stack.entries.hset(EVER, mapping={"n.audited": 1000, "n.stale_serves": 3}),
+            lambda stack: stack.entries.hdel(EVER, "n.audited", "n.stale_serves"),
         ),
     ),
     # -- the nodes

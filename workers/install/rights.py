@@ -25,9 +25,10 @@ def refused(client: Any, needs: Iterable[Need]) -> tuple[str, ...]:
     connection = pool.get_connection()
     found = set()
     try:
-        for need in (("MULTI",), *needs):
+        commands = [("MULTI",), *needs]
+        connection.send_packed_command(connection.pack_commands(commands))
+        for need in commands:
             try:
-                connection.send_command(*need)
                 connection.read_response()
             except NoPermissionError:
                 found.add(str(need[0]))

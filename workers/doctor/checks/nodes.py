@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Final
 
-from workers.doctor.finding import Finding, error, several, warning
+from workers.doctor.finding import Finding, counted, error, several, warning
 from workers.doctor.seen import Seen, Told
 
 
@@ -14,7 +14,9 @@ def none(seen: Seen) -> Finding | None:
     if seen.nodes is None or seen.nodes.away or seen.nodes.denied or any(node.product for node in seen.nodes.told):
         return None
     waits = sum(seen.waiting.lists.values())
-    shown = "no worker answers remote control" + (f", and {waits} tasks wait" if waits else "")
+    shown = "no worker answers remote control" + (
+        f", while {counted(waits, 'task')} wait{'s' if waits == 1 else ''}" if waits else ""
+    )
     why = "Nobody takes what is queued, and no delayed or orphaned task comes back."
     return error("nodes", "none", shown, why, "celery -A persona_worker worker")
 

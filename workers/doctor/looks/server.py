@@ -121,7 +121,7 @@ def _cause(error: Exception) -> str:
     """Without the address, which may come with a login."""
     inner = error.__cause__ or error.__context__ or error
     words = getattr(inner, "strerror", None)
-    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+    return str(words) if words else type(error).__name__
 
 
 def _text(value: Any) -> str:
