@@ -14,9 +14,8 @@ def none(seen: Seen) -> Finding | None:
     if seen.nodes is None or seen.nodes.away or seen.nodes.denied or any(node.product for node in seen.nodes.told):
         return None
     waits = sum(seen.waiting.lists.values())
-    shown = "no worker answers remote control" + (
-        f", while {counted(waits, 'task')} wait{'s' if waits == 1 else ''}" if waits else ""
-    )
+    meanwhile = f", while {counted(waits, 'task')} wait{'s' if waits == 1 else ''}" if waits else ""
+    shown = "no worker answers remote control" + meanwhile
     why = "Nobody takes what is queued, and no delayed or orphaned task comes back."
     return error("nodes", "none", shown, why, "celery -A persona_worker worker")
 

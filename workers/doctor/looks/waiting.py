@@ -62,7 +62,7 @@ def waiting_at(client: Any, queues: Iterable[str]) -> Waiting:
         orphans=tuple(_orphans(client, now_ms, denied)),
         aside=int(aside or 0),
         overdue=int(overdue or 0),
-        overdue_s=(now_ms - float(first[1])) / 1000 if first else 0.0,
+        overdue_s=max((now_ms - float(due_ms)) / 1000 for _, due_ms in _pairs(first)) if first else 0.0,
         letters=int(letters or 0),
         denied=tuple(sorted(denied)),
     )
@@ -145,7 +145,7 @@ def _orphans(client: Any, now_ms: float, denied: set[str]) -> Iterator[Orphan]:
 
 
 def _pairs(flat: Any) -> Iterator[tuple[bytes, Any]]:
-    """Names and scores, as the client gives them: in pairs, or in turn."""
+    """Names and scores, as a client's protocol has them: in pairs, or in turn."""
     if flat and isinstance(flat[0], list | tuple):
         yield from ((name, at) for name, at in flat)
     else:
