@@ -30,9 +30,11 @@ def doctor(
 ) -> None:
     """Ask every part what would lose data or serve stale, and name what mends it.
 
-    Broker, results, cache, nodes, log, beat, Flower, model, settings and clocks are asked at once. It reads, and changes
-    nothing. A part that is away is a finding, and the others are asked all the same. Exit 1 if there is an error; warnings
-    alone are exit 0.
+    Servers, queues, nodes, log, beat, Flower, model, settings and clocks are
+    asked at once. It reads, and changes nothing. A part that is away is a
+    finding, and the others are asked all the same.
+
+    Exit 1 if there is an error; warnings alone are exit 0.
     """
     screen = begin(context, as_json)
     if flower and not flower.startswith(("http://", "https://")):

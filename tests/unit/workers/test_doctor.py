@@ -261,7 +261,10 @@ def test_other_apps_nodes_are_judged_by_the_cache_alone() -> None:
     other = told(
         name="shop@h", product=False, acks_late=False, pool="thread", queues=("shop",), bound_s=60.0, node="shop@h/2-abcd"
     )
-    assert named(well(nodes=Nodes(told=(told(), other)))) == ["nodes: bound"]
+    log = replace(well().log, alive=("a@h/1-abcd", "shop@h/2-abcd"))
+    assert named(well(nodes=Nodes(told=(told(), other)), log=log)) == ["nodes: bound"]
+    apart = msgspec.structs.replace(other, namespace="shop", epoch="another")
+    assert named(well(nodes=Nodes(told=(told(), apart)))) == []
 
 
 @pytest.mark.parametrize(

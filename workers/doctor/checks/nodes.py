@@ -93,8 +93,9 @@ def _products(seen: Seen) -> list[Told]:
 
 
 def _unlike(seen: Seen, name: str, of: Callable[[Told], str], here: str, why: str, variable: str) -> Finding | None:
-    """Of all that share the cache, other apps' nodes too."""
-    told = [] if seen.nodes is None else [node for node in seen.nodes.told if node.product or name != "namespace"]
+    """Of all that share the cache: of other apps' nodes, those in this namespace."""
+    told = [] if seen.nodes is None else seen.nodes.told
+    told = [node for node in told if node.product or node.namespace == seen.settings.cache_namespace]
     unlike = [node for node in told if of(node) != here]
     if not unlike:
         return None
