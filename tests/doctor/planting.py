@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
@@ -12,7 +13,7 @@ from doctor.faults import FAULTS, OF_THE_DEAD, Fault, killed
 from doctor.stacks import Stack
 from workers.doctor.finding import Finding
 
-WITHIN_S: Final = 30.0
+WITHIN_S: Final = 90.0
 """A fault may take a moment to show: a node to be silent, a lock to run out."""
 
 
@@ -51,6 +52,9 @@ def _said(stack: Stack, what: str, names: tuple[str, ...], given: dict[str, str]
     while True:
         found = {name_of(finding): finding for finding in stack.findings(**given)}
         missing = tuple(name for name in names if name not in found)
+        if missing and time.monotonic() > ends_s:
+            sys.stderr.write(f"{what}: {missing} not among {[(name, one.seen) for name, one in found.items()]}\n")
+            sys.stderr.write("\n".join(f"{node.name}: {node.log()[-2000:]}" for node in stack.nodes))
         if not missing or time.monotonic() > ends_s:
             return Said(what, tuple(found[name] for name in names if name in found), missing)
         time.sleep(PAUSE_S)

@@ -118,7 +118,7 @@ class Stack:
 
     def settled(self) -> None:
         """Wait until nothing is found: what was planted before may take a moment to go."""
-        ends_s = time.monotonic() + 30
+        ends_s = time.monotonic() + 60
         while found := self.findings():
             assert time.monotonic() < ends_s, found
 
