@@ -203,9 +203,10 @@ def frozen_node(stack: Stack) -> Iterator[Given]:
 def crowded(stack: Stack) -> Iterator[Given]:
     """So many connections that a few more are the last."""
     with ExitStack() as held:
-        for _ in range(100):
+        for _ in range(600):
             held.enter_context(socket.create_connection((HOST, stack.broker.port)))
-        most = stack.queue.info("clients")["connected_clients"] + 12  # the doctor's own, and some for the nodes
+        until(lambda: stack.queue.info("clients")["connected_clients"] > 600, "all are taken in")
+        most = stack.queue.info("clients")["connected_clients"] + 50  # the doctor's own, and the nodes'
         with set_at("broker", maxclients=str(most))(stack) as given:
             yield given
 

@@ -12,7 +12,8 @@ from pipeline.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A Redis server, by one of its URLs. `away`: why nothing else is known; `login`: why it let nobody in.
+    """A Redis server, by one of its URLs. `away`: why nothing else is known; `login`: why it let nobody in;
+    `crowded`: it takes no more connections, and that is why.
 
     `is_open`: it serves programs without a login, too. `config` is None where the user may not read it. `skew_s`: its clock less
     this machine's, as far as `round_trip_s` lets tell.
@@ -27,6 +28,7 @@ class Server:
     has_login: bool = False
     is_open: bool = False
     away: str = ""
+    crowded: bool = False
     login: str = ""
     info: Mapping[str, object] = field(default_factory=dict)
     config: Mapping[str, str] | None = None

@@ -238,6 +238,12 @@ def test_a_server_that_is_away_leads_to_one_finding_of_its_own(name: str) -> Non
     assert named(well(**fields)) == [f"{name}: away"]
 
 
+def test_a_server_that_takes_no_more_connections_is_called_full_and_not_away() -> None:
+    """It runs: to start another is no mend."""
+    full = replace(server("broker"), away="ConnectionError", crowded=True, info={}, config=None)
+    assert named(well(broker=full, results=None)) == ["broker: clients-full"]
+
+
 def test_what_may_not_be_read_is_no_finding() -> None:
     """A user without CONFIG, INFO and SCAN, as a managed server gives: the rest is judged."""
     blind = {name: replace(server(name), info={}, config=None, has_login=True) for name in ("broker", "cache")}

@@ -20,7 +20,7 @@ SKEW_S: Final = 2.0
 
 
 def away(server: Server) -> Finding | None:
-    if not server.away:
+    if not server.away or server.crowded:
         return None
     why = {
         "broker": "Nothing is queued and no worker takes anything while it is away.",
@@ -82,9 +82,12 @@ def cuts_listeners(server: Server) -> Finding | None:
 
 def clients_full(server: Server) -> Finding | None:
     most, now = server.number("maxclients"), server.number("connected_clients")
+    why = "The next program or pool child cannot connect."
+    if server.crowded:
+        mend = "Stop what holds connections, or start it with a higher maxclients"
+        return error(server.part, "clients-full", f"{server.where} takes no more connections", why, mend)
     if not most or now < CLIENTS_SHARE * most:
         return None
-    why = "The next program or pool child cannot connect."
     mend = f"{server.cli} CONFIG SET maxclients {max(10_000, 4 * most)}"
     return error(server.part, "clients-full", f"{now} of {most} connections", why, mend)
 

@@ -19,6 +19,7 @@ from workers.install.rights import Need, refused
 
 CONFIG: Final = ("save", "appendfsync", "timeout", "client-output-buffer-limit", "bind", "protected-mode")
 """None of them is a password."""
+CROWDED: Final = "max number of clients"
 
 
 def client_of(url: str, timeout_s: float, *, login: bool = True) -> Any:
@@ -60,7 +61,7 @@ def look_at(part: str, url: str, needs: Iterable[Need], timeout_s: float) -> Ser
     except ResponseError as error:
         return replace(seen, login=str(error)[:80]) if "AUTH" in str(error) else replace(seen, away=str(error)[:80])
     except (RedisError, OSError) as error:
-        return replace(seen, away=_cause(error))
+        return replace(seen, away=_cause(error), crowded=CROWDED in str(error))
     finally:
         client.close()
 
