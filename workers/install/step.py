@@ -27,6 +27,7 @@ from pipeline.cache.keys import KeySpace
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.cache.server.subscription import Subscription
 from pipeline.settings import Settings
+from workers.install import standing as _standing  # noqa: F401 - its command is registered by that
 from workers.install.node import node_of
 from workers.queue.broadcast import TASK, queue_of_node, supports_fanout
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from kombu import Exchange, Queue
 
 from pipeline.settings import Settings
+from workers.queue.names import QUEUES
 from workers.queue.tls.options import tls_settings, without_tls_options
 
 VISIBILITY_TIMEOUT_S: Final = 180
@@ -74,11 +75,9 @@ def _queue(settings: Settings) -> dict[str, Any]:
 
 
 def _messages() -> dict[str, Any]:
-    # "celery" is the queue of a producer without any configuration.
-    names = ("persona", "persona.bulk", "maintenance", "celery")
     return {
         "task_default_queue": "persona",
-        "task_queues": tuple(Queue(name, Exchange(name, type="direct"), routing_key=name) for name in names),
+        "task_queues": tuple(Queue(name, Exchange(name, type="direct"), routing_key=name) for name in QUEUES),
         "task_default_exchange": "persona",
         "task_default_routing_key": "persona",
         "task_create_missing_queues": False,  # a mistyped queue is an error at the caller, not a list that no worker reads

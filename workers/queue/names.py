@@ -13,6 +13,8 @@ MAINTAIN_TASK: Final = "cache.maintain"
 QUEUE: Final = "persona"
 BULK_QUEUE: Final = "persona.bulk"
 MAINTENANCE_QUEUE: Final = "maintenance"
+QUEUES: Final = (QUEUE, BULK_QUEUE, MAINTENANCE_QUEUE, "celery")
+"""Those that a worker reads. "celery" is the queue of a producer without any configuration."""
 
 IN_FLIGHT_HEADER: Final = "persona_in_flight"
 """The name by which a task was entered as in flight, so that the worker can take it out again."""

@@ -1,0 +1,113 @@
+"""What a worker tells of itself by remote control, to `persona doctor`: how it is set, where it stands in the log, its clock.
+
+Tells no password, and no text of users.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+from celery.worker.control import inspect_command
+from redis.exceptions import RedisError
+
+from pipeline.settings import SECRETS, Settings, without_password
+from workers.install.node import node_of
+from workers.install.rights import refused, to_work
+from workers.queue.factory import PersonaApp
+from workers.queue.names import PROCESS_TASK
+
+COMMAND: Final = "persona_standing"
+MIN_SECRET: Final = 6
+"""A shorter text may stand on a command line by chance."""
+
+
+@inspect_command(name=COMMAND)
+def standing(state: Any, **_: Any) -> dict[str, Any]:
+    """Tell how this worker is set, and where it stands: for `persona doctor`."""
+    app, consumer = state.app, state.consumer
+    node = node_of(app)
+    if node is None:
+        return {"app": str(app.main)}
+    tail = node.bus.tail
+    return {
+        "app": str(app.main),
+        "product": isinstance(app, PersonaApp),
+        "node": node.id,
+        "clock_s": time.time(),
+        "epoch": "" if tail is None else tail.epoch,
+        "seq": -1 if tail is None else tail.seq,
+        **_settings(node.settings),
+        **_celery(app, consumer),
+        "shows_secret": shows_secret(sys.argv, secrets_of(node.settings)),
+        "refused": list(_refused(consumer)),
+    }
+
+
+def secrets_of(settings: Settings) -> frozenset[str]:
+    """Passwords and keys, as they may stand on a command line."""
+    found = set()
+    for name in SECRETS:
+        value = getattr(settings, name)
+        text = value.get_secret_value() if hasattr(value, "get_secret_value") else value
+        if "://" in text:
+            hidden = without_password(text)
+            text = "" if hidden == text else text.partition("://")[2].rpartition("@")[0].partition(":")[2]
+        found.add(text)
+    return frozenset(text for text in found if len(text) >= MIN_SECRET)
+
+
+def shows_secret(arguments: list[str], secrets: frozenset[str]) -> bool:
+    return any(secret in argument for argument in arguments for secret in secrets)
+
+
+def _settings(settings: Settings) -> dict[str, Any]:
+    try:
+        release = version("persona-worker")
+    except PackageNotFoundError:
+        release = ""
+    return {
+        "release": release,
+        "namespace": settings.cache_namespace,
+        "bound_s": settings.staleness_bound_s,
+        "max_ttl_s": settings.max_ttl_s,
+        "model": settings.responder or settings.llm_model or "none",
+        "endpoint": "" if settings.responder else without_password(settings.llm_url),
+        "sampling": f"temperature {settings.llm_temperature:g}, {settings.llm_max_tokens} tokens",
+        "fetch": settings.fetch,
+    }
+
+
+def _celery(app: Any, consumer: Any) -> dict[str, Any]:
+    conf = app.conf
+    task = app.tasks.get(PROCESS_TASK)
+    controller = consumer.controller
+    transport = conf.broker_transport_options or {}
+    channel = getattr(consumer.task_consumer, "channel", None)
+    expires = conf.result_expires
+    return {
+        "pool": type(consumer.pool).__module__.rpartition(".")[2],
+        "queues": sorted(queue.name for queue in getattr(consumer.task_consumer, "queues", ())),
+        "steps": [int(step) for step in getattr(channel, "priority_steps", None) or ()],
+        "accepts": sorted(map(str, conf.accept_content or ())),
+        "acks_late": bool(getattr(task, "acks_late", conf.task_acks_late)),
+        "returns_lost": bool(getattr(task, "reject_on_worker_lost", conf.task_reject_on_worker_lost)),
+        "result_expires_s": float(getattr(expires, "total_seconds", lambda: expires or 0)()),
+        "prefetch": int(conf.worker_prefetch_multiplier if controller is None else controller.prefetch_multiplier or 0),
+        "limit_s": float(getattr(controller, "time_limit", None) or conf.task_time_limit or 0),
+        "visible_s": float(transport.get("visibility_timeout") or 3600),
+    }
+
+
+def _refused(consumer: Any) -> tuple[str, ...]:
+    """The needs of a worker that the broker refuses its user."""
+    create = getattr(getattr(consumer.task_consumer, "channel", None), "_create_client", None)
+    if create is None:
+        return ()  # the broker is no Redis
+    try:
+        client = create()
+        return refused(client, to_work(int(client.connection_pool.connection_kwargs.get("db") or 0)))
+    except (RedisError, OSError):
+        return ()
