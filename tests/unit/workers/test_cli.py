@@ -27,7 +27,21 @@ from workers.cli.terminal.figures import Sample, figures_of
 from workers.cli.terminal.screen import printable, shown_ms
 
 COMMAND = [sys.executable, "-m", "workers.cli"]
-COMMANDS = ("up", "down", "status", "logs", "env", "demo", "ask", "bulk", "invalidate", "stats", "preload", "dead-letters", "doctor")
+COMMANDS = (
+    "up",
+    "down",
+    "status",
+    "logs",
+    "env",
+    "demo",
+    "ask",
+    "bulk",
+    "invalidate",
+    "stats",
+    "preload",
+    "dead-letters",
+    "doctor",
+)
 KEY = "calm-flowing-learning"
 BOUND_S = 60.0
 
