@@ -1,8 +1,7 @@
-"""The broadcast on RabbitMQ. Needs a server: `TEST_AMQP_URL=amqp://guest:guest@127.0.0.1:5672// make test`."""
+"""The broadcast on a real RabbitMQ: one of its own where it is installed, or the one that `TEST_AMQP_URL` names."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -15,26 +14,25 @@ from pipeline.models import PersonaRequest
 from pipeline.settings import load_settings
 from workers.client import PersonaClient
 
-URL = os.environ.get("TEST_AMQP_URL", "")
-pytestmark = pytest.mark.skipif(not URL, reason="TEST_AMQP_URL names no RabbitMQ")
+pytestmark = pytest.mark.long
 REQUEST = PersonaRequest.create("How do I begin?", "frustrated-burst-seek_advice")
 
 
 @pytest.fixture
-def rabbit() -> Iterator[tuple[PersonaClient, Celery]]:
+def rabbit(rabbit_url: str) -> Iterator[tuple[PersonaClient, Celery]]:
     """Two nodes of three children on RabbitMQ, with a bound so long that the lease plays no part; a client, and a foreign
     program's app."""
     with ValkeyServer() as cache:
         results = cache.url_of(1)
         bound = {"PERSONA_STALENESS_BOUND_S": "60"}
-        options = {"broker_url": URL, "cache_url": cache.url, "result_url": results}
+        options = {"broker_url": rabbit_url, "cache_url": cache.url, "result_url": results}
         nodes = [WorkerNode(**options, concurrency=3, name=f"rabbit{number}", environ=bound) for number in (1, 2)]
         try:
             for node in nodes:
                 node.start()
             with (
                 PersonaClient(load_settings(persona_environ(**options) | bound)) as client,
-                closing(bare_app(URL, results)) as app,
+                closing(bare_app(rabbit_url, results)) as app,
             ):
                 yield client, app
         finally:
