@@ -76,8 +76,9 @@ class RabbitServer:
             self._server = self._child("rabbitmq-server")
             deadline_s = time.monotonic() + START_TIMEOUT_S
             while not self._answers():
-                if self._server.exit_code is not None or self._registry.exit_code is not None or time.monotonic() > deadline_s:
-                    raise AssertionError(f"RabbitMQ did not start:\n{self.log()}")
+                ended = self._server.exit_code is not None or self._registry.exit_code is not None
+                assert not ended, f"RabbitMQ ended:\n{self.log()}"
+                assert time.monotonic() < deadline_s, f"RabbitMQ did not start:\n{self.log()}"
                 time.sleep(0.1)
         except BaseException:
             self.close()

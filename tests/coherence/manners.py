@@ -125,7 +125,7 @@ class Awaited:
         return self._cache.peek(key)  # waits for nothing
 
     async def fill(self, *given: Any, **named: Any) -> None:
-        await asyncio.to_thread(partial(self._cache.fill, *given, **named))
+        await self._cache._parts.desk.run(partial(self._cache.fill, *given, **named))
 
 
 def run_in_context_of_callers(cache: TwoTierCache) -> None:

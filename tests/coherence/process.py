@@ -204,9 +204,13 @@ def _work_as(desk: Desk, workers: list[tuple[int, int]], steps: int, seconds: fl
 
 async def _in_loop(desk: Desk, workers: list[tuple[int, int]], steps: int, seconds: float) -> None:
     """Fails as soon as one of them does. Computations that go on without their callers are waited for."""
+
+    async def be(seed: int, number: int) -> None:
+        await Worker(desk, seed, number, awaits=True).run(steps, seconds)
+
     async with asyncio.TaskGroup() as group:
         for seed, number in workers:
-            group.create_task(Worker(desk, seed, number, awaits=True).run(steps, seconds))
+            group.create_task(be(seed, number))
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     if rest:
         await asyncio.wait(rest, timeout=_LONGEST_S)
