@@ -19,7 +19,7 @@ ROUND_S = 12.0
 def test_no_promise_is_broken_whatever_goes_wrong() -> None:
     """The short run of what `make check-coherence` does at length. It must also have come near the edges: values in all
     tiers, stale ones within the bound, invalidations that the server did and did not hear of, every node told of some."""
-    report = Workload(seed=20_250, seconds=14.0).run()
+    report = Workload(seed=20_250, steps=2_600, seconds=14.0).run()
     figures = json.dumps(report.figures(), indent=1)
     told = [f"{violation.rule}: {violation.what}\n{violation.read}" for violation in report.violations[:5]]
     assert not told, "\n".join([figures, *told])
@@ -58,14 +58,14 @@ def test_no_promise_is_broken_where_the_windows_are_wide(profile: str) -> None:
 def test_no_promise_is_broken_to_tasks_of_event_loops() -> None:
     """The same with every second worker a task that awaits `cache.aio`, beside threads of the same process; some are cancelled.
     `python -m coherence --awaits some` is the long form, in every profile."""
-    report = Workload(seed=20_260, seconds=5.0, awaits="some", break_off_s=0.1).run()
+    report = Workload(seed=20_260, steps=1_600, seconds=3.0, awaits="some", break_off_s=0.1).run()
     figures = json.dumps(report.figures(), indent=1)
     told = [f"{violation.rule}: {violation.what}\n{violation.read}" for violation in report.violations[:5]]
     assert not told, "\n".join([figures, *told])
-    assert min(report.awaited[source] for source in ("l1", "l2", "no")) > 50, figures
-    assert report.awaited["joined"] > 10, figures
+    assert min(report.awaited[source] for source in ("l1", "l2", "no")) > 20, figures
+    assert report.awaited["joined"] > 3, figures
     assert report.awaited.total() < report.reads.total() * 0.8, figures
-    assert report.broken_off > 10, figures
+    assert report.broken_off > 5, figures
     assert report.faults.total() > 5, figures
 
 
