@@ -48,6 +48,7 @@ test-browser: $(VENV)/.installed ## Flower's page in a real Chromium, which must
 
 check-coherence: $(VENV)/.installed ## the long random run of the coherence checker, some minutes
 	@PYTHONPATH=tests $(BIN)/python -m coherence --steps 100000
+	@PYTHONPATH=tests $(BIN)/python -m coherence --steps 50000 --awaits some
 
 check-audit: $(VENV)/.installed ## the auditor over random work: a million checks without a false alarm, and mutants that it must report
 	@PYTHONPATH=tests $(BIN)/python -m audit --checks 1000000

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+MOST_DEPS: Final = 10_000
+"""What depends on more keys is not kept: each of its judgements would cost milliseconds, and each note of it megabytes."""
+TOO_MANY: Final[tuple[str, ...]] = tuple(["(too many)"])  # noqa: C409 - an object of its own, equal to none
+"""Stands for the deps of a value that has more; known by its identity. What was computed from such a value has them, too."""
 KEPT: Final = 10_000
 """So many keys at least are remembered, and twice as many at most."""
 WIDEST: Final = 256
@@ -27,7 +31,7 @@ class Lineage:
         if not deps:
             return
         known = self.of(key)
-        if known and known != deps:
+        if known and known != deps and TOO_MANY is not known and TOO_MANY is not deps:
             both = tuple(dict.fromkeys(known + deps))
             deps = both if len(both) <= WIDEST else deps
         self._newer[key] = deps

@@ -32,6 +32,7 @@ from pipeline.cache.flight.single import SingleFlight
 from pipeline.cache.grace import Grace
 from pipeline.cache.keys import check_deps, check_key, check_text
 from pipeline.cache.kind import PLAIN, Kind, KindOptions, checked_ttl_s, lifetime_of
+from pipeline.cache.lineage import MOST_DEPS
 from pipeline.cache.memory.local import COPY, LocalCache
 from pipeline.cache.patterns.pattern import escape, parse
 from pipeline.cache.seconds import Duration
@@ -185,8 +186,10 @@ class TwoTierCache:
                 self._count_hit()
                 if now_s >= self._sampler.due_s:
                     self._sampler.note(key, slot.deps, slot.as_of, "l1", now_s, slot.made_s)
-                if LIVE and (running := computing()) is not None and running.reads.setdefault(key, slot.deps) is not slot.deps:
-                    running.note_other(key, slot.deps)
+                if LIVE and (running := computing()) is not None:
+                    reads, deps = running.reads, slot.deps
+                    if reads.setdefault(key, deps) is not deps or len(reads) > MOST_DEPS:
+                        running.note_again(key, deps)
                 return slot.shared if slot.shared is not COPY else slot.value(type)
         found = self._lookup(key, type=type)
         if LIVE:
@@ -362,7 +365,8 @@ class TwoTierCache:
         """Keep a value that the caller has computed from inputs read since `as_of`, unless it is known to be invalid by now. For
         values that cost less than it costs to ask Redis which process computes them: two callers that miss both compute.
 
-        Raises UncacheableValueError, InvalidPatternError (the key or a dep) or ValueError (`kind.ttl`).
+        Raises UncacheableValueError (also for a value that depends on more than 10,000 keys), InvalidPatternError (the key or a
+        dep) or ValueError (`kind.ttl`).
         """
         check_key(key)
         ttl_s = lifetime_of(kind, value, None, self._max_ttl_s)

@@ -360,8 +360,8 @@ def test_after_the_worker_has_begun_it_is_too_late(pool: Pool, tmp_path: Path) -
 # -- RabbitMQ
 
 
-@pytest.mark.skipif(not os.environ.get("TEST_AMQP_URL"), reason="TEST_AMQP_URL names no RabbitMQ")
-def test_on_rabbitmq_every_child_is_as_fast(tmp_path: Path) -> None:
+@pytest.mark.long
+def test_on_rabbitmq_every_child_is_as_fast(rabbit_url: str, tmp_path: Path) -> None:
     """The same app, on another broker."""
-    with Shop("prefork", nodes=2, slots=3, broker_url=os.environ["TEST_AMQP_URL"]) as shop:
+    with Shop("prefork", nodes=2, slots=3, broker_url=rabbit_url) as shop:
         assert statistics.median(fresh_ms(shop, tmp_path)) < LOADED_MS

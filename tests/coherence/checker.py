@@ -39,13 +39,15 @@ class Violation:
 
 @dataclass
 class Report:
-    """The counts of a history. `stale_in_bound`: values from L1 that were superseded elsewhere, and still within the bound."""
+    """The counts of a history. `awaited`: the reads that were a task's. `stale_in_bound`: values from L1 that were superseded
+    elsewhere, and still within the bound."""
 
     violations: list[Violation] = field(default_factory=list)
     steps: int = 0
     misses: int = 0
     broken_off: int = 0
     reads: Counter[str] = field(default_factory=Counter)
+    awaited: Counter[str] = field(default_factory=Counter)
     written: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     applied: int = 0
@@ -63,6 +65,7 @@ class Report:
             "violations": len(self.violations),
             "broken_rules": sorted(self.rules),
             "reads": dict(self.reads),
+            "awaited": dict(self.awaited),
             "misses": self.misses,
             "broken_off": self.broken_off,
             "written": dict(self.written),
@@ -77,7 +80,7 @@ class Report:
         self.violations += other.violations
         for name in ("steps", "misses", "broken_off", "applied", "stale_in_bound"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("reads", "written", "faults"):
+        for name in ("reads", "awaited", "written", "faults"):
             getattr(self, name).update(getattr(other, name))
         self.stalest_s = max(self.stalest_s, other.stalest_s)
         self.audits.add(other.audits)
@@ -136,6 +139,7 @@ class _Sorted:
                 case Read():
                     self.reads.append(record)
                     report.reads[record.source] += 1
+                    report.awaited[record.source] += record.awaited
                 case Written():
                     report.written["durable" if record.durable else "not durable"] += 1
                     self.by_process[record.pid].note(record.versions, record.ended_ns)

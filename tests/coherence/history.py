@@ -28,7 +28,7 @@ class Read(msgspec.Struct, frozen=True, tag="read", kw_only=True):
 
     `direct`: the keys whose versions a computation took from the source of truth itself; the others' versions came through the
     cache, within an operation that began at `operation_ns`. `degraded`: the server was out of reach meanwhile, or so the cache
-    says; where it is not `strict`, its values are then promised only to the process and its node.
+    says; where it is not `strict`, its values are then promised only to the process and its node. `awaited`: a task asked.
     """
 
     pid: int
@@ -43,6 +43,7 @@ class Read(msgspec.Struct, frozen=True, tag="read", kw_only=True):
     direct: tuple[str, ...] = ()
     degraded: bool = False
     strict: bool = True
+    awaited: bool = False
 
 
 class Written(msgspec.Struct, frozen=True, tag="written", kw_only=True):

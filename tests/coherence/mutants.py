@@ -46,12 +46,15 @@ def no_validation() -> None:
 
 def as_of_after_the_computation() -> None:
     """An entry counts as new as the moment at which it was stored."""
-    store: Callable[..., Any] = Filling.store
+    for name in ("store", "store_many"):
+        _keep_late(name, getattr(Filling, name))
 
+
+def _keep_late(name: str, store: Callable[..., Any]) -> None:
     def late(filling: Filling, *given: Any) -> Any:
         return store(filling, *(filling._view.as_of() if isinstance(part, AsOf) else part for part in given))
 
-    _replace(Filling, "store", late)
+    _replace(Filling, name, late)
 
 
 def joined_unjudged() -> None:

@@ -5,6 +5,7 @@ They are forked from one process that has imported what they need, and made noth
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import logging
 import os
@@ -17,6 +18,7 @@ from collections.abc import Callable
 
 from coherence.desk import Desk
 from coherence.history import Journal
+from coherence.manners import at_once
 from coherence.mutants import MUTANTS
 from coherence.node import Main
 from coherence.settings import ProcessSettings, decode_settings, report_ready
@@ -27,6 +29,7 @@ from pipeline.cache.coherence.bus import NodeBus
 from pipeline.cache.server import scripts
 from workers.stack.launch import PR_SET_PDEATHSIG
 
+_LONGEST_S = 30.0
 _LIVES = 2
 """How many children follow each other in a slot of a prefork pool, as with `max-tasks-per-child`."""
 
@@ -108,8 +111,8 @@ def run_newcomer(settings: ProcessSettings, source: Source) -> None:
             time.sleep(0.005)
             continue
         desk = Desk(settings, source, None, url=settings.call.read_text())
-        worker = Worker(desk, rng.getrandbits(30))
-        worker.run(rng.randint(1, 3), 0.0)
+        seed, steps, awaits = rng.getrandbits(30), rng.randint(1, 3), settings.awaited(rng.randrange(2))
+        _work_as(desk, [(seed, 0)], steps, 0.0, awaits=awaits)
         desk.cache.close()
         settings.call.unlink()
 
@@ -149,7 +152,10 @@ def run_prefork(settings: ProcessSettings, source: Source) -> None:
         desk.cache.refresh()
         report_ready(settings, os.getpid())
         wait_for_go(settings)
-        Worker(desk, settings.seed + 100 * slot + life).run(settings.steps // _LIVES, settings.seconds / _LIVES)
+        awaits = settings.awaited(slot)
+        seed = settings.seed + 100 * slot + life
+        seeds = [(seed, 0), (seed + 50, 0)] if awaits else [(seed, 0)]
+        _work_as(desk, seeds, settings.steps // _LIVES // len(seeds), settings.seconds / _LIVES, awaits=awaits)
 
     def fork(slot: int, life: int) -> int:
         return _fork(lambda: live(slot, life))
@@ -170,14 +176,44 @@ def run_prefork(settings: ProcessSettings, source: Source) -> None:
 
 
 def _work(desk: Desk, settings: ProcessSettings) -> None:
-    def work(number: int) -> None:
-        Worker(desk, settings.seed + number, number).run(settings.steps, settings.seconds)
+    def work(numbers: list[int], *, awaits: bool) -> None:
+        workers = [(settings.seed + number, number) for number in numbers]
+        _work_as(desk, workers, settings.steps, settings.seconds, awaits=awaits)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(settings.workers)]
+    alone = [[number] for number in range(settings.workers) if not settings.awaited(number)]
+    tasks = [number for number in range(settings.workers) if settings.awaited(number)]
+    half = len(tasks) // 2  # any number of event loops may use one cache
+    loops = [part for part in (tasks[:half], tasks[half:]) if part]
+    threads = [threading.Thread(target=work, args=(each,), kwargs={"awaits": False}) for each in alone]
+    threads += [threading.Thread(target=work, args=(each,), kwargs={"awaits": True}) for each in loops]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def _work_as(desk: Desk, workers: list[tuple[int, int]], steps: int, seconds: float, *, awaits: bool) -> None:
+    """Be these workers, each of a seed and a number: tasks of an event loop of this thread's, or the thread itself."""
+    if awaits:
+        asyncio.run(_in_loop(desk, workers, steps, seconds))
+        desk.journal.flush()  # what a computation has made that nobody waited for
+        return
+    for seed, number in workers:
+        at_once(Worker(desk, seed, number).run(steps, seconds))
+
+
+async def _in_loop(desk: Desk, workers: list[tuple[int, int]], steps: int, seconds: float) -> None:
+    """Fails as soon as one of them does. Computations that go on without their callers are waited for."""
+
+    async def be(seed: int, number: int) -> None:
+        await Worker(desk, seed, number, awaits=True).run(steps, seconds)
+
+    async with asyncio.TaskGroup() as group:
+        for seed, number in workers:
+            group.create_task(be(seed, number))
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    if rest:
+        await asyncio.wait(rest, timeout=_LONGEST_S)
 
 
 def _end_program(failed: threading.ExceptHookArgs) -> None:

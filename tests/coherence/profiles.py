@@ -9,6 +9,7 @@ from coherence.faults import DEMOTION, GENTLE, HARSH, NETWORK, SUCCESSION
 from coherence.steps import WEIGHTS
 from coherence.workload import SHAPES, Shape
 
+_NOT_OF_READERS: Final = ("invalidate", "set", "set_many", "compute_many", "ahead", "another")
 _READS: Final = {"look": 40, "read_routing": 20, "read_info": 20, "leaves": 0, "respond": 1}
 
 PROFILES: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -23,7 +24,12 @@ PROFILES: Final[Mapping[str, Mapping[str, Any]]] = {
         "latency_s": 0.01,
         "bound_s": 0.02,
         "shapes": {
-            "far": Shape("lone", 4, far=True, weights=_READS | {"invalidate": 0, "set": 0, "ahead": 0, "another": 0}),
+            "far": Shape(
+                "lone",
+                4,
+                far=True,
+                weights=_READS | dict.fromkeys(_NOT_OF_READERS, 0),
+            ),
             "near": Shape("lone", 1, pauses_s=(0.06,), weights={"change": 60, "respond": 5}),
         },
     },
@@ -42,7 +48,17 @@ PROFILES: Final[Mapping[str, Mapping[str, Any]]] = {
                 24,
                 l1_size=200,
                 pauses_s=(0.05, *[0.2] * 23),
-                weights={"look": 20, "leaves": 20, "invalidate": 0, "flood": 0, "change": 0, "set": 0, "delete": 0, "respond": 3},
+                weights={
+                    "look": 20,
+                    "leaves": 20,
+                    "invalidate": 0,
+                    "flood": 0,
+                    "change": 0,
+                    "set": 0,
+                    "set_many": 0,
+                    "delete": 0,
+                    "respond": 3,
+                },
             ),
             "near": Shape("lone", 1, pauses_s=(0.1,), weights={"flood": 60, "invalidate": 0, "change": 0}),
         },

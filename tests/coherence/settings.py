@@ -24,6 +24,7 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     `quiet_s`: how long after the last need of the lease a node beats on. `retry_s`: how soon it asks again a server that was out
     of reach. `pauses_s`: between two steps, at most, of each worker in turn. `audit_per_s`: how many of the served answers its
     auditor judges, at most, and how often. `burst`: so many reads beyond those of the history after each step, for the auditor.
+    `awaits`: which of its workers are tasks of event loops: none, every second one (`some`), or `all`.
     """
 
     name: str
@@ -52,6 +53,11 @@ class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
     audit_per_s: float = 0.0
     audit_every_s: float = 0.25
     burst: int = 0
+    awaits: str = ""
+
+    def awaited(self, number: int) -> bool:
+        """Whether its worker of that number is a task."""
+        return self.awaits == "all" or (self.awaits == "some" and number % 2 == 1)
 
     @property
     def go(self) -> Path:

@@ -1,17 +1,19 @@
-"""The steps that each thread of a workload takes, in an order that its seed decides."""
+"""The steps that each worker of a workload takes, a thread or a task, in an order that its seed decides."""
 
 from __future__ import annotations
 
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from coherence.desk import Desk
 from coherence.history import Ended, Made, Read, now_ns
-from coherence.interruptions import Interruptions, is_broken_off
+from coherence.interruptions import is_broken_off
+from coherence.manners import ByTask, ByThread, Manner
 from coherence.mutants import STAGE_MUTANT
+from coherence.steps_of_writers import Writing
 from coherence.universe import (
     CACHED,
     CHAINS,
@@ -22,16 +24,14 @@ from coherence.universe import (
     RESONANCES,
     ROUTINGS,
     VARIANTS,
-    any_pattern,
-    meant_by,
-    padding,
 )
 
-from pipeline.cache import MISS, AsOf, Found, Invalidation, Kind
+from pipeline.cache import MISS, AsOf, Found, Kind
 
 TTL_S: Final = 300.0
 _KIND: Final = Kind(ttl=TTL_S)
 _PAUSES_S: Final = (0.0, 0.0, 0.0, 0.001, 0.005, 0.03)
+Inputs = Callable[[], Awaitable[dict[str, int]]]
 _SLEEPS: Final = (0.0, 0.25, 0.5, 1.0)
 
 WEIGHTS: Final = {
@@ -49,75 +49,80 @@ WEIGHTS: Final = {
     "delete": 1,
     "change": 2,
     "refresh": 1,
+    "many": 3,
+    "compute_many": 2,
+    "set_many": 1,
 }
 """How often each step is taken; `flood` and `chain` besides, where the settings say so, and `forget_leaves`."""
 
 
-class Worker:
-    """One thread's steps."""
+class Worker(Writing):
+    """One worker's steps: a thread's, or a task's."""
 
-    def __init__(self, desk: Desk, seed: int, number: int = 0) -> None:
-        """To be made in the thread that is to run it."""
+    def __init__(self, desk: Desk, seed: int, number: int = 0, *, awaits: bool = False) -> None:
+        """To be made in the thread that is to run it, or whose loop is."""
         settings = desk.settings
         self._desk = desk
-        self._cache = desk.cache
         self._source = desk.source
         self._loose = settings.loose
         self._pause_s = settings.pauses_s[number % len(settings.pauses_s)]
         self._stage_mutant = settings.mutant == STAGE_MUTANT
         self._rng = random.Random(seed)
         self._seen: dict[str, str] = {}
-        self._interruptions = Interruptions(settings.break_off_s, self._rng)
-        self._do = self._interruptions.allowed
+        kind = ByTask if awaits else ByThread
+        self._manner: Manner = kind(desk.cache, settings.break_off_s, self._rng)
+        self._cache, self._do = self._manner.cache, self._manner.do
         self._steps = 0
         self._misses = 0
         self._broken_off = 0
 
-    def run(self, steps: int, seconds: float) -> None:
+    async def run(self, steps: int, seconds: float) -> None:
         """Take `steps` steps, and go on until `seconds` have passed."""
         settings = self._desk.settings
         began_s = time.monotonic()
         weights: Mapping[str, int] = (
             WEIGHTS | {"flood": 2 * bool(settings.flood), "chain": 6 * settings.chains} | settings.weights
         )
-        kinds: list[Callable[[], None]] = [getattr(self, f"_{name}") for name in weights]
+        kinds: list[Callable[[], Awaitable[None]]] = [getattr(self, f"_{name}") for name in weights]
         chances = list(weights.values())
         while self._steps < steps or time.monotonic() - began_s < seconds:
             try:
-                self._rng.choices(kinds, chances)[0]()
-                if settings.burst and (here := list(self._cache.l1.slots)):
-                    self._burst(self._rng.choices(here, k=settings.burst))
+                await self._rng.choices(kinds, chances)[0]()
+                if settings.burst and (here := list(self._desk.cache.l1.slots)):
+                    await self._burst(self._rng.choices(here, k=settings.burst))
             except BaseException as error:
                 if not is_broken_off(error):
                     raise
                 self._broken_off += 1
             self._steps += 1
-            time.sleep(self._rng.choice(_SLEEPS) * self._pause_s)
-        self._interruptions.end()
+            await self._manner.sleep(self._rng.choice(_SLEEPS) * self._pause_s)
+        self._manner.end()
         self._desk.audit.turn()
         self._desk.journal.note(Ended(os.getpid(), self._steps, self._misses, self._broken_off))
         self._desk.journal.flush()
 
     # -- reading
 
-    def _respond(self) -> None:
+    async def _respond(self) -> None:
         """As the pipeline answers: an answer that is computed from a routing and a template, all through the cache."""
         persona, resonance, variant = self._rng.choice(PERSONAS), self._rng.choice(RESONANCES), self._rng.choice(VARIANTS)
         key, routing, info = f"persona:{persona}:{resonance}:{variant}", f"routing:{resonance}", f"persona:{persona}:info"
         template = f"prompt:{persona}:{resonance}"
         users = (f"user:{persona}",) if variant == "d1" else ()
         operation_ns = now_ns()
-        as_of = self._do(self._cache.as_of)
-        routed = self._fetch(routing, as_of=as_of, operation_ns=operation_ns)
+        as_of = await self._do(self._cache.as_of)
+        routed = await self._fetch(routing, as_of=as_of, operation_ns=operation_ns)
 
-        def inputs() -> dict[str, int]:
-            info_found = self._fetch(info, as_of=as_of, operation_ns=operation_ns)
-            composed = self._fetch(
-                template, deps=(info,), as_of=as_of, operation_ns=operation_ns, inputs=lambda: dict(info_found["versions"])
-            )
+        async def inputs() -> dict[str, int]:
+            info_found = await self._fetch(info, as_of=as_of, operation_ns=operation_ns)
+
+            async def known() -> dict[str, int]:
+                return dict(info_found["versions"])
+
+            composed = await self._fetch(template, deps=(info,), as_of=as_of, operation_ns=operation_ns, inputs=known)
             return _oldest(routed["versions"], composed["versions"], info_found["versions"])
 
-        self._fetch(
+        await self._fetch(
             key,
             deps=(routing, template, info, *users),
             as_of=None if self._stage_mutant else as_of,
@@ -126,89 +131,120 @@ class Worker:
             own=users,
         )
 
-    def _read_routing(self) -> None:
-        self._fetch(self._rng.choice(ROUTINGS))
+    async def _read_routing(self) -> None:
+        await self._fetch(self._rng.choice(ROUTINGS))
 
-    def _read_info(self) -> None:
-        self._fetch(self._rng.choice(INFOS))
+    async def _read_info(self) -> None:
+        await self._fetch(self._rng.choice(INFOS))
 
-    def _read_item(self) -> None:
-        self._fetch(self._rng.choice(ITEMS))
+    async def _read_item(self) -> None:
+        await self._fetch(self._rng.choice(ITEMS))
 
-    def _burst(self, keys: list[str]) -> None:
+    async def _burst(self, keys: list[str]) -> None:
         """Not in the history: only the auditor is told of these."""
-        get = self._cache.get
-        self._do(lambda: [get(key) for key in keys])
+        for key in keys:
+            await self._do(lambda key=key: self._cache.get(key))
 
-    def _look(self) -> None:
+    async def _look(self) -> None:
         key = self._rng.choice(CACHED)
         began_ns, trouble = now_ns(), self._desk.trouble()
-        found = self._do(lambda: self._cache.lookup(key))
+        found = await self._do(lambda: self._cache.lookup(key))
         self._found(key, found, began_ns, trouble)
 
-    def _get(self) -> None:
+    async def _get(self) -> None:
         """The fast path, which does not say where the value came from: judged as what L1 may serve."""
         key = self._rng.choice(CACHED)
         began_ns, trouble = now_ns(), self._desk.trouble()
-        value = self._do(lambda: self._cache.get(key))
+        value = await self._do(lambda: self._cache.get(key))
         self._found(key, MISS if value is MISS else Found(value, "l1"), began_ns, trouble)
 
-    def _leaves(self) -> None:
+    async def _leaves(self) -> None:
         """Many in one go; and the readers that miss compute the missing ones, for nothing."""
-        for key in self._scan(self._cache.lookup, self._rng.choice((5, 30))):
-            self._fill(key)
+        for key in await self._scan(self._cache.lookup, self._rng.choice((5, 30))):
+            await self._fill(key)
 
-    def _forget_leaves(self) -> None:
+    async def _forget_leaves(self) -> None:
         """All of them, made misses at once; and then a look at the entries that are left here."""
-        for key in self._scan(self._cache.peek, len(LEAVES)):
-            self._fill(key)
-        self._invalidate_these(["leaf:*"], ["leaf:*"])
-        self._scan(self._cache.peek, len(LEAVES))
+        for key in await self._scan(self._cache.peek, len(LEAVES)):
+            await self._fill(key)
+        await self._invalidate_these(["leaf:*"], ["leaf:*"])
+        await self._scan(self._cache.peek, len(LEAVES))
 
-    def _scan(self, look: Callable[[str], Any], count: int) -> list[str]:
+    async def _scan(self, look: Callable[[str], Any], count: int) -> list[str]:
         """So many leaves, beginning anywhere; those that are missing."""
         first = self._rng.randrange(len(LEAVES))
         missing = []
         for key in (LEAVES + LEAVES)[first : first + count]:
             began_ns, trouble = now_ns(), self._desk.trouble()
-            found = self._do(lambda key=key: look(key))
+            found = await self._do(lambda key=key: look(key))
             self._found(key, found, began_ns, trouble)
             if found is MISS:
                 missing.append(key)
         return missing
 
-    def _ahead(self) -> None:
-        """What must be good for so long that L2 never has it, or always: the former without a look at L2 before computing."""
-        self._fetch(self._rng.choice(ROUTINGS), least_s=self._rng.choice((TTL_S, TTL_S, 1.0)))
+    async def _many(self) -> None:
+        """In one round trip."""
+        keys = self._rng.sample(CACHED, self._rng.choice((2, 5)))
+        began_ns, trouble = now_ns(), self._desk.trouble()
+        found = await self._do(lambda: self._cache.lookup_many(keys))
+        for key in keys:
+            self._found(key, found.get(key, MISS), began_ns, trouble)
 
-    def _another(self) -> None:
+    async def _compute_many(self) -> None:
+        """Leaves that are computed together, from a routing, on which they depend without saying so. It is not told where the
+        others came from: they are judged as what L1 may serve."""
+        keys, routing = self._rng.sample(LEAVES[:12], 3), self._rng.choice(ROUTINGS)
+        began_ns, trouble = now_ns(), self._desk.trouble()
+        made: dict[str, str] = {}
+
+        async def compute(absent: Sequence[str]) -> dict[str, Any]:
+            routed = await self._fetch(routing, operation_ns=began_ns)
+
+            async def known() -> dict[str, int]:
+                return dict(routed["versions"])
+
+            values = {key: await self._computed(key, (key,), known, self._rng.choice(_PAUSES_S)) for key in absent}
+            made.update((key, value["made"]) for key, value in values.items())
+            return values
+
+        computing = self._manner.computing(compute)
+        values = await self._do(lambda: self._cache.get_or_compute_many(keys, computing, ttl=TTL_S))
+        for key, value in values.items():
+            source = "no" if made.get(key) == value["made"] else "l1"
+            self._served(key, Found(value, source), began_ns, began_ns, (key,), trouble)
+
+    async def _ahead(self) -> None:
+        """What must be good for so long that L2 never has it, or always: the former without a look at L2 before computing."""
+        await self._fetch(self._rng.choice(ROUTINGS), least_s=self._rng.choice((TTL_S, TTL_S, 1.0)))
+
+    async def _another(self) -> None:
         """A value that it has seen last will not do."""
         key = self._rng.choice(ROUTINGS)
         seen = self._seen.get(key)
-        self._seen[key] = self._fetch(key, accept=lambda value: value["made"] != seen)["made"]
+        self._seen[key] = (await self._fetch(key, accept=lambda value: value["made"] != seen))["made"]
 
-    def _chain(self) -> None:
+    async def _chain(self) -> None:
         """A value computed from one that was computed from an invalidated key; each names its own input alone."""
         c = self._rng.choice([key for key in CHAINS if key.endswith("c")])
         b, a = c[:-1] + "b", c[:-1] + "a"
         operation_ns = now_ns()
 
-        def of_a() -> dict[str, int]:
-            return dict(self._fetch(a, operation_ns=operation_ns)["versions"])
+        async def of_a() -> dict[str, int]:
+            return dict((await self._fetch(a, operation_ns=operation_ns))["versions"])
 
-        def of_b() -> dict[str, int]:
-            return dict(self._fetch(b, deps=(a,), operation_ns=operation_ns, inputs=of_a)["versions"])
+        async def of_b() -> dict[str, int]:
+            return dict((await self._fetch(b, deps=(a,), operation_ns=operation_ns, inputs=of_a))["versions"])
 
-        self._fetch(c, deps=(b,), operation_ns=operation_ns, inputs=of_b)
+        await self._fetch(c, deps=(b,), operation_ns=operation_ns, inputs=of_b)
 
-    def _fetch(
+    async def _fetch(
         self,
         key: str,
         *,
         deps: tuple[str, ...] = (),
         as_of: AsOf | None = None,
         operation_ns: int | None = None,
-        inputs: Callable[[], dict[str, int]] = dict,
+        inputs: Inputs | None = None,
         own: tuple[str, ...] = (),
         pauses_s: tuple[float, ...] = _PAUSES_S,
         **options: Any,
@@ -217,29 +253,28 @@ class Worker:
         direct = (key, *own)
         began_ns, trouble = now_ns(), self._desk.trouble()
 
-        def compute() -> dict[str, Any]:
-            return self._computed(key, direct, inputs, self._rng.choice(pauses_s))
+        async def compute() -> dict[str, Any]:
+            return await self._computed(key, direct, inputs, self._rng.choice(pauses_s))
 
-        found = self._do(lambda: self._cache.fetch(key, compute, _KIND, deps=deps, as_of=as_of, **options))
+        computing = self._manner.computing(compute)
+        found = await self._do(lambda: self._cache.fetch(key, computing, _KIND, deps=deps, as_of=as_of, **options))
         self._served(key, found, began_ns, operation_ns or began_ns, direct, trouble)
         value: dict[str, Any] = found.value
         return value
 
-    def _fill(self, key: str) -> None:
+    async def _fill(self, key: str) -> None:
         """As a caller that has missed the key, and neither asks who else computes it nor waits."""
-        as_of = self._do(self._cache.as_of)
-        value = self._computed(key, (key,), dict, 0.0)
-        self._do(lambda: self._cache.fill(key, value, _KIND, as_of=as_of))
+        as_of = await self._do(self._cache.as_of)
+        value = await self._computed(key, (key,), None, 0.0)
+        await self._do(lambda: self._cache.fill(key, value, _KIND, as_of=as_of))
 
-    def _computed(
-        self, key: str, direct: tuple[str, ...], inputs: Callable[[], dict[str, int]], pause_s: float
-    ) -> dict[str, Any]:
-        shielded = self._interruptions.shielded
+    async def _computed(self, key: str, direct: tuple[str, ...], inputs: Inputs | None, pause_s: float) -> dict[str, Any]:
+        shielded = self._manner.shielded
         with shielded():
             made, began_ns = self._desk.new_id(), now_ns()
             versions = {name: self._source.version(name) for name in direct}
-            versions = _oldest(versions, inputs())
-        time.sleep(pause_s)
+            versions = _oldest(versions, await inputs() if inputs is not None else {})
+        await self._manner.sleep(pause_s)
         with shielded():
             self._desk.journal.note(Made(made, key, versions, began_ns))
         return {"made": made, "versions": versions}
@@ -268,68 +303,9 @@ class Worker:
                 direct=direct if found.source == "no" else (),
                 degraded=found.degraded or unconfirmed,
                 strict=not self._loose,
+                awaited=self._manner.awaits,
             )
         )
-
-    # -- writing
-
-    def _invalidate(self) -> None:
-        patterns = [any_pattern(self._rng) for _ in range(self._rng.choice((1, 1, 1, 2, 3)))]
-        self._invalidate_these(patterns, patterns)
-
-    def _change(self) -> None:
-        """Something that it has just read, or computed."""
-        keys = self._rng.sample(ROUTINGS + INFOS, self._rng.choice((1, 3)))
-        for key in keys:
-            self._fetch(key, pauses_s=(0.0,))
-        self._invalidate_these(keys, keys)
-
-    def _flood(self) -> None:
-        """So many patterns at once that it takes a while to take them in. Those that mean something are anywhere among them."""
-        most = max(1, self._desk.settings.flood)
-        patterns = padding(self._rng, self._rng.randint(max(1, most // 4), most))
-        meaning = [any_pattern(self._rng) for _ in range(3)]
-        for pattern in meaning:
-            patterns.insert(self._rng.choice((0, len(patterns), self._rng.randrange(len(patterns)))), pattern)
-        self._invalidate_these(patterns, meaning)
-
-    def _invalidate_these(self, patterns: list[str], meaning: list[str]) -> None:
-        keys = tuple(dict.fromkeys(key for pattern in meaning for key in meant_by(pattern)))
-
-        def act(_: dict[str, int]) -> Invalidation:
-            return self._do(lambda: self._cache.invalidate(*patterns))
-
-        if set(ITEMS).isdisjoint(keys):
-            self._desk.write(tuple(meaning), keys, act)
-            return
-        with self._source.writing_items() as mine:
-            if mine:
-                self._desk.write(tuple(meaning), keys, act)
-
-    def _set(self) -> None:
-        key = self._rng.choice(ITEMS)
-
-        def act(versions: dict[str, int]) -> Invalidation:
-            made = self._desk.new_id()
-            self._desk.journal.note(Made(made, key, versions, now_ns()))
-            return self._do(lambda: self._cache.set(key, {"made": made, "versions": versions}, TTL_S))
-
-        with self._source.writing_items() as mine:
-            if mine:
-                self._desk.write((key,), (key,), act)
-
-    def _delete(self) -> None:
-        key = self._rng.choice(ITEMS)
-
-        def act(_: dict[str, int]) -> None:
-            self._do(lambda: self._cache.delete(key))
-
-        with self._source.writing_items() as mine:
-            if mine:
-                self._desk.write((key,), (key,), act)
-
-    def _refresh(self) -> None:
-        self._do(self._cache.refresh)
 
 
 def _oldest(*parts: dict[str, int]) -> dict[str, int]:

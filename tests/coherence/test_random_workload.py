@@ -19,7 +19,7 @@ ROUND_S = 12.0
 def test_no_promise_is_broken_whatever_goes_wrong() -> None:
     """The short run of what `make check-coherence` does at length. It must also have come near the edges: values in all
     tiers, stale ones within the bound, invalidations that the server did and did not hear of, every node told of some."""
-    report = Workload(seed=20_250, seconds=14.0).run()
+    report = Workload(seed=20_250, steps=2_600, seconds=14.0).run()
     figures = json.dumps(report.figures(), indent=1)
     told = [f"{violation.rule}: {violation.what}\n{violation.read}" for violation in report.violations[:5]]
     assert not told, "\n".join([figures, *told])
@@ -53,6 +53,20 @@ def test_no_promise_is_broken_where_the_windows_are_wide(profile: str) -> None:
     assert not told, "\n".join([json.dumps(report.figures(), indent=1), *told])
     assert report.faults.total() > 2
     assert report.reads.total() > 100
+
+
+def test_no_promise_is_broken_to_tasks_of_event_loops() -> None:
+    """The same with every second worker a task that awaits `cache.aio`, beside threads of the same process; some are cancelled.
+    `python -m coherence --awaits some` is the long form, in every profile."""
+    report = Workload(seed=20_260, steps=1_600, seconds=3.0, awaits="some", break_off_s=0.1).run()
+    figures = json.dumps(report.figures(), indent=1)
+    told = [f"{violation.rule}: {violation.what}\n{violation.read}" for violation in report.violations[:5]]
+    assert not told, "\n".join([figures, *told])
+    assert min(report.awaited[source] for source in ("l1", "l2", "no")) > 20, figures
+    assert report.awaited["joined"] > 3, figures
+    assert report.awaited.total() < report.reads.total() * 0.8, figures
+    assert report.broken_off > 5, figures
+    assert report.faults.total() > 5, figures
 
 
 _GENTLE = {"faults": GENTLE}
@@ -101,9 +115,20 @@ RARE = {
 )
 def test_a_protocol_with_a_part_taken_out_is_seen_to_break_its_promise(mutant: str) -> None:
     """A checker that never objects proves nothing. Most mutants break in the first round; chance has several."""
+    _is_seen(mutant)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mutant", sorted(set(MUTANTS) - SELDOM))
+def test_tasks_are_seen_to_be_served_what_a_promise_forbids(mutant: str) -> None:
+    """Where all that reads and computes is a task over `cache.aio`, each mutant is seen, too: nothing there hides it."""
+    _is_seen(mutant, awaits="all")
+
+
+def _is_seen(mutant: str, **more: Any) -> None:
     rules, options = EXPECTED[mutant]
     for seed in range(ROUNDS):
-        report = Workload(seed=seed, seconds=ROUND_S, mutant=mutant, **options).run(until=frozenset(rules))
+        report = Workload(seed=seed, seconds=ROUND_S, mutant=mutant, **options, **more).run(until=frozenset(rules))
         assert "value" not in report.rules, "the workload itself is wrong"
         if rules & report.rules:
             return

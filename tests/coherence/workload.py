@@ -86,6 +86,7 @@ class Workload:
     audit_every_s: float = 0.25
     burst: int = 0
     program: str = "coherence.process"
+    awaits: str = ""
 
     def run(self, keep: Path | None = None, *, until: frozenset[str] = frozenset()) -> Report:
         """Run a workload. Returns the counts of its history. `keep`: a place to keep the history for a look into it. `until`: the
@@ -193,6 +194,7 @@ class Workload:
                 audit_per_s=self.audit_per_s,
                 audit_every_s=self.audit_every_s,
                 burst=self.burst,
+                awaits=self.awaits,
             )
             for number, (name, shape) in enumerate(self.shapes.items())
         ]

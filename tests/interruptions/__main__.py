@@ -9,15 +9,17 @@ import random
 import sys
 
 from interruptions.run import break_off
+from interruptions.ways import WAYS
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--exchanges", type=int, default=10_000, help="to break off, in all")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
+    parser.add_argument("--way", choices=tuple(WAYS), action="append", help="this one only; may be said again")
     given = parser.parse_args()
     broken = wrong = crashes = 0
-    for outcome in break_off(given.exchanges, seed=given.seed):
+    for outcome in break_off(given.exchanges, seed=given.seed, ways=given.way or tuple(WAYS)):
         seen = outcome.seen
         broken += seen.get("broken_off", 0)
         wrong += len(seen.get("wrong", ()))

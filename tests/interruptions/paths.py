@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
-from pipeline.cache import MISS, Kind, RedisCache, TwoTierCache, UncacheableValueError
+from pipeline.cache import MISS, AsyncCache, Kind, RedisCache, TwoTierCache, UncacheableValueError
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.server.connection import RedisConnection
 from pipeline.courier import Courier
@@ -29,8 +30,8 @@ def value_of(key: str) -> str:
 
 
 class Paths:
-    """`disturbed`: by name, the calls that may be broken off. `wrong_reads`: wrong results of later ordinary calls, each with its
-    value."""
+    """`disturbed`: by name, the calls that may be broken off; `awaited`: those over `cache.aio`. `wrong_reads`: wrong results of
+    later ordinary calls, each with its value."""
 
     def __init__(self, url: str, namespace: str, rng: random.Random) -> None:
         self._rng = rng
@@ -62,19 +63,41 @@ class Paths:
             "delete": lambda: self.alone.delete("nothing"),
             "stats": self.alone.get_stats,
         }
-        for key in KEYS:
-            self.alone.set(key, value_of(key), ttl=TTL_S)
-            self._fetch(key)
-
-    def wrong_reads(self) -> list[str]:
-        """By ordinary calls on each connection: values of another key, and errors of any kind but the promised ones."""
-        wrong = []
-        reads: list[tuple[str, Callable[[str], Any]]] = [
+        aio = self.cache.aio
+        self.awaited: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+            "get": lambda: aio.get(self._key()),
+            "get many": lambda: aio.get_many(KEYS),
+            "set": lambda: self._set_awaited(aio),
+            "fetch": lambda: self._awaited(self._key(), least_s=self._rng.choice([0.0, TTL_S])),
+            "compute": lambda: self._awaited(f"new:{secrets.token_hex(4)}", value_of_it="new"),
+            "compute many": lambda: aio.get_or_compute_many([*KEYS[:2], f"new:{secrets.token_hex(4)}"], self._all, ttl=TTL_S),
+            "invalidate": lambda: aio.invalidate(f"other:{self._rng.randrange(50)}"),
+            "as of": aio.as_of,
+            "refresh": aio.refresh,
+            "stats": aio.get_stats,
+        }
+        self._reads: list[tuple[str, Callable[[str], Any]]] = [
             ("get", self.alone.get),
             ("read", self.cache.get),
             ("fetch", self._fetch),
         ]
-        for name, read in reads:
+        for key in KEYS:
+            self.alone.set(key, value_of(key), ttl=TTL_S)
+            self._fetch(key)
+
+    def awaits(self, result: Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]) -> None:
+        """From here on `wrong_reads` has calls that are awaited, too, by `result`."""
+        aio = self.cache.aio
+        self._reads += [
+            ("awaited get", lambda key: result(lambda: aio.get(key))),
+            ("awaited fetch", lambda key: result(lambda: self._awaited(key))),
+            ("awaited many", lambda key: result(lambda: aio.get_many(KEYS)).get(key, MISS)),
+        ]
+
+    def wrong_reads(self) -> list[str]:
+        """By ordinary calls on each connection: values of another key, and errors of any kind but the promised ones."""
+        wrong = []
+        for name, read in self._reads:
             key = self._key()
             try:
                 got = read(key)
@@ -116,6 +139,22 @@ class Paths:
         with suppress(UncacheableValueError):
             return self.cache.fetch(key, lambda: value_of_it or value_of(key), Kind(ttl=TTL_S), least_s=least_s).value
         return MISS
+
+    async def _awaited(self, key: str, *, least_s: float = 0.0, value_of_it: str | None = None) -> Any:
+        async def compute() -> str:
+            await asyncio.sleep(0)
+            return value_of_it or value_of(key)
+
+        return (await self.cache.aio.fetch(key, compute, Kind(ttl=TTL_S), least_s=least_s)).value
+
+    async def _set_awaited(self, aio: AsyncCache) -> None:
+        key = self._key()
+        await aio.set(key, value_of(key), TTL_S)
+
+    @staticmethod
+    async def _all(keys: Sequence[str]) -> dict[str, str]:
+        await asyncio.sleep(0)
+        return {key: value_of(key) for key in keys}
 
     def _warm(self) -> None:
         self.cache.l1.clear()

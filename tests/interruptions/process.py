@@ -17,10 +17,11 @@ import faulthandler
 import json
 import os
 import random
+from collections.abc import Callable
 from typing import Any
 
 from interruptions.paths import Paths
-from interruptions.ways import WAYS
+from interruptions.ways import WAYS, Task
 
 STUCK_S = 60.0
 
@@ -28,19 +29,22 @@ STUCK_S = 60.0
 def main(way: str, url: str, delay_s: float, count: int, seed: int) -> dict[str, Any]:
     rng = random.Random(seed)
     paths = Paths(url, f"broken-{way.replace(' ', '-')}-{seed}", rng)
-    run = WAYS[way](rng, 1e-3 + 3 * delay_s)
-    names = sorted(paths.disturbed)
+    run: Any = WAYS[way](rng, 1e-3 + 3 * delay_s)
+    disturbed: dict[str, Callable[[], Any]] = paths.awaited if isinstance(run, Task) else dict(paths.disturbed)
+    names = sorted(disturbed)
     broken: collections.Counter[str] = collections.Counter()
     raw: collections.Counter[str] = collections.Counter()
     wrong: list[str] = []
     tries = 0
     descriptors = None
+    if isinstance(run, Task):
+        paths.awaits(run.result)
     while broken.total() < count and len(wrong) < 20:
         faulthandler.dump_traceback_later(STUCK_S, exit=True)
         name = names[tries % len(names)]
         tries += 1
         try:
-            broken[name] += run(paths.disturbed[name])
+            broken[name] += run(disturbed[name])
         except Exception as error:  # noqa: BLE001 - what a disturbed call may raise besides is told, and no finding
             raw[f"{name}: {type(error).__name__}"] += 1
         wrong += [f"after {name}: {what}" for what in paths.wrong_reads()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import random
@@ -9,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import FrameType
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -152,4 +153,49 @@ class Greenlet:
         return isinstance(greenlet.value, gevent.GreenletExit)
 
 
-WAYS = {"signal": Signal, "time limit": TimeLimit, "recursion": Recursion, "thread": Thread, "greenlet": Greenlet}
+class Task:
+    """A task that is cancelled while it awaits, whose time is over, or whose event loop ends: for calls that are awaited. Others
+    ask for the same meanwhile, and are not cancelled."""
+
+    def __init__(self, rng: random.Random, longest_s: float) -> None:
+        self._rng, self._longest_s = rng, longest_s
+        self._loop = asyncio.new_event_loop()
+
+    def __call__(self, call: Callable[[], Coroutine[object, object, object]]) -> bool:
+        after_s = self._rng.uniform(0, self._longest_s)
+        chance = self._rng.random()
+        if chance < 0.25:
+            return asyncio.run(self._left(call, after_s))
+        ending = self._cancelled if chance < 0.65 else self._over
+        return self._loop.run_until_complete(ending(call, after_s))
+
+    def result(self, call: Callable[[], Coroutine[object, object, object]]) -> object:
+        """Of a call that nothing breaks off, in the loop whose other tasks were."""
+        return self._loop.run_until_complete(asyncio.wait_for(call(), 30 * LONGEST_S))
+
+    async def _cancelled(self, call: Callable[[], Coroutine[object, object, object]], after_s: float) -> bool:
+        task, other = asyncio.create_task(call()), asyncio.create_task(call())
+        await asyncio.sleep(after_s)
+        cancelled = task.cancel()
+        await asyncio.wait((task, other))
+        if other.cancelled():
+            raise AssertionError("the end of one caller was another's, too")
+        other.exception()
+        return cancelled and task.cancelled()
+
+    async def _over(self, call: Callable[[], Coroutine[object, object, object]], after_s: float) -> bool:
+        try:
+            async with asyncio.timeout(after_s):
+                await call()
+        except TimeoutError:
+            return True
+        return False
+
+    async def _left(self, call: Callable[[], Coroutine[object, object, object]], after_s: float) -> bool:
+        """This loop ends in the middle of it."""
+        task = asyncio.create_task(call())
+        await asyncio.wait((task,), timeout=after_s)
+        return not task.done()
+
+
+WAYS = {"signal": Signal, "time limit": TimeLimit, "recursion": Recursion, "thread": Thread, "greenlet": Greenlet, "task": Task}

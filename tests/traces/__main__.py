@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument("--no-bench", action="store_true", help="leave the benchmark out")
     parser.add_argument("--mutants", action="store_true", help="every mutant in turn: each must be rejected")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), action="append", help="this one only; may be said again")
+    parser.add_argument("--awaits", choices=("some", "all"), default="", help="which workers are tasks, over cache.aio")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the traces there, a folder a run")
     parser.add_argument("--replay", type=Path, metavar="DIR", help="replay what one run has left in DIR, and do nothing else")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
@@ -80,7 +81,7 @@ def _runs(given: argparse.Namespace) -> int:
             run = run_bench(keep, quick=steps < ROUND_STEPS)
         else:
             taken = round(steps * SLOW.get(name, 1))
-            run = run_workload(dict(PROFILES[name]) | {"seed": given.seed + number, "steps": taken}, keep)
+            run = run_workload(dict(PROFILES[name]) | {"seed": given.seed + number, "steps": taken, "awaits": given.awaits}, keep)
         number += 1
         written += run.bytes
         by_run[name] += run.outcome.steps.total()
@@ -111,7 +112,7 @@ def _mutants(given: argparse.Namespace) -> int:
         began_s, events = time.monotonic(), 0
         rows: Counter[str] = Counter()
         for number in range(MUTANT_ROUNDS):
-            run = _mutant(name, given.seed + number, _kept(given, f"{name}-{number}"))
+            run = _mutant(name, given.seed + number, _kept(given, f"{name}-{number}"), given.awaits)
             events += run.outcome.steps.total()
             rows.update(one.row for one in run.outcome.rejected)
             if MUTANTS[name].rows & set(rows):
@@ -125,10 +126,10 @@ def _mutants(given: argparse.Namespace) -> int:
     return int(not all(figure["rejected"] for figure in figures.values()))
 
 
-def _mutant(name: str, seed: int, keep: Path | None) -> Run:
+def _mutant(name: str, seed: int, keep: Path | None, awaits: str) -> Run:
     if MUTANTS[name].hole:
         return run_reproduced(MUTANTS[name].hole, keep, without=True)
-    return run_workload(dict(MUTANTS[name].options) | {"seed": seed, "seconds": MUTANT_S, "mutant": name}, keep)
+    return run_workload(dict(MUTANTS[name].options) | {"seed": seed, "seconds": MUTANT_S, "mutant": name, "awaits": awaits}, keep)
 
 
 def _kept(given: argparse.Namespace, name: str) -> Path | None:

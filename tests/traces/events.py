@@ -289,6 +289,19 @@ class Invalidated(Event, tag=34):
     until: int
 
 
+class Branched(Event, tag=35):
+    """A task begins, which has a number in a thread's place. `parent`: the one, or the thread, that it came from."""
+
+    parent: int
+
+
+class Brought(Event, tag=36):
+    """A task has what another one has found or computed for it."""
+
+    key: str
+    by: int
+
+
 # -- claims
 
 
@@ -331,5 +344,7 @@ AnyEvent = (
     | Filled
     | Wrote
     | Invalidated
+    | Branched
+    | Brought
     | Claimed
 )

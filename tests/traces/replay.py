@@ -13,7 +13,7 @@ from traces.standing import Era, Process, Standing, Thread, View
 from traces.table import ROWS
 from traces.truth import Truth
 
-UNCOUNTED: Final = (events.Return, events.Page, events.ViewMade)
+UNCOUNTED: Final = (events.Return, events.Page, events.ViewMade, events.Branched, events.Brought)
 """What belongs to another step, and is no step of its own."""
 
 
@@ -246,8 +246,16 @@ class _Replay:
 
     def _filled(self, event: events.Filled, thread: Thread) -> None:
         self._hold("filled", self._at, self._view(event), event, thread)
-        thread.filled = event
+        thread.filled[event.key] = event
         thread.seen[event.key] = (event.deps, event.until, self._at.place)
+
+    def _branched(self, event: events.Branched, thread: Thread) -> None:
+        thread.seen = dict(self._at.threads[event.parent].seen)
+
+    def _brought(self, event: events.Brought, thread: Thread) -> None:
+        seen = self._at.threads[event.by].seen.get(event.key)
+        if seen is not None:
+            thread.seen[event.key] = (*seen[:2], self._at.place)
 
     def _wrote(self, event: events.Wrote, thread: Thread) -> None:
         self._hold("wrote", event, thread)

@@ -121,7 +121,7 @@ class View:
 
 
 class Thread:
-    """What a thread has done last."""
+    """What a thread has done last; or a task, in whichever threads its calls ran."""
 
     def __init__(self) -> None:
         self.call: events.Call | None = None
@@ -141,7 +141,8 @@ class Thread:
         self.failed = -1
         """When it last could not reach the server."""
         self.refused: events.Judged | None = None
-        self.filled: events.Filled | None = None
+        self.filled: dict[str, events.Filled] = {}
+        """By key: what it has kept last."""
         self.computing: dict[str, tuple[events.Computing, int]] = {}
         self.seen: dict[str, tuple[tuple[str, ...], int, int]] = {}
         """By key: the deps of the entry that it had last, the view's newest state then, and the place in the trace."""

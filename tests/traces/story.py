@@ -121,5 +121,7 @@ _WORDS: Final[dict[type, Any]] = {
     events.Filled: lambda e: f"keeps, by {e.by}, {_entry(e)}",
     events.Wrote: lambda e: f"writes {e.key!r} to L2, as of {e.epoch}:{e.seq}",
     events.Invalidated: lambda e: f"invalidated {_patterns(e.patterns)}: {e.epoch}:{e.seq}, durable: {e.durable}",
+    events.Branched: lambda e: f"begins as a task, coming from {e.parent}",
+    events.Brought: lambda e: f"has {e.key!r} from task {e.by}",
     events.Claimed: _claimed,
 }

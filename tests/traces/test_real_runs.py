@@ -47,8 +47,8 @@ def test_a_real_run_is_accepted_step_by_step(tmp_path: Path) -> None:
 
 
 def test_a_run_of_programs_that_listen_is_accepted() -> None:
-    """They have heard something, and taken it in."""
-    run = run_workload(dict(PROFILES["listening"]) | {"seed": 12, "seconds": RUN_S / 2})
+    """They have heard something, and taken it in. Every second worker is a task over `cache.aio`."""
+    run = run_workload(dict(PROFILES["listening"]) | {"seed": 12, "seconds": RUN_S / 2, "awaits": "some"})
     assert not run.violations
     assert not run.outcome.rejected, "\n".join(story(run.outcome.rejected[0]))
     assert run.outcome.steps["Heard"] > 20, run.outcome.steps

@@ -186,7 +186,10 @@ class _Line:
         return self._producer
 
     def _made(self) -> Connection:
-        bounds: dict[str, Any] = dict.fromkeys(_TIMEOUTS.get(self._app.connection_for_write().transport.driver_type, ()), TRY_S)
+        kind = self._app.connection_for_write().transport.driver_type
+        bounds: dict[str, Any] = dict.fromkeys(_TIMEOUTS.get(kind, ()), TRY_S)
+        if kind == "amqp":
+            bounds["confirm_publish"] = True  # else what a socket has taken counts as sent, also to a broker that stands still
         return self._app.connection_for_write(connect_timeout=TRY_S, transport_options=bounds)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from celery import Celery
 from celery.backends.redis import RedisBackend
+from celery.backends.rpc import RPCBackend
 from celery.result import AsyncResult
 
 from pipeline.errors import ConfigurationError
@@ -90,6 +91,17 @@ class Mailbox:
             thread = self._thread
         if thread is not None:
             thread.join(2 * DRAIN_S + 1)
+        self._stop_replies()
+
+    def _stop_replies(self) -> None:
+        """Close the connection by which this thread has waited for replies, if results are messages (rpc://): Celery leaves it
+        open when the app is closed."""
+        consumer: Any = getattr(getattr(self._app._local, "backend", None), "result_consumer", None)  # noqa: SLF001 - only if it was made
+        if isinstance(consumer, RPCBackend.ResultConsumer) and consumer._consumer is not None:  # noqa: SLF001 - as `stop` asks
+            try:
+                consumer.stop()
+            except Exception:  # it is given up, whatever its state
+                logger.debug("results.close_failed", exc_info=True)
 
     def _drain(self) -> None:
         consumer: Any = self._app.backend.result_consumer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import Token
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +17,7 @@ from pipeline.cache.flight.leases import Taken
 from pipeline.cache.flight.single import LONGEST_PAUSE_S, Outcome
 from pipeline.cache.grace import Grace
 from pipeline.cache.kind import Kind, lifetime_of
+from pipeline.cache.lineage import MOST_DEPS, TOO_MANY
 from pipeline.cache.stats import Counters, megabytes
 from pipeline.cache.tiers import Found, Tiers
 
@@ -54,8 +55,9 @@ class Keeper:
 
     def keep(self, value: object, made: Made) -> tuple[Any, bytes, float, tuple[str, ...]]:
         """Keep what was computed: the value as JSON carried it, the JSON, for how long, and all that it depends on. Raises
-        UncacheableValueError for a value that does not fit."""
+        UncacheableValueError for a value that does not fit, or depends on too many keys."""
         self._counters.add("computed")
+        self.remember(made.key, made.deps)
         lifetime_s = made.ttl_s * (1 - self._ttl_jitter * self._rng())
         codec = codec_for(made.type)
         payload, carried = codec.encode(value)
@@ -75,6 +77,7 @@ class Keeper:
             self._counters.add("computed")
             ttl_s = lifetime_of(kind, value, negative_s, self.max_ttl_s)
             try:
+                self.remember(key, deps)
                 payload, carried[key] = codec.encode(value)
                 self.check_size(payload)
             except UncacheableValueError as error:
@@ -84,6 +87,15 @@ class Keeper:
                 payloads[key] = (carried[key], payload, ttl_s * (1 - self._ttl_jitter * self._rng()))
         self.filling.store_many(payloads, deps, codec, as_of, began_s)
         return carried
+
+    def remember(self, key: str, deps: tuple[str, ...]) -> None:
+        """Remember what a value depends on that was computed, kept or not. Raises UncacheableValueError if these are too many."""
+        self.filling.remember(key, deps)
+        if deps is TOO_MANY:
+            raise UncacheableValueError(
+                f"value: depends on more than {MOST_DEPS:,} keys; to keep it, let it read less through the cache, and name by "
+                "cache.reads() a key that is invalidated when any of that changes"
+            )
 
     def check_size(self, payload: bytes) -> None:
         """Raises UncacheableValueError for a value that is too large."""
@@ -199,9 +211,9 @@ class Asking:
 
     def keep(self, value: object, known: AsOf) -> Outcome:
         """The outcome of a computation that has ended. A value that does not fit is the caller's alone."""
-        kind, read = self._kind, self.computation.deps()
-        whole = (*self._keeper.filling.with_theirs(self._deps, known=self.computation.read), *read) if self._deps else read
-        deps = tuple(dict.fromkeys(whole)) if self._deps else read
+        kind, deps = self._kind, self.computation.deps()
+        if self._deps:
+            deps = together((self._keeper.filling.with_theirs(self._deps, known=self.computation.read), deps))
         grace_s = 0.0 if value is None else self._grace_s
         ttl_s = lifetime_of(kind, value, self._negative_s, self._keeper.max_ttl_s - grace_s)
         try:
@@ -254,6 +266,16 @@ class Asking:
         return self._accept is None or self._accept(value)
 
 
+def together(parts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """All of these deps, or TOO_MANY."""
+    whole: dict[str, None] = {}
+    for part in parts:
+        if part is TOO_MANY:
+            return TOO_MANY
+        whole |= dict.fromkeys(part)
+    return tuple(whole) if len(whole) <= MOST_DEPS else TOO_MANY
+
+
 class Many:
     """A computation of several values at once: `with` it. What it reads, all of them depend on."""
 
@@ -289,6 +311,5 @@ class Many:
         if more := [key for key in values if key not in self._keys]:
             raise ValueError(f"compute: gave a value for {more[0]!r}, which was not asked for")
         read = self._computation.deps()
-        whole = tuple(dict.fromkeys((*self._keeper.filling.with_theirs(deps, known=self._computation.read), *read)))
-        self._whole = whole
+        whole = self._whole = together((self._keeper.filling.with_theirs(deps, known=self._computation.read), read))
         return self._keeper.keep_many(values, kind, whole, as_of, self._began_s)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Final
 
+from pipeline.cache.lineage import MOST_DEPS, TOO_MANY
+
 
 class _Nowhere:
     """Where reads are noted that are no computation's: it has ended, and what it has begun goes on."""
@@ -18,14 +20,20 @@ class _Nowhere:
     def setdefault(self, _key: str, deps: tuple[str, ...]) -> tuple[str, ...]:
         return deps
 
+    def __len__(self) -> int:
+        return 0
+
 
 _NOWHERE: Final = _Nowhere()
 
 
 class Computation:
-    """The keys that a computation has read, each with what its value depends on. Any thread may note; none waits for another."""
+    """The keys that a computation has read, each with what its value depends on. Any thread may note; none waits for another.
 
-    __slots__ = ("_others", "key", "parent", "read", "reads")
+    Beyond MOST_DEPS keys nothing more is noted: what it depends on is then TOO_MANY.
+    """
+
+    __slots__ = ("_others", "_too_many", "key", "parent", "read", "reads")
 
     def __init__(self, key: str, parent: Computation | None) -> None:
         """`parent`: the computation that needs this one."""
@@ -36,10 +44,11 @@ class Computation:
         self.reads: dict[str, tuple[str, ...]] | _Nowhere = self.read
         """Where it is noted, by `setdefault` alone; a hit of L1 does so without a call of `note`."""
         self._others: set[tuple[str, ...]] = set()
+        self._too_many = False
 
     def begin(self) -> None:
         """From here on reads are noted; again, for one that is computed a second time."""
-        self.reads = self.read
+        self.reads = _NOWHERE if self._too_many else self.read
 
     def end(self) -> None:
         """From here on none is: a task that goes on may read for ever."""
@@ -47,22 +56,38 @@ class Computation:
 
     def note(self, key: str, deps: tuple[str, ...]) -> None:
         """Note that a value of the key was read, which depends on these; or that there was none."""
-        if self.reads.setdefault(key, deps) is not deps:
-            self.note_other(key, deps)
+        reads = self.reads
+        if reads.setdefault(key, deps) is not deps or len(reads) > MOST_DEPS:
+            self.note_again(key, deps)
 
-    def note_other(self, key: str, deps: tuple[str, ...]) -> None:
-        """As `note`, of a key that was read before: its value may depend on other keys by now."""
+    def note_again(self, key: str, deps: tuple[str, ...]) -> None:
+        """What is left of `note` where the key was read before, since its value may depend on other keys by now; or where there
+        are too many."""
         if self.read.get(key, deps) != deps:
             self._others.add(deps)
+        if len(self.read) > MOST_DEPS or len(self._others) > MOST_DEPS:
+            self._too_many = True
+            self.reads = _NOWHERE
+
+    def note_all_of(self, other: Computation) -> None:
+        """Note what another computation has read so far."""
+        if other._too_many:
+            self.note(other.key, TOO_MANY)
+        for key, deps in other.read.copy().items():
+            self.note(key, deps)
 
     def deps(self) -> tuple[str, ...]:
-        """All that was read so far, and all that this depends on; without the computation's own key."""
+        """All that was read so far, and all that this depends on; without the computation's own key. Or TOO_MANY."""
+        if self._too_many:
+            return TOO_MANY
         reads, others = self.read.copy(), self._others.copy()
         whole = dict.fromkeys(reads)
         for deps in (*reads.values(), *others):
+            if deps is TOO_MANY or len(whole) > MOST_DEPS + 1:
+                return TOO_MANY
             whole |= dict.fromkeys(deps)
         whole.pop(self.key, None)
-        return tuple(whole)
+        return tuple(whole) if len(whole) <= MOST_DEPS else TOO_MANY
 
     def line(self) -> Iterator[Computation]:
         """This computation, the one that needs it, the one that needs that, and so on."""

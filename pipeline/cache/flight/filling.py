@@ -12,6 +12,7 @@ from pipeline.cache.codec import Codec
 from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.entry import AsOf, Entry
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.lineage import MOST_DEPS, TOO_MANY
 from pipeline.cache.stats import Counters
 from pipeline.cache.tiers import Tiers
 
@@ -29,12 +30,12 @@ class Filling:
     def likely_deps(self, key: str, deps: tuple[str, ...]) -> tuple[str, ...]:
         """These, and what the key's values depended on that this process has seen of late."""
         before = self._tiers.lineage.of(key)
-        return deps + before if before else deps
+        return deps + before if before and before is not TOO_MANY else deps
 
     def with_theirs(self, deps: tuple[str, ...], known: Container[str] = ()) -> tuple[str, ...]:
         """These deps, and what the entries of these were computed from: an invalidation reaches what was computed from what was
         computed from a match. L1 has most of them, which were read a moment ago; L2 is asked for the others in one round trip.
-        `known`: keys whose deps the caller knows."""
+        `known`: keys whose deps the caller knows. TOO_MANY, where there are more than MOST_DEPS."""
         whole = dict.fromkeys(deps)
         absent = []
         for dep in deps:
@@ -42,6 +43,8 @@ class Filling:
                 continue
             # Also of an entry that was discarded, swept or replaced since it was read: this value was computed from that one.
             remembered, slot = self._tiers.lineage.of(dep), self._tiers.l1.slots.get(dep)
+            if remembered is TOO_MANY or len(whole) > MOST_DEPS:
+                return TOO_MANY
             whole |= dict.fromkeys(remembered)
             if slot is not None:
                 whole |= dict.fromkeys(slot.deps)
@@ -56,7 +59,12 @@ class Filling:
                 entry = self._tiers.l2.decode(dep, raw)
                 if entry is not None:
                     whole |= dict.fromkeys(entry.deps)
-        return tuple(whole)
+        return tuple(whole) if len(whole) <= MOST_DEPS else TOO_MANY
+
+    def remember(self, key: str, deps: tuple[str, ...]) -> None:
+        """Remember what a value depends on that was computed, before it may be refused, discarded or gone: what is computed from
+        it depends on the same."""
+        self._tiers.lineage.note(key, deps)
 
     def store(
         self,
@@ -113,7 +121,6 @@ class Filling:
         made_s: float,
     ) -> Entry | None:
         """Keep the value in L1, and make the entry for L2; None if it is not to be kept."""
-        self._tiers.lineage.note(key, deps)  # before it may be discarded
         if ttl_s <= 0:
             return None
         beside = b"" if codec.shareable(carried) else payload

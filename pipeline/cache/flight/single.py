@@ -138,8 +138,7 @@ class SingleFlight:
         """What a flight has brought that has ended, for a caller that waited for it; None if that will not do. Raises the error
         of its computation."""
         if flight.failure is not None:
-            for key, deps in flight.computation.read.copy().items():
-                mine.computation.note(key, deps)
+            mine.computation.note_all_of(flight.computation)
             raise flight.failure
         outcome: Outcome | None = flight.outcome
         # Before the flight ended it was not known from which keys its deps were computed.

@@ -9,11 +9,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
 
-from pipeline.cache import MISS, Found, LocalCache, RedisCache, TwoTierCache, cached
+from pipeline.cache import MISS, Found, LocalCache, RedisCache, TwoTierCache, UncacheableValueError, cached
 from pipeline.cache.flight.computation import LIVE, computing
 
 GRAPHS = 1_000
@@ -363,3 +364,131 @@ def test_two_caches_of_one_namespace_record_for_each_other(redis_url: str, names
     assert here.get("outer") is MISS
     here.close()
     there.close()
+
+
+# -- more than can be recorded
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The bound, made small."""
+    for module in ("pipeline.cache.lineage", "pipeline.cache.flight.computation", "pipeline.cache.flight.filling"):
+        monkeypatch.setattr(f"{module}.MOST_DEPS", 20)
+    for module in ("pipeline.cache.flight.asking", "pipeline.cache.two_tier"):
+        monkeypatch.setattr(f"{module}.MOST_DEPS", 20)
+    return 20
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "value_not_kept" in record.getMessage()]
+
+
+@pytest.mark.parametrize("hits", [False, True])
+def test_a_value_of_as_many_deps_as_can_be_recorded_is_kept_and_of_one_more_is_not(
+    cache: TwoTierCache, few: int, hits: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is returned all the same, computed at each call, and told once; whether its inputs were in L1 or were misses."""
+    keys = [f"in:{number}" for number in range(few + 1)]
+    if hits:
+        cache.set_many(dict.fromkeys(keys, 1))
+    calls = []
+
+    def total(count: int) -> int:
+        calls.append(count)
+        return sum(cache.get(key, 1) for key in keys[:count])
+
+    for _ in range(2):
+        assert cache.get_or_compute("most:1", lambda: total(few)) == few
+    assert calls == [few]
+    cache.invalidate(keys[few - 1])
+    assert cache.peek("most:1") is MISS
+    calls.clear()
+    for _ in range(3):
+        assert cache.get_or_compute("more:1", lambda: total(few + 1)) == few + 1
+    assert calls == [few + 1] * 3
+    assert cache.get_stats()["unkept"] == 3
+    (told,) = warnings_of(caplog)
+    assert "depends on more than 20 keys" in told
+    with pytest.raises(UncacheableValueError, match="more than 20 keys"):
+        cache.get_or_compute("more:2", lambda: total(few + 1), unfit="raise")
+
+
+def test_what_is_computed_from_a_value_of_too_many_deps_is_not_kept_either(cache: TwoTierCache, few: int) -> None:
+    """It depends on all of these, which nobody knows any more. So it is through any number of steps, in a thread or awaited,
+    alone or with others, also where a failure was caught."""
+
+    def wide() -> int:
+        cache.reads(*(f"in:{number}" for number in range(few + 1)))
+        return 1
+
+    def failing() -> int:
+        wide()
+        raise ValueError
+
+    def caught() -> int:
+        with suppress(ValueError):
+            cache.get_or_compute("failing", failing)
+        return 1
+
+    def deep(steps: int) -> int:
+        return cache.get_or_compute(f"deep:{steps}", lambda: deep(steps - 1)) if steps else cache.get_or_compute("wide", wide)
+
+    async def awaited() -> int:
+        async def of_wide() -> int:
+            return cache.get_or_compute("wide", wide)
+
+        return await cache.aio.get_or_compute("awaited", of_wide)
+
+    assert deep(3) == asyncio.run(awaited()) == cache.get_or_compute("caught", caught) == 1
+    cache.get_or_compute_many(["many:1", "many:2"], lambda keys: dict.fromkeys(keys, cache.get_or_compute("wide", wide)))
+    for key in ("wide", "deep:1", "deep:2", "deep:3", "awaited", "caught", "many:1", "many:2"):
+        assert cache.lookup(key) is MISS, key
+    assert cache.get_or_compute("beside", lambda: 2) == 2
+    assert cache.lookup("beside") is not MISS
+
+
+def test_a_computation_of_too_many_reads_takes_no_more_memory_with_each(cache: TwoTierCache, few: int) -> None:
+    def endless() -> int:
+        running = computing()
+        assert running is not None
+        for number in range(1_000):
+            cache.reads(f"in:{number}")
+        return len(running.read)
+
+    assert cache.get_or_compute("endless", endless) == few + 1
+
+
+def test_deps_by_hand_are_bounded_as_recorded_ones_are(cache: TwoTierCache, few: int) -> None:
+    """Also those that come with a dep; a value that is filled by hand is refused."""
+    many = tuple(f"in:{number}" for number in range(few))
+    cache.get_or_compute("full", lambda: 1, deps=many)
+    assert cache.lookup("full") is not MISS
+    cache.get_or_compute("over", lambda: 1, deps=("full",))
+    assert cache.lookup("over") is MISS
+    with pytest.raises(UncacheableValueError, match="more than 20 keys"):
+        cache.fill("filled", 1, deps=(*many, "one more"), as_of=cache.as_of())
+    assert cache.lookup("filled") is MISS
+
+
+@pytest.mark.parametrize("why", ["too large", "too many deps", "filled"])
+def test_what_names_a_value_that_was_not_kept_depends_on_what_that_depends_on(
+    why: str, redis_url: str, namespace: str, few: int
+) -> None:
+    """Before, such a value left nothing behind: what a caller had computed from it, naming it by hand, outlived its inputs."""
+    with closing(TwoTierCache(None, RedisCache(url=redis_url, namespace=namespace), max_value_bytes=1_000)) as cache:
+        cache.set("user:7", 1)
+
+        def unkept() -> str:
+            cache.get("user:7")
+            cache.reads(*(f"in:{number}" for number in range(few + 1 if why == "too many deps" else 0)))
+            return "x" * (2_000 if why == "too large" else 1)
+
+        as_of = cache.as_of()
+        if why == "filled":
+            with pytest.raises(UncacheableValueError):
+                cache.fill("unkept", "x" * 2_000, deps=("user:7",), as_of=as_of)
+        else:
+            cache.get_or_compute("unkept", unkept)
+        cache.get_or_compute("report", lambda: 1, deps=("unkept",), as_of=as_of)
+        cache.invalidate("user:7")
+        assert cache.lookup("report") is MISS

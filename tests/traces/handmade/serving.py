@@ -145,6 +145,41 @@ def the_deps_of_a_dep_are_lost(bad: bool) -> list[Tape]:
     return [tape]
 
 
+@case("filled")
+def a_read_is_not_recorded(bad: bool) -> list[Tape]:
+    tape = Tape(bad)
+    tape.knows()
+    tape.computing()
+    tape.step(events.Served, "get", 1, "l1", "b", (), E1, 0, 1, 1, 1, -1, False)
+    tape.filled(0, *([] if bad else ["b"]))
+    return [tape]
+
+
+@case("filled")
+def a_task_has_seen_what_its_caller_saw(bad: bool) -> list[Tape]:
+    tape = Tape(bad)
+    tape.knows()
+    tape.step(events.Served, "get", 1, "l1", "dep", (), E1, 0, 1, 1, 1, -1, False)
+    tape.append("other", seq=1)
+    tape.knows(1, ("other", 1))
+    caller, tape.thread = tape.thread, -1
+    tape.step(events.Branched, caller)
+    tape.computing("dep")
+    tape.filled(1 if bad else 0, "dep", generation=2 if bad else 1)
+    return [tape]
+
+
+@case("wrote")
+def one_of_several_is_not_what_was_filled(bad: bool) -> list[Tape]:
+    tape = Tape(bad)
+    tape.knows()
+    for key in ("a", "b"):
+        tape.step(events.Filled, "set", 1, key, (), E1, 0, 1, 1)
+    for key, seq in (("a", 0), ("b", 1 if bad else 0)):
+        tape.step(events.Wrote, key, (), E1, seq)
+    return [tape]
+
+
 @case("wrote")
 def something_else_is_written(bad: bool) -> list[Tape]:
     tape = Tape(bad)

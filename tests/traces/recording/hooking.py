@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, Final
 
 from pipeline.cache.coherence import tail as log_tail
@@ -17,7 +18,16 @@ from traces.events import NOBODY, Call, Confirmed, Generation, Met, Page, Publis
 from traces.recording.recorder import Recorder
 
 now_ns = time.monotonic_ns
-this_thread = threading.get_ident
+TASK: Final[ContextVar[int | None]] = ContextVar("task", default=None)
+"""The task that the running code belongs to, in whatever thread; see hooks_aio."""
+
+
+def this_thread() -> int:
+    """The thread that steps are told of: a task's number stands for it."""
+    task = TASK.get()
+    return threading.get_ident() if task is None else task
+
+
 NO_ASKING: Final = float("-inf")
 _KEPT_PAGES: Final = 4
 

@@ -3,7 +3,7 @@ one."""
 
 from __future__ import annotations
 
-from traces.recording import hooks_node, hooks_tiers, hooks_view
+from traces.recording import hooks_aio, hooks_node, hooks_tiers, hooks_view
 from traces.recording.hooking import Names
 from traces.recording.recorder import Recorder
 
@@ -14,3 +14,4 @@ def install(recorder: Recorder) -> None:
     hooks_node.install(recorder, names)
     hooks_tiers.install(recorder, names)
     hooks_view.install(recorder, names)
+    hooks_aio.install(recorder, names)

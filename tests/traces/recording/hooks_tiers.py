@@ -13,7 +13,7 @@ from pipeline.cache.flight.leases import Leases
 from pipeline.cache.flight.single import SingleFlight
 from pipeline.cache.tiers import Tiers
 from traces.events import Claimed, Computing, Filled, Served, TailRead, Wrote
-from traces.recording.hooking import Names, bus_version, newest, now_ns, this_thread, wrap
+from traces.recording.hooking import TASK, Names, bus_version, newest, now_ns, this_thread, wrap
 from traces.recording.recorder import Recorder
 
 UNJUDGED = ((), "", -1, 0)
@@ -142,7 +142,19 @@ def _joins(recorder: Recorder, names: Names) -> None:
 
         return run
 
+    def ending(real: Callable[..., Any]) -> Callable[..., Any]:
+        def outcome_of(flights: SingleFlight, flight: Any, mine: Any) -> Any:
+            here = recorder.here
+            here.judged = None
+            outcome = real(flights, flight, mine)
+            if outcome is not None and TASK.get() is not None and here.judged is not None:
+                recorder.judged[this_thread()] = here.judged[2:]
+            return outcome
+
+        return outcome_of
+
     wrap(SingleFlight, "run", running)
+    wrap(SingleFlight, "outcome_of", ending)
 
 
 def _fills(recorder: Recorder, names: Names) -> None:
@@ -160,10 +172,23 @@ def _fills(recorder: Recorder, names: Names) -> None:
 
         return fetch
 
+    def computing_many(real: Callable[..., Any]) -> Callable[..., Any]:
+        def get_or_compute_many(cache: TwoTierCache, keys: Any, compute: Callable[..., Any], **named: Any) -> Any:
+            def computing(absent: Any) -> Any:
+                at, number, deps = now_ns(), names.view(cache._view), named.get("deps", ())
+                for key in absent if number else ():
+                    told = (number, key, tuple(deps() if callable(deps) else deps), newest(cache._view))
+                    recorder.note(Computing(this_thread(), at, at, *told))
+                return compute(absent)
+
+            return real(cache, keys, computing, **named)
+
+        return get_or_compute_many
+
     def by(name: str) -> None:
         def around(real: Callable[..., Any]) -> Callable[..., Any]:
             def keep(cache: TwoTierCache, *given: Any, **named: Any) -> Any:
-                recorder.here.by = name
+                recorder.here.by = name.partition("_")[0]
                 try:
                     return real(cache, *given, **named)
                 finally:
@@ -185,10 +210,24 @@ def _fills(recorder: Recorder, names: Names) -> None:
 
         return store
 
+    def storing_many(real: Callable[..., Any]) -> Callable[..., Any]:
+        def store_many(filling: Filling, values: Any, deps: tuple[str, ...], codec: Any, as_of: Any, *given: Any) -> Any:
+            number = names.view(filling._view)
+            at, by = now_ns(), getattr(recorder.here, "by", "compute")
+            for key in values if number else ():
+                others = tuple(dep for dep in deps if dep != key)
+                told = (by, number, key, others, as_of.epoch, as_of.seq, as_of.generation, newest(filling._view))
+                recorder.note(Filled(this_thread(), at, at, *told))
+            return real(filling, values, deps, codec, as_of, *given)
+
+        return store_many
+
     wrap(TwoTierCache, "fetch", fetching)
-    by("fill")
-    by("set")
+    wrap(TwoTierCache, "get_or_compute_many", computing_many)
+    for name in ("fill", "set", "set_many"):
+        by(name)
     wrap(Filling, "store", storing)
+    wrap(Filling, "store_many", storing_many)
 
 
 def _tier(recorder: Recorder) -> None:
@@ -213,9 +252,19 @@ def _tier(recorder: Recorder) -> None:
 
         return write
 
+    def writing_many(real: Callable[..., Any]) -> Callable[..., Any]:
+        def write_many(l2: RedisCache, entries: Any) -> None:
+            at = now_ns()
+            for entry in entries:
+                recorder.note(Wrote(this_thread(), at, at, entry.key, entry.deps, entry.epoch, entry.seq))
+            real(l2, entries)
+
+        return write_many
+
     wrap(RedisCache, "read", lambda real: told("entry", real))
     wrap(RedisCache, "read_many", lambda real: told("entries", real))
     wrap(RedisCache, "write", writing)
+    wrap(RedisCache, "write_many", writing_many)
 
 
 def _claims(recorder: Recorder) -> None:

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from coherence import process
+from coherence.manners import ByTask
 from coherence.settings import ProcessSettings
 from coherence.source import Source
 
+from traces.recording.hooking import wrap
 from traces.recording.hooks import install
+from traces.recording.hooks_aio import branch
 from traces.recording.recorder import Recorder
 
 
@@ -39,6 +42,14 @@ class _Recorded:
 
         return forked
 
+    def task(self, real: Callable[..., None]) -> Callable[..., None]:
+        def init(manner: ByTask, *given: Any) -> None:
+            if self._recorder is not None:
+                branch(self._recorder)
+            real(manner, *given)
+
+        return init
+
 
 def main() -> None:
     recorded = _Recorded()
@@ -46,6 +57,7 @@ def main() -> None:
     for name in ("run_lone", "run_prefork", "run_threads", "run_newcomer"):
         parts[name] = recorded.program(parts[name])
     parts["_fork"] = recorded.fork(parts["_fork"])
+    wrap(ByTask, "__init__", recorded.task)
     process.main()
 
 

@@ -42,6 +42,8 @@ class Recorder:
         self.numbers = itertools.count(1)
         self.here = threading.local()
         """What a thread of this process has seen last."""
+        self.judged: dict[int, Any] = {}
+        """By task: the entry by which it has joined another's computation last."""
         self.life = object()
         """Another object in each process."""
         self.add = self._events.append

@@ -112,14 +112,19 @@ def filled(at: Process, view: View, event: events.Filled, thread: Thread) -> str
             return f"it is judged by state {event.generation}; when {dep!r} was read, {until} was the newest"
         if place > begun and not set(deps) <= {*event.deps, event.key}:
             return f"it has not the deps of {dep!r}, from which it was computed: {sorted(set(deps) - set(event.deps))}"
+    whole = {*event.deps, event.key}
+    beside = {key for key, other in thread.filled.items() if other.began == event.began}  # computed together, and kept at once
+    for key, (deps, _, place) in thread.seen.items():
+        if place > begun and key not in beside and not {key, *deps} <= whole:
+            return f"its computation has read {key!r}, and it has not {sorted({key, *deps} - whole)} as deps"
     return ""
 
 
 @row("wrote", "write")
 def wrote(event: events.Wrote, thread: Thread) -> str:
     """What goes to L2 is what was filled."""
-    filled = thread.filled
-    if filled is None or (filled.key, filled.deps, filled.epoch, filled.seq) != (event.key, event.deps, event.epoch, event.seq):
+    filled = thread.filled.get(event.key)
+    if filled is None or (filled.deps, filled.epoch, filled.seq) != (event.deps, event.epoch, event.seq):
         return "it is not what was filled"
     return ""
 
