@@ -112,6 +112,7 @@ def test_who_computes_it_now_and_where_its_task_is(fleet: Fleet, question: str, 
     assert question not in json.dumps([running, ended])
 
 
+@pytest.mark.long
 def test_a_task_that_waits_and_one_that_has_failed(fleet: Fleet, question: str, explain: Explain) -> None:
     """Its place, and for how long; why it failed, without what its caller was told."""
     fleet.endpoint.script(Fault("status", status=401))

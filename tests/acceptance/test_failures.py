@@ -174,6 +174,7 @@ def test_what_another_try_could_not_mend_is_not_kept(fleet: Fleet, failures: Fai
     assert [one.letter.task_id for one in failures.all()] == [task]
 
 
+@pytest.mark.long
 def test_a_long_one_is_cut_and_cannot_be_tried_again(fleet: Fleet, failures: Failures) -> None:
     failed(fleet, failures, 1, words="가" * 7900)
     (one,) = failures.all()

@@ -23,7 +23,7 @@ from workers.cli.terminal.figures import Sample, figures_of
 from workers.cli.terminal.screen import printable, shown_ms
 
 COMMAND = [sys.executable, "-m", "workers.cli"]
-COMMANDS = ("up", "env", "demo", "ask", "bulk", "invalidate", "stats", "preload", "dead-letters")
+COMMANDS = ("up", "env", "demo", "ask", "bulk", "invalidate", "stats", "preload", "dead-letters", "failures", "explain")
 KEY = "calm-flowing-learning"
 BOUND_S = 60.0
 
