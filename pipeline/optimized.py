@@ -250,6 +250,22 @@ class OptimizedPipeline:
         """The key of the request's answer."""
         return self._key(self.routing(request.resonance_key, self.cache.as_of()).slug, request)
 
+    def place_of(self, request: PersonaRequest) -> tuple[str, tuple[str, ...]]:
+        """The key of the request's answer and what it depends on, by this process's release and settings: nothing is read."""
+        slug = self.pipeline.route(ResonanceKey.parse(request.resonance_key)).slug
+        return self._key(slug, request), keys.response_deps(slug, request)
+
+    def deps_of(self, key: str) -> tuple[str, ...]:
+        """What a value of that key is computed from; nothing if it is none of the pipeline's. An answer's key has no user."""
+        kind, _, rest = key.partition(":")
+        slug, _, resonance = rest.partition(":")
+        if kind == "prompt":
+            return (keys.info_key(slug),)
+        if kind != "persona" or slug not in self._made_by or resonance.count(":") != 1:
+            return ()
+        resonance = resonance.partition(":")[0]
+        return keys.routing_key(resonance), keys.template_key(slug, resonance), keys.info_key(slug)
+
     def _fetch(self, request: PersonaRequest, counted: bool) -> Found:
         # Before the routing is read: an answer computed from a routing that L1 still held must not pass for newer than it.
         as_of = self.cache.as_of()

@@ -128,6 +128,9 @@ class Settings(BaseModel):
         le=10_000,
         description="Of each tier's answers, how many a second and process the auditor judges by the log. 0: none.",
     )
+    flower_read_only: bool = Field(
+        False, description="Whether Flower's page of the fleet only shows, and nothing can be done from it."
+    )
     log: Literal["text", "json"] = Field("text", description="How worker and beat write their logs: json is one object a line.")
     stack_dir: str = Field("", description="Where `persona up` keeps what it runs. Empty: .persona in the working directory.")
 

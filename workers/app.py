@@ -15,6 +15,7 @@ settings = get_settings()
 for _name in not_obeyed(settings):
     logging.getLogger(__name__).warning("%s (also -b, --result-backend) is not used: PERSONA_ variables name the servers", _name)
 app = make_app(settings)
+app.task_cls = "workers.node.failures.keeping:KeepingTask"
 # By name, so that they are imported when a worker starts and not when the app is made: each is a file of `workers/`.
 app.conf.imports = (
     "workers.tasks",

@@ -46,7 +46,7 @@ from pipeline.figures.fleet import (
 )
 from pipeline.figures.histogram import quantile_ms
 from pipeline.figures.keys import FigureKeys
-from pipeline.figures.records import KEPT_INVALIDATIONS, ROW_MS, SLOT_S, SLOTS, InvalidationRow, ProcessRow
+from pipeline.figures.records import KEPT_INVALIDATIONS, ROW_MS, SLOT_S, SLOTS, InvalidationRow, ProcessRow, shown_patterns
 from pipeline.hot.keys import HotKeys
 
 WINDOW_S: Final = SLOT_S * SLOTS
@@ -69,6 +69,15 @@ def read_figures(connection: RedisConnection, keys: FigureKeys, window_s: float 
     except SharedTierUnavailableError:
         return FleetFigures(available=False, refused=connection.refused or "")
     return msgspec.structs.replace(_figures(first, raw, count), refused=connection.refused or "")
+
+
+def who_invalidated(connection: RedisConnection, keys: FigureKeys, pattern: str, at: float | None) -> InvalidationRow | None:
+    """Of the last invalidations that processes have told of, that of this pattern which was made nearest to that moment. Raises
+    SharedTierUnavailableError."""
+    raws = connection.call(lambda client: client.lrange(keys.invalidations, 0, KEPT_INVALIDATIONS - 1))
+    (shown,) = shown_patterns((pattern,))
+    rows = [row for row in (_decoded(raw, InvalidationRow) for raw in raws) if row is not None and shown in row.patterns]
+    return min(rows, key=lambda row: 0.0 if at is None else abs(row.at - at), default=None)
 
 
 class _Lists(NamedTuple):

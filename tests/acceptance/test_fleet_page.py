@@ -12,6 +12,7 @@ from fleet import Fleet
 from monitor import FlowerServer
 from polling import until
 from servers import ValkeyServer
+from wcag import SHAPE_CONTRAST, TEXT_CONTRAST, contrast, luminance
 
 from benchmarks.kit.browser import HOW_TO_INSTALL, Browser, find_chromium
 from benchmarks.kit.endpoint import Fault
@@ -21,8 +22,6 @@ from pipeline.figures import FigureKeys, Reporter
 
 COUNTS = {"l1": 1200, "l2": 300, "joined": 40, "stale": 5, "no": 155, "failed": 7}
 EVIL = '<img src=x onerror="document.title=1">'
-TEXT_CONTRAST = 4.5
-SHAPE_CONTRAST = 3.0
 
 in_chromium = pytest.mark.skipif(find_chromium() is None, reason=f"no Chromium is installed ({HOW_TO_INSTALL})")
 
@@ -72,18 +71,6 @@ def shown(browser: Browser, figure: str) -> float:
 
 def is_in(browser: Browser, state: str) -> None:
     browser.wait(f"document.getElementById('fleet').dataset.state === '{state}'")
-
-
-def luminance(colour: str) -> float:
-    """Of `rgb(1, 2, 3)`, as the accessibility guidelines define it (WCAG 2.2, relative luminance)."""
-    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-def contrast(one: str, other: str) -> float:
-    dark, light = sorted((luminance(one), luminance(other)))
-    return (light + 0.05) / (dark + 0.05)
 
 
 @in_chromium

@@ -17,6 +17,7 @@ from typing import Final
 import pytest
 import redis
 from celery.exceptions import TimeoutError as CeleryTimeoutError
+from envelopes import envelope, whole
 from fleet import ROOT, WorkerNode, bare_app, persona_environ, send_plain
 from kombu import pools
 from kombu.exceptions import OperationalError
@@ -29,8 +30,9 @@ from pipeline.discovery import STACK_DIR
 from pipeline.models import PersonaRequest
 from pipeline.settings import load_settings
 from workers.client import PersonaClient
-from workers.queue.dead_letters.letter import DEAD_LETTERS
+from workers.queue.dead_letters.letter import DEAD_LETTERS, written
 from workers.queue.errors import WorkerError
+from workers.queue.failures.box import keep as keep_failure
 from workers.stack.processes import ChildProcess
 
 KEY: Final = "calm-flowing-planning"
@@ -182,6 +184,9 @@ def ask(environ: Mapping[str, str], broker: Guarded) -> None:
 
 def operate(environ: Mapping[str, str], broker: Guarded) -> None:
     environ = {**own_environment(), STACK_DIR: NO_STACK, **environ}
+    with closing(redis.Redis.from_url(broker.url("worker"))) as worker:
+        again = envelope(whole(PersonaRequest.create("And now?", KEY).to_wire()))
+        keep_failure(worker, "failed", written("persona", again, "KeyError", whole=True, task_id="failed"))
     until(lambda: broker.admin.llen(DEAD_LETTERS) or broker.refused(), "there is a dead letter")
     assert broker.refused() == []
     for words in (
@@ -192,6 +197,10 @@ def operate(environ: Mapping[str, str], broker: Guarded) -> None:
         ["dead-letters", "count"],
         ["dead-letters", "requeue", "--all", "--yes"],
         ["dead-letters", "drop", "--all", "--yes"],
+        ["explain", "How do I begin?", "--key", KEY],
+        ["failures"],
+        ["failures", "count"],
+        ["failures", "retry", "--all", "--yes"],
     ):
         done = subprocess.run(
             [sys.executable, "-m", "workers.cli", *words, "--json"],

@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from workers.cli.terminal.failures import BAD_USAGE, CommandError
+from workers.cli.terminal.help import FLEET
 from workers.cli.terminal.screen import JsonFlag, begin, printable
 
 
 def register(program: typer.Typer) -> None:
-    program.command("doctor", epilog="Example: persona doctor --flower http://127.0.0.1:5555")(doctor)
+    program.command("doctor", rich_help_panel=FLEET, epilog="Example: persona doctor --flower http://127.0.0.1:5555")(doctor)
 
 
 def doctor(

@@ -14,6 +14,7 @@ from flower.views import BaseHandler
 from tornado.httputil import url_concat
 from tornado.web import HTTPError, RequestHandler, StaticFileHandler, authenticated, stream_request_body
 
+from workers.dashboard.acting.handlers import user_of
 from workers.dashboard.metrics import exposition
 from workers.dashboard.page import page_document
 from workers.queue.dead_letters.letter import DEAD_LETTERS
@@ -71,7 +72,8 @@ class FleetPage(BaseHandler):
     async def get(self) -> None:
         self.set_header("Content-Security-Policy", POLICY)
         self.set_header("Referrer-Policy", "same-origin")
-        self.render("fleet.html")
+        acting = self.application.acting
+        self.render("fleet.html", acting=acting.allowed, mark=acting.mark(user_of(self.request, self.current_user)))
 
 
 class FleetDocument(BaseHandler):

@@ -12,6 +12,8 @@ from tornado.web import url
 from pipeline.errors import ConfigurationError
 from pipeline.settings import get_settings
 from workers.dashboard import handlers
+from workers.dashboard.acting import handlers as acts
+from workers.dashboard.acting.handlers import Acting
 from workers.dashboard.login import USER, Login, login_of
 from workers.dashboard.source import FigureSource
 from workers.dashboard.templates import stock_and_ours
@@ -39,12 +41,17 @@ class Dashboard(Flower):
         self._root = f"/{options.url_prefix.strip('/')}" if options.url_prefix else ""
         self._login_url: Final[str] = settings["login_url"]
         self.figures = FigureSource(get_settings())
+        allowed = not get_settings().flower_read_only and bool(self.login.basic or self.login.emails)
+        self.acting = Acting(get_settings(), settings["cookie_secret"], allowed=allowed)
         page = f"{self._root}/{handlers.PAGE}"
         self.add_handlers(
             ".*",
             [
                 url(page, handlers.FleetPage, name=handlers.PAGE),
                 url(f"{page}/figures", handlers.FleetDocument),
+                url(f"{page}/letters", acts.Letters),
+                url(f"{page}/ask", acts.Ask),
+                url(f"{page}/confirm", acts.Confirm),
                 url(f"{page}/static/(.*)", handlers.Asset, {"path": str(handlers.STATIC)}),
                 url(f"{self._root}/metrics", handlers.Metrics),
                 url(f"{self._root}/api/task/result/(.+)", handlers.WithheldResult),
@@ -79,3 +86,4 @@ class Dashboard(Flower):
     def stop(self) -> None:
         super().stop()
         self.figures.close()
+        self.acting.close()

@@ -21,6 +21,10 @@ class QueueFullError(QueueUnavailableError):
     some of what waits: see PERSONA_QUEUE_FULL_AT."""
 
 
+class NoRedisError(WorkerError):
+    """The broker is no Redis server, and what was asked for is kept by such a one alone."""
+
+
 class AnswerTimeoutError(WorkerError, TimeoutError):
     """No answer within the time given. The request may still be queued or running."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from celery import Celery
 from celery.backends.redis import RedisBackend
@@ -14,9 +14,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, RedisError, ResponseError
 from redis.retry import Retry
 
-from workers.queue.errors import QueueFullError, QueueRefusedError, QueueUnavailableError
+from pipeline.settings import without_password
+from workers.queue.errors import NoRedisError, QueueFullError, QueueRefusedError, QueueUnavailableError
 from workers.queue.factory import PersonaApp
 from workers.queue.tls.refusals import explained
+
+T = TypeVar("T")
 
 PATIENCE_S: Final = 3.0
 """Grace added to a caller's timeout while the result backend is unreachable."""
@@ -50,6 +53,16 @@ def close_results(app: Celery) -> None:
         backend.result_consumer.subscribed_to.clear()  # else each ticket that is collected later would connect to unsubscribe
         backend.result_consumer.stop()
         backend.client.close()
+
+
+def at_redis(app: PersonaApp, command: Callable[[Any], T]) -> T:
+    """What `command` makes of a client of the broker's server. Raises NoRedisError, and as `reaching`."""
+    with reaching(f"the broker at {without_password(app.settings.broker_url)}"), app.producer_or_acquire() as producer:
+        connected = getattr(producer.channel, "conn_or_acquire", None)
+        if connected is None:
+            raise NoRedisError("the broker is not Redis: RabbitMQ keeps what is refused by its queues' own policy")
+        with connected() as client:
+            return command(client)
 
 
 @contextmanager

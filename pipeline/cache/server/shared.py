@@ -202,6 +202,16 @@ class RedisCache:
         match = self.keys.entries_matching(pattern)
         return sum(self.unlink(batch) for batch in self._scan(match))
 
+    def entries(self) -> Iterator[Entry]:
+        """Every entry that can be read, one after another, some perhaps twice. Scans the whole database once. Raises
+        SharedTierUnavailableError."""
+        for names in self._scan(self.keys.entries_matching("*")):
+            raws = self.connection.call(lambda client, names=names: client.mget(names))  # type: ignore[misc]
+            for name, raw in zip(names, raws, strict=True):
+                entry = self.decode(self.keys.key_of(name), raw)
+                if entry is not None:
+                    yield entry
+
     def count_present(self, keys: list[str]) -> int:
         """How many of these keys have bytes here; 0 when the server is away."""
         if not keys:

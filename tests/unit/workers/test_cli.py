@@ -40,6 +40,8 @@ COMMANDS = (
     "stats",
     "preload",
     "dead-letters",
+    "failures",
+    "explain",
     "doctor",
 )
 KEY = "calm-flowing-learning"

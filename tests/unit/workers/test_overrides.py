@@ -13,12 +13,14 @@ from celery.app.control import Control
 from celery.app.routes import Router
 from celery.apps.worker import Worker
 from celery.events.dispatcher import EventDispatcher
+from celery.worker.request import Request
 from kombu import Connection
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
 from workers.node.callbacks import CallersAMQP, CallersRouter
 from workers.node.control.ending import OrderlyWorker
+from workers.node.failures.keeping import KeepingRequest
 from workers.node.fetch.channel import FetchChannel, FetchQoS
 from workers.node.fetch.transport import FetchPoller, FetchTransport
 from workers.node.poison import GuardedChannel
@@ -61,6 +63,10 @@ SIGNATURES = {
     (virtual.Transport, "_deliver"): "(self, message, queue)",
     (AMQP, "_retry_publish"): "(self, publish, *args, **kwargs)",
     (AMQP, "Router"): "(self, queues=None, create_missing=None)",
+    (Request, "on_failure"): "(self, exc_info, send_failed_event=True, return_ok=False)",
+    (Request, "acknowledge"): "(self)",
+    (Request, "_retry_worker_lost"): "(self, exc, exc_info)",
+    (Request, "_success_was_stored"): "(self)",
     (Router, "route"): "(self, options, name, args=(), kwargs=None, task_type=None)",
 }
 
@@ -89,6 +95,7 @@ def test_the_original_is_called_as_it_was(case: tuple[Any, str]) -> None:
         (PurgingControl, Control),
         (OrderlyWorker, Worker),
         (CallersRouter, Router),
+        (KeepingRequest, Request),
     ],
 )
 def test_whatever_is_overridden_is_listed(ours: type, theirs: type) -> None:

@@ -12,7 +12,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
-from pipeline.cache.server.address import Address, Tls
+from pipeline.cache.server.address import Address
+from pipeline.cache.server.tls import Tls
 from workers.doctor.loopback import is_loopback
 from workers.doctor.seen import Server
 from workers.install.rights import Need, refused

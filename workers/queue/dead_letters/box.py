@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal, TypeVar
 
 from redis.exceptions import WatchError
 
-from pipeline.settings import without_password
 from workers.queue.dead_letters.letter import (
     DEAD_LETTERS,
     DEAD_LETTERS_COUNT,
@@ -19,7 +18,7 @@ from workers.queue.dead_letters.letter import (
 )
 from workers.queue.errors import QueueUnavailableError
 from workers.queue.factory import PersonaApp
-from workers.queue.reach import reaching
+from workers.queue.reach import at_redis
 
 T = TypeVar("T")
 
@@ -27,10 +26,6 @@ Requeued = Literal["queued", "gone", "cut"]
 
 _TRIES: Final = 100
 """The list may change between a look and the step that follows from it: workers add to it."""
-
-
-class NoDeadLettersError(Exception):
-    """The broker is not Redis: its own policy says where refused messages go."""
 
 
 def keep(client: Any, raw: bytes) -> None:
@@ -44,14 +39,19 @@ def keep(client: Any, raw: bytes) -> None:
 
 
 class DeadLetters:
-    """Methods raise QueueUnavailableError, and NoDeadLettersError."""
+    """Methods raise QueueUnavailableError, and NoRedisError where the broker is not Redis."""
 
     def __init__(self, app: PersonaApp) -> None:
         self._app = app
 
-    def all(self) -> list[Found]:
-        """The latest first; at most MAX_DEAD_LETTERS."""
-        return [each for each in map(found, self._do(lambda client: client.lrange(DEAD_LETTERS, 0, -1))) if each is not None]
+    def all(self, most: int = MAX_DEAD_LETTERS) -> list[Found]:
+        """The latest first, so many at most."""
+        raws = self._do(lambda client: client.lrange(DEAD_LETTERS, 0, most - 1))
+        return [each for each in map(found, raws) if each is not None]
+
+    def count(self) -> int:
+        """How many are kept, without reading them."""
+        return int(self._do(lambda client: client.llen(DEAD_LETTERS)))
 
     def ever(self) -> int:
         """How many there have been since the broker first counted."""
@@ -64,20 +64,19 @@ class DeadLetters:
             return "cut"
         return "queued" if self._do(lambda client: _moved(client, one, item)) else "gone"
 
+    def requeue_all(self, letters: Iterable[Found]) -> dict[str, int]:
+        """How many of these were queued, were gone, or cannot be queued: see `requeue`."""
+        counts = {"queued": 0, "gone": 0, "cut": 0}
+        for one in letters:
+            counts[self.requeue(one)] += 1
+        return counts
+
     def drop(self, one: Found) -> bool:
         """False if it is gone."""
         return bool(self._do(lambda client: client.lrem(DEAD_LETTERS, 1, one.raw)))
 
     def _do(self, command: Callable[[Any], T]) -> T:
-        with (
-            reaching(f"the broker at {without_password(self._app.settings.broker_url)}"),
-            self._app.producer_or_acquire() as producer,
-        ):
-            connected = getattr(producer.channel, "conn_or_acquire", None)
-            if connected is None:
-                raise NoDeadLettersError
-            with connected() as client:
-                return command(client)
+        return at_redis(self._app, command)
 
 
 def _moved(client: Any, one: Found, item: bytes) -> bool:

@@ -48,7 +48,7 @@ class ReturnableRequest(Request):
         finally:
             self._held = False
             if self._ended:
-                super().acknowledge()  # nothing happens if it has been rejected
+                self.acknowledge()  # nothing happens if it has been rejected
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if not self._returned:  # Celery calls `on_failure` first, and stores the same again here
