@@ -34,7 +34,11 @@ MAX_INPUT_CHARS: Final = 8_000
 MAX_USER_ID_CHARS: Final = 128
 MAX_NAME_CHARS: Final = 80
 MAX_MESSAGES: Final = 50
+MAX_REQUEST_CHARS: Final = 120_000
+"""Of the input and all messages together: in every script its message is shorter than the longest that a worker reads."""
 MAX_AGE_S: Final = 7 * 86_400
+_WIDEST: Final = 8
+"""No character is normalised from more. What is longer than this many times its bound is not normalised, only refused."""
 
 Language = Literal["en", "ko"]
 Source = Literal["l1", "l2", "joined", "stale", "no"]
@@ -129,10 +133,11 @@ class PersonaRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
         max_age_s: float | None = None,
     ) -> Self:
         """A validated, normalised request. Raises InvalidRequestError naming the field, the value and what is allowed."""
+        text = _text("user_input", user_input, MAX_INPUT_CHARS)
         return cls(
-            user_input=_text("user_input", user_input, MAX_INPUT_CHARS),
+            user_input=text,
             resonance_key=str(ResonanceKey.parse(resonance_key)),
-            context=_context(context),
+            context=_context(context, MAX_REQUEST_CHARS - len(text)),
             use_cache=_flag("use_cache", use_cache),
             max_age_s=_age("max_age_s", max_age_s),
         )
@@ -216,7 +221,9 @@ def _text(field: str, value: object, max_chars: int) -> str:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise InvalidRequestError(field, f"is not valid Unicode: a lone surrogate at character {error.start}") from None
-    text = unicodedata.normalize("NFC", value.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    text = value.strip()
+    if len(text) <= _WIDEST * max_chars:
+        text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
     if not text:
         raise InvalidRequestError(field, f"is empty; expected 1 to {max_chars} characters")
     if len(text) > max_chars:
@@ -254,7 +261,7 @@ def _age(field: str, value: object) -> float | None:
     return float(value)
 
 
-def _context(value: object) -> ChatContext | None:
+def _context(value: object, most_chars: int) -> ChatContext | None:
     if value is None:
         return None
     if isinstance(value, ChatContext):
@@ -271,12 +278,12 @@ def _context(value: object) -> ChatContext | None:
         user_id=None if user_id is None else _identifier("context.user_id", user_id, MAX_USER_ID_CHARS),
         user_name=None if user_name is None else _text("context.user_name", user_name, MAX_NAME_CHARS),
         language=language,
-        history=_history(value.get("history", ())),
+        history=_history(value.get("history", ()), most_chars),
     )
     return None if context == ChatContext() else context
 
 
-def _history(value: object) -> tuple[Message, ...]:
+def _history(value: object, most_chars: int) -> tuple[Message, ...]:
     if not isinstance(value, list | tuple):
         raise InvalidRequestError("context.history", f"expected a list of messages, got {_kind(value)}")
     if len(value) > MAX_MESSAGES:
@@ -295,6 +302,12 @@ def _history(value: object) -> tuple[Message, ...]:
         if role not in ("user", "assistant"):
             raise InvalidRequestError(f"{field}.role", f"{_quote(role)}; allowed are 'user' and 'assistant'")
         messages.append(Message(role=role, content=_text(f"{field}.content", item.get("content"), MAX_INPUT_CHARS)))
+    chars = sum(len(message.content) for message in messages)
+    if chars > most_chars:
+        raise InvalidRequestError(
+            "context.history",
+            f"has {chars} characters; allowed are up to {most_chars} beside this user_input, {MAX_REQUEST_CHARS} in all",
+        )
     return tuple(messages)
 
 

@@ -112,6 +112,12 @@ class Settings(BaseModel):
         "",
         description="What answers in the model's place: `package.module:object`, a responder or what makes one of the settings.",
     )
+    result_max_kb: int = Field(
+        1024,
+        ge=16,
+        le=65_536,
+        description="How long a model's answer, and the outcome of a task, may be. What is longer is not kept: the task fails.",
+    )
     # -- work done ahead
     preload_interval_s: float = Field(
         300.0, ge=1, le=86_400, description="How often the caches are warmed and the answers asked for most renewed."

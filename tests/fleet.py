@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,7 @@ from forked import Program, start_celery
 from polling import until
 from servers import NO_STACK, ValkeyServer
 
-from benchmarks.kit.endpoint import ScriptedEndpoint
+from benchmarks.kit.endpoint import Messages, ScriptedEndpoint, echo
 from benchmarks.kit.nodes import node_command, own_environment
 from pipeline.discovery import STACK_DIR
 from pipeline.models import ChatContext, PersonaRequest, PersonaResponse
@@ -211,15 +211,17 @@ class Fleet:
         pool: Pool = "prefork",
         concurrency: int = 2,
         delay_ms: float = 0.0,
+        answer: Callable[[Messages], str] = echo,
         environ: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
         app: str = "workers",
     ) -> None:
-        """`delay_ms`: how long the endpoint takes for an answer. The rest is as WorkerNode has it."""
+        """`delay_ms`: how long the endpoint takes for an answer, which is what `answer` makes of the prompt. The rest is as
+        WorkerNode has it."""
         self._resources = ExitStack()
         self.broker = ValkeyServer(keep_on_disk=True)
         self.cache = ValkeyServer()
-        self.endpoint = ScriptedEndpoint(delay_ms=delay_ms)
+        self.endpoint = ScriptedEndpoint(delay_ms=delay_ms, answer=answer)
         self.environ = persona_environ(broker_url=self.broker.url, cache_url=self.cache.url, llm_url=self.endpoint.url) | dict(
             environ or {}
         )

@@ -24,6 +24,7 @@ ROW_MS: Final = 45_000
 KEPT_INVALIDATIONS: Final = 50
 SHOWN_PATTERNS: Final = 5
 SHOWN_PATTERN_CHARS: Final = 120
+_USER: Final = "user:"
 
 
 class ProcessRow(msgspec.Struct, frozen=True):
@@ -43,8 +44,8 @@ class ProcessRow(msgspec.Struct, frozen=True):
 
 
 class InvalidationRow(msgspec.Struct, frozen=True):
-    """One invalidation that was made. `patterns` are the first few of `pattern_count`, each cut to 120 characters; `at`: when it
-    was published, in seconds since 1970 by the clock of `by`, the process that made it."""
+    """One invalidation that was made. `patterns` are the first few of `pattern_count`, each cut to 120 characters and without a
+    user's id; `at`: when it was published, in seconds since 1970 by the clock of `by`, the process that made it."""
 
     id: str
     at: float
@@ -55,4 +56,9 @@ class InvalidationRow(msgspec.Struct, frozen=True):
 
 
 def shown_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(pattern[:SHOWN_PATTERN_CHARS] for pattern in patterns[:SHOWN_PATTERNS])
+    """The first few, each cut. Of a user's key not the id: what is shown of a fleet is for more eyes than answers are."""
+    return tuple(_shown(pattern)[:SHOWN_PATTERN_CHARS] for pattern in patterns[:SHOWN_PATTERNS])
+
+
+def _shown(pattern: str) -> str:
+    return pattern if not pattern.startswith(_USER) or pattern == f"{_USER}*" else f"{_USER}(an id)"

@@ -67,4 +67,5 @@ def responder_from(settings: Settings) -> Responder:
         deadline_s=settings.llm_timeout_s,
         max_tokens=settings.llm_max_tokens,
         temperature=settings.llm_temperature,
+        max_bytes=settings.result_max_kb * 1024,
     )

@@ -29,6 +29,10 @@ NO_KEY: Final = "none"
 """Sent where no key is configured: many local servers need none, but the client refuses an empty one."""
 
 
+MAX_BYTES: Final = 1 << 20
+"""Of a response, unless its responder is told otherwise."""
+
+
 class _OwnConnection:
     """The place of one process's connection."""
 
@@ -58,11 +62,13 @@ class ChatResponder:
         max_tokens: int = 256,
         temperature: float = 0.7,
         attempts: int = 2,
+        max_bytes: int = MAX_BYTES,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
         rng: random.Random | None = None,
     ) -> None:
         """`clock` gives seconds and never goes back. A user and password in `base_url` are sent unless there is a key.
+        A response of more than `max_bytes` is given up, and is a PermanentModelError.
 
         Raises ConfigurationError for a key that no HTTP header can carry.
         """
@@ -76,6 +82,7 @@ class ChatResponder:
         self._api_key = api_key or NO_KEY
         self._deadline_s, self._attempts = deadline_s, attempts
         self._max_tokens, self._temperature = max_tokens, temperature
+        self._max_bytes = max_bytes
         self._clock, self._pause, self._rng = clock, pause, rng or random.Random()  # noqa: S311 - jitter, no secret
         # By process id. A child leaves its parent's entry alone but keeps it: collecting it would touch an event loop that is
         # the parent's. One lock for all would stay held in a child that was forked while a thread held it.
@@ -145,7 +152,7 @@ class ChatResponder:
         with own.lock:
             connection = own.connection
             if connection is None:
-                made = Connection(self._base_url, self._api_key, self._headers)
+                made = Connection(self._base_url, self._api_key, self._headers, self._max_bytes)
                 connection = own.connection
                 if connection is None:
                     connection = own.connection = made

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Future
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -50,6 +51,10 @@ class ClosedError(Exception):
     """This connection was closed."""
 
 
+class TooLongError(Exception):
+    """The response has more bytes than this many."""
+
+
 class Connection:
     """Sends requests for any number of threads of the process that made it; no other process may touch it.
 
@@ -57,9 +62,17 @@ class Connection:
     or reads an answer that comes a byte a second. The synchronous client bounds each read, not their sum.
     """
 
-    def __init__(self, base_url: str, api_key: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, base_url: str, api_key: str, headers: Mapping[str, str], max_bytes: int) -> None:
+        """A response of more bytes is not read any further."""
         # No time-outs and no retries of the client's own: the caller has one deadline and one policy for all of it.
-        self._client = load_client()(base_url=base_url, api_key=api_key, default_headers=headers, timeout=None, max_retries=0)
+        self._client = load_client()(
+            base_url=base_url,
+            api_key=api_key,
+            default_headers=headers,
+            timeout=None,
+            max_retries=0,
+            http_client=_bounded_client(max_bytes),
+        )
         self._lock = Lock()
         self._closed = False
         self._loop = asyncio.new_event_loop()
@@ -119,6 +132,40 @@ class Connection:
             await self._loop.shutdown_asyncgens()
         finally:
             self._loop.stop()
+
+
+def _bounded_client(max_bytes: int) -> Any:
+    """The client's own HTTP client, but that it gives up a response in the middle. The client reads each one whole."""
+    from openai import DefaultAsyncHttpxClient
+
+    async def bound(response: Any) -> None:
+        kind: Any = type(response.stream)
+        response.stream = _bounded(kind)(response.stream, max_bytes)
+
+    # As it comes, so that it is what is counted.
+    return DefaultAsyncHttpxClient(event_hooks={"response": [bound]}, headers={"Accept-Encoding": "identity"}, timeout=None)
+
+
+@cache
+def _bounded(kind: Any) -> Any:
+    """Streams of that kind with a bound. The HTTP library asks for its own class, and which one that is differs."""
+
+    class Bounded(kind):  # type: ignore[misc]
+        def __init__(self, stream: Any, max_bytes: int) -> None:
+            self._whole, self._max_bytes = stream, max_bytes
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            left = self._max_bytes
+            async for piece in self._whole:
+                left -= len(piece)
+                if left < 0:
+                    raise TooLongError(self._max_bytes)
+                yield piece
+
+        async def aclose(self) -> None:
+            await self._whole.aclose()
+
+    return Bounded
 
 
 def log_type_of(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pipeline.responders.connection import Answer
+from pipeline.responders.connection import Answer, TooLongError
 
 TRANSIENT_STATUSES: Final = frozenset({408, 409, 429})
 
@@ -104,6 +104,12 @@ def failure_of(error: BaseException) -> Failure:
     """The failure of a request without any response."""
     from openai import APIConnectionError, APITimeoutError
 
+    if isinstance(error, TooLongError):
+        return Failure(
+            transient=False,
+            what=f"answers with more than {error} bytes",
+            advice="lower PERSONA_LLM_MAX_TOKENS, or raise PERSONA_RESULT_MAX_KB",
+        )
     if isinstance(error, APITimeoutError | TimeoutError):
         return NO_TIME_LEFT
     if not isinstance(error, APIConnectionError | OSError):

@@ -52,7 +52,7 @@ def reporter(cache: ValkeyServer) -> Iterator[Reporter]:
     for source, count in COUNTS.items():
         for _ in range(count):
             made.tally.record(source, 1.5)
-    made.invalidated("e:1", time.time(), (f"user:{EVIL}",), durable=True)
+    made.invalidated("e:1", time.time(), (f"persona:{EVIL}",), durable=True)
     made.applied("e:1", time.time() - 0.004)
     assert made.courier.deliver()
     yield made

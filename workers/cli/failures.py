@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from workers.cli.terminal.help import FLEET
 from workers.cli.terminal.letters import (
     AllFlag,
     Ids,
@@ -25,7 +26,6 @@ from workers.cli.terminal.letters import (
     tell,
     tell_queued,
 )
-from workers.cli.terminal.help import FLEET
 from workers.cli.terminal.screen import JsonFlag, begin
 
 if TYPE_CHECKING:

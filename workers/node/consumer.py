@@ -110,7 +110,7 @@ class GuardedConsumer(Consumer):
                 else:
                     take(message)
             except OutOfBoundsError as error:
-                self._refuse(message, str(error))
+                self._refuse(message, str(error), read=False)
             except msgspec.ValidationError as error:
                 self._refuse(message, f"is not of the Celery protocol: {error}")
             except UNREADABLE as error:
@@ -139,8 +139,9 @@ class GuardedConsumer(Consumer):
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
         self._refuse(message, str(exc) if isinstance(exc, OutOfBoundsError) else f"cannot be read ({place(exc)})")
 
-    def _refuse(self, message: Any, why: str, error: Exception | None = None) -> None:
-        to = addressed(message.headers, _payload(message), message.properties)
+    def _refuse(self, message: Any, why: str, error: Exception | None = None, *, read: bool = True) -> None:
+        """`read`: whether its body may be read, to see what waits for it."""
+        to = addressed(message.headers, _payload(message) if read else None, message.properties)
         logger.error("worker.message_refused: of task %s: it %s", to.id if to else "(no id)", why)
         error = error or InvalidRequestError("message", why)
         queue = str((message.delivery_info or {}).get("routing_key"))

@@ -15,6 +15,7 @@ from pipeline.cache.coherence.node import Notice
 from pipeline.courier import EVERY_S, build_courier
 from pipeline.errors import ConfigurationError
 from pipeline.figures import Reporter, build_reporter
+from pipeline.figures.records import shown_patterns
 from pipeline.persona_pipeline import get_pipeline
 from pipeline.responders.connection import load_client
 from pipeline.settings import Settings
@@ -98,7 +99,7 @@ class InvalidationStep(FollowStep):
             return
         # The nodes share the message's id; Flower shows a task once. An id of this node's own keeps them apart.
         uuid = str(uuid5(NAMESPACE_OID, f"{message.headers.get('id')}:{self._node.id}"))
-        shown = repr(list(patterns))[:200]
+        shown = repr(list(shown_patterns(patterns)))[:200]
         try:
             dispatcher.send("task-received", uuid=uuid, name=TASK, args=shown, kwargs="{}", retries=0, eta=None, expires=None)
             dispatcher.send("task-started", uuid=uuid)

@@ -14,6 +14,8 @@ from workers.queue.factory import PersonaApp
 from workers.queue.outcomes.store import OutcomeStore, Success
 
 TIMEOUT_S: Final = 0.25
+_AROUND_BYTES: Final = 2048
+"""What Celery writes around an answer has less, with ids of 255 characters."""
 PAUSE_S: Final = 1.0
 """So long after a failure the server is not asked."""
 
@@ -29,12 +31,14 @@ class QuickOutcomes:
         limits = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
         backend.connparams = {**backend.connparams, **limits, "retry_on_timeout": False}
         self._backend = backend
+        self._longest = backend.max_bytes - _AROUND_BYTES
         self._clock = clock
         self._closed_until_s = 0.0
 
     def store(self, answers: Sequence[tuple[str, bytes]]) -> bool:
-        """Keep and publish answers, each by its task's id, as JSON. Whether the server has them all."""
-        if self._clock() < self._closed_until_s:
+        """Keep and publish answers, each by its task's id, as JSON. Whether the server has them all. One that
+        is too long goes the long way, where its caller is told."""
+        if self._clock() < self._closed_until_s or any(len(answer) > self._longest for _, answer in answers):
             return False
         try:
             self._backend.store_successes([Success(task_id, answer) for task_id, answer in answers])

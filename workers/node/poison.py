@@ -26,8 +26,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from pipeline.errors import InvalidRequestError
 from pipeline.settings import get_settings
 from workers.node.fetch.pause import Pause
-from workers.node.guard.bounds import OutOfBoundsError, check_body, check_item
+from workers.node.guard.bounds import OutOfBoundsError, check_body, check_item, size_of
 from workers.node.guard.refusals import tell_sender
+from workers.node.guard.replies import skimming
 from workers.queue.dead_letters.box import keep
 from workers.queue.dead_letters.letter import written
 
@@ -123,6 +124,12 @@ class GuardedChannel(redis_transport.Channel):
                 client.eval(PUT_BACK, 1, *self._unnoted[-1])
             self._unnoted.pop()
 
+    def _connparams(self, asynchronous: bool = False) -> Any:
+        """The connections that wait for what comes unasked take none of it whole if it is too long. They read it all the same:
+        what was popped lies nowhere else, and a connection that is made anew misses broadcasts."""
+        options = super()._connparams(asynchronous)
+        return {**options, "parser_class": skimming(options)} if asynchronous else options
+
     def _create_client(self, asynchronous: bool = False) -> Any:
         client = super()._create_client(asynchronous)
         popped: Callable[..., Any] = client.response_callbacks["BRPOP"]
@@ -151,7 +158,7 @@ class GuardedChannel(redis_transport.Channel):
         else:
             return raw
         logger.error("worker.message_refused: in queue %s: it %s", queue, why)
-        bury(self, written(queue, item, why, whole=True))
+        bury(self, written(queue, item, why, whole=True, size=size_of(item)))
         tell_sender(item, InvalidRequestError("message", why))
         return None
 

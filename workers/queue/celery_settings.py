@@ -20,6 +20,7 @@ PATIENCE_OPTION: Final = "outcome_patience_s"
 PATIENCE_S: Final = 30.0
 """How long a pool process tries to store an outcome (`workers.queue.outcomes`): a restart of the server, and much less than the
 soft time limit, which ends it too. Then the task goes back to its queue."""
+MAX_BYTES_OPTION: Final = "outcome_max_bytes"
 FULL_AT_OPTION: Final = "queue_full_at"
 _SOCKET: Final = {
     "socket_timeout": 5,  # a half-open connection ends in seconds; Celery's own default waits for ever
@@ -122,6 +123,7 @@ def _results(settings: Settings) -> dict[str, Any]:
             "retry_policy": {"timeout": 5.0},
             PATIENCE_OPTION: PATIENCE_S,
             FULL_AT_OPTION: settings.queue_full_at,
+            MAX_BYTES_OPTION: settings.result_max_kb * 1024,
         },
         "redis_socket_timeout": 5,  # the default holds a pool process for 120 s
         "redis_socket_connect_timeout": 2,

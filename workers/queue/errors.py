@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kombu.exceptions import EncodeError
+
 
 class WorkerError(Exception):
     """Base class of every error that a client raises on purpose."""
@@ -35,6 +37,10 @@ class AnswerExpiredError(AnswerTimeoutError):
 
 class AnswerFailedError(WorkerError):
     """The worker gave up on the request; the message is its own."""
+
+
+class ResultTooLongError(WorkerError, EncodeError):
+    """What a task returned, or the text of its error, has more bytes than PERSONA_RESULT_MAX_KB allows. It was not kept."""
 
 
 class CallbackUnsentError(WorkerError):

@@ -38,6 +38,8 @@ NEEDED: Final = {
 PACKAGES: Final = {"redbeat": "celery-redbeat", "prometheus_client": "prometheus-client"}
 """Their names at the registry, where they differ."""
 PERSONAS_DIR: Final = f"{PREFIX}PERSONAS_DIR"
+LONGEST: Final = "4mb"
+"""What the broker takes: no worker reads a longer message, and each would hold up all others."""
 FLOWER_USER: Final = "persona"
 
 # Celery and Flower prefer these to the stack's settings.
@@ -247,6 +249,7 @@ def _server(
             keep_on_disk=is_broker,
             maxmemory="0" if is_broker else options.cache_memory,
             maxmemory_policy="noeviction" if is_broker else "allkeys-lfu",
+            longest=LONGEST if is_broker else "512mb",
         ),
     )
 

@@ -437,3 +437,14 @@ def test_a_process_that_asks_no_model_does_not_load_the_client() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert run.stdout == "[] 1\n"
+
+
+def test_an_answer_that_is_too_long_is_given_up_at_once(make: Callable[..., ChatResponder]) -> None:
+    """Another try would bring as much. It is not read to its end: the connection is closed meanwhile."""
+    with ScriptedEndpoint(answer=lambda _: CANARY * 200_000) as endpoint:
+        error = error_of(make(base_url=endpoint.url, max_bytes=100_000))
+        assert isinstance(error, PermanentModelError)
+        assert "answers with more than 100000 bytes" in str(error)
+        assert CANARY not in str(error)
+        assert endpoint.calls == 1
+        assert make(base_url=endpoint.url, max_bytes=10_000_000).respond(prompt_of()) == CANARY * 200_000

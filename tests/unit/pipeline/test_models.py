@@ -143,6 +143,11 @@ def history(*messages: object) -> dict[str, object]:
         (history({"role": "user", "content": ""}), "context.history[0].content", "is empty; expected 1 to 8000"),
         (history({**MESSAGE, "at": 1}), "context.history[0].at", "unknown field; allowed are role, content"),
         (history(*[MESSAGE] * (MAX_MESSAGES + 1)), "context.history", "has 51 messages; allowed are up to 50"),
+        (
+            history(*[{**MESSAGE, "content": "x" * 8000}] * 15),
+            "context.history",
+            "has 120000 characters; allowed are up to 119995",
+        ),
     ],
 )
 def test_a_bad_context_is_refused_with_the_path_of_the_field(context: Any, field: str, said: str) -> None:

@@ -17,6 +17,9 @@ from celery.worker.request import Request
 from kombu import Connection
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
+from redis._parsers import _RESP2Parser, _RESP3Parser
+from redis._parsers.base import _RESPBase
+from redis._parsers.socket import SocketBuffer
 
 from workers.node.callbacks import CallersAMQP, CallersRouter
 from workers.node.control.ending import OrderlyWorker
@@ -42,6 +45,7 @@ SIGNATURES = {
     (kombu_redis.Channel, "_queue_bind"): "(self, exchange, routing_key, pattern, queue)",
     (kombu_redis.Channel, "_deliver_fanout_message"): "(self, message, exchange)",
     (kombu_redis.Channel, "_create_client"): "(self, asynchronous=False)",
+    (kombu_redis.Channel, "_connparams"): "(self, asynchronous=False)",
     (kombu_redis.Channel, "_q_for_pri"): "(self, queue, pri)",
     (kombu_redis.Channel, "close"): "(self)",
     (kombu_redis.Channel, "_brpop_start"): "(self, timeout=None)",
@@ -118,6 +122,11 @@ def test_whatever_is_overridden_is_listed(ours: type, theirs: type) -> None:
         (trace.build_tracer, "app.amqp._retry_publish("),
         (Queues.__missing__, "if self.create_missing:"),
         (kombu_redis.Channel.close, "if queue in self.auto_delete_queues:"),
+        (_RESPBase.on_connect, "self._buffer = SocketBuffer("),
+        (_RESP2Parser._read_response, "response = self._buffer.read(int(response)"),
+        (_RESP3Parser._read_response, "response = self._buffer.read(int(response)"),
+        (SocketBuffer._read_from_socket, "buf.seek(0, SEEK_END)"),
+        (SocketBuffer.purge, "self._buffer.truncate(unread)"),
         (kombu_redis.MultiChannelPoller._register_LISTEN, "if not channel._in_listen:"),
     ],
 )

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from workers.node.guard.bounds import is_readable
+from workers.node.guard.bounds import MAX_BYTES, is_readable
 from workers.queue.aside.messages import ASIDE
 from workers.queue.names import DELIVERIES_HEADER, RETURNS_HEADER
 
@@ -115,11 +115,12 @@ class Claims:
 
     def exchange(self, settled: Sequence[Claim], sources: Sequence[str], equals: int, limit: int) -> list[Claim]:
         """Give up these claims, and claim up to `limit` items: from the first `equals` sources in turns, then from the next.
-        Items come in the order of their lists. One round trip."""
+        Items come in the order of their lists, and no more of them than have MAX_BYTES together, but for the last; of one that is
+        longer, its short form is claimed (`workers.node.guard.bounds`). One round trip."""
         everywhere = list(dict.fromkeys([*sources, *(claim.source for claim in settled)]))
         places = {source: number for number, source in enumerate(everywhere, start=1)}
         keys = [name for source in everywhere for name in (source, claims_of(self.node, source))]
-        arguments: list[Any] = [limit, max(1, equals), len(set(sources))]  # none of a list that it only acknowledges
+        arguments: list[Any] = [limit, max(1, equals), len(set(sources)), MAX_BYTES]  # none of a list that it only acknowledges
         for claim in settled:
             arguments += [places[claim.source], claim.item]
         reply = self._run("exchange", keys, arguments)
@@ -133,18 +134,20 @@ class Claims:
         """Claim these, wherever they lie in the list; those that were still there."""
         if not items:
             return []
-        picked = self._run("pick", [source, claims_of(self.node, source)], items)
+        picked = self._run("pick", [source, claims_of(self.node, source)], [MAX_BYTES, *items])
         return [Claim(source, item) for item, done in zip(items, picked, strict=True) if done]
 
     def oldest(self, source: str, most: int) -> list[bytes]:
-        """Up to `most` items of a list, the newest of them first. Claims nothing."""
-        items: list[bytes] = self._client.lrange(source, -most, -1)
+        """Up to `most` items of a list that is not ours alone, the newest of them first, and as `exchange` bounds them. Claims
+        nothing."""
+        items: list[bytes] = self._run("oldest", [source], [most, MAX_BYTES])
         return items
 
     def look(self, seen: dict[str, bytes], most: int, *, deep: bool = False) -> dict[str, list[bytes]]:
         """Items that came into each list since the one that was seen last, up to `most`, the newest first. Claims nothing.
-        `deep`: also when many have come in since; else, as when the one is gone, they are the oldest of the list."""
-        found = self._run("look", list(seen), [most, 0 if deep else LOOK_DEPTH, *seen.values()])
+        `deep`: also when many have come in since; else, as when the one is gone, they are the oldest of the list. Bounded as
+        those of `exchange`. Deep looks are for lists that are not ours alone: nothing in these is changed."""
+        found = self._run("look", list(seen), [most, 0 if deep else LOOK_DEPTH, MAX_BYTES, int(not deep), *seen.values()])
         return dict(zip(seen, found, strict=True))
 
     def acknowledge(self, claim: Claim) -> None:
@@ -170,8 +173,7 @@ class Claims:
 
     def kept(self, source: str) -> list[Claim]:
         """All claims from that list as the server has them, the oldest first."""
-        items = self._client.lrange(claims_of(self.node, source), 0, -1)
-        return [Claim(source, item) for item in reversed(items)]
+        return [Claim(source, item) for item in reversed(self._held(self.node, source))]
 
     def leave(self, sources: Iterable[str]) -> int:
         """Give back all, whatever this process knows of it, and let others look after what comes late; how many."""
@@ -181,8 +183,7 @@ class Claims:
         """The same, of a name that this process had before."""
         given = 0
         for source in sources:
-            items = self._client.lrange(claims_of(node, source), 0, -1)
-            given += self._swap(node, source, items, redelivered=True)
+            given += self._swap(node, source, self._held(node, source), redelivered=True)
         seconds, _ = self._client.time()
         self._client.zadd(NODES, {node: int(seconds) * 1000 - SILENT_MS})
         return given
@@ -194,7 +195,7 @@ class Claims:
         sources = sorted(name.decode(errors="replace") for name in self._client.smembers(sources_of(dead)))
         given = 0
         for source in sources:
-            items = self._client.lrange(claims_of(dead, source), 0, PORTION - 1)
+            items = self._held(dead, source, PORTION)
             if items:
                 moved = self._swap(dead, source, items, redelivered=True, counted=True, silent_ms=SILENT_MS)
                 if moved < 0:
@@ -206,6 +207,10 @@ class Claims:
         return given
 
     # -- how
+
+    def _held(self, node: str, source: str, most: int = 0) -> list[bytes]:
+        items: list[bytes] = self._run("held", [claims_of(node, source)], [MAX_BYTES, most])
+        return items
 
     def _swap(
         self,
@@ -279,4 +284,11 @@ def _again(item: bytes, counted: bool) -> bytes:
 
 
 def _source(name: str) -> str:
+    """A script, with what it uses before it."""
+    source = _read(name)
+    flags, _, rest = source.partition("\n")
+    return f"{flags}\n{_read('short')}{rest}" if "short(" in rest else source
+
+
+def _read(name: str) -> str:
     return (Path(__file__).with_name("lua") / f"{name}.lua").read_text(encoding="utf-8")

@@ -26,6 +26,7 @@ from workers.node.fetch.shared import FOREIGN_S, Shared
 from workers.node.fetch.upkeep import Upkeep
 from workers.node.fetch.waiter import BLOCK_S, Waiter
 from workers.node.fetch.waits import Waits
+from workers.node.guard.replies import ReplyTooLongError
 from workers.node.poison import BROKEN
 
 logger: Final = logging.getLogger(__name__)
@@ -225,7 +226,10 @@ class Fetch:
     def _rung(self, waiter: Waiter) -> None:
         """A waiter's reply has come."""
         try:
-            item = waiter.read()
+            items = [waiter.read()]
+        except ReplyTooLongError:  # claimed, unless the list is shared
+            self._waits.break_off(waiter)
+            items = [] if waiter.source in self._shared else [*self.upkeep.cut_short(waiter.source)]
         except ResponseError as error:
             self._pause_of_waits.begin(error, self._clock())
             if waiter.source in self._shared:
@@ -235,14 +239,13 @@ class Fetch:
             logger.info("fetch.wait_broken (%s): of queue %s; it is begun anew", type(error).__name__, waiter.source)
             self._waits.break_off(waiter)
             self.upkeep.hurry()
-            self._more = True
-            item = None
+            self._more, items = True, []
         if waiter.source in self._shared:
             self._shared.look_at(waiter.source, 0.0)
-        elif item is not None:
+        elif any(items):
             self._more = True
             try:
-                self._take([Claim(waiter.source, item)])
+                self._take([Claim(waiter.source, item) for item in items if item])
             except ResponseError as error:
                 self._hold(error, self._clock())
 
@@ -335,7 +338,6 @@ class Fetch:
         return list(dict.fromkeys([*self._queues.names, *self._queues.seldom(), *self._shared, *self._queues.former]))
 
     def known(self) -> Counter[Claim]:
-        """The claims that this process knows of."""
         return self._held + Counter(self._settled)
 
     def _let_go(self, claim: Claim) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from workers.node.fetch.claims import PORTION, Claim, Claims
-from workers.node.guard.bounds import is_readable
+from workers.node.guard.bounds import MAX_BYTES, is_cut, is_readable
 
 logger: Final = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Shared:
         """Up to so many that are ours, the oldest first; and whether anything lies there."""
         items = self._claims.oldest(source, PORTION)[::-1]
         claims = self._claims.pick(source, _ours(source, items, is_ours)[:limit])
-        if claims or len(items) < PORTION:
+        if claims or (len(items) < PORTION and sum(map(len, items)) < MAX_BYTES):
             return claims, bool(items)
         # Ours may lie behind many of others. What goes back lies before them: it was found above.
         seen, since_s = self._seen.get(source, (b"", now_s))
@@ -77,8 +77,9 @@ class Shared:
         ours = _ours(source, further, is_ours)[:limit]
         if further:
             last = ours[-1] if len(ours) == limit else further[-1]
-            # The last is about to be claimed, or is not ours. One before it that is claimed cannot be found again.
-            rest = [item for item in further[: further.index(last) + 1] if item not in ours]
+            # The last is about to be claimed, or is not ours. One before it that is claimed cannot be found again, nor one by
+            # its short form.
+            rest = [item for item in further[: further.index(last) + 1] if item not in ours and not is_cut(item)]
             self._seen[source] = (rest[-1] if rest else seen, since_s)
         return self._claims.pick(source, ours), True
 

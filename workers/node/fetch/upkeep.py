@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from workers.node.fetch.claims import BEAT_S, Beat, Claim, Claims
 from workers.node.fetch.legacy import restore_abandoned
+from workers.node.guard.bounds import is_cut
 
 logger: Final = logging.getLogger(__name__)
 
@@ -95,6 +96,16 @@ class Upkeep:
         except (RedisError, OSError) as error:
             self._unreached_until_s = now_s + UNREACHED_S
             logger.warning("fetch.not_given_back (%s): of queue %s; done with a later beat", type(error).__name__, source)
+
+    def cut_short(self, source: str) -> list[bytes]:
+        """What the server has claimed from that list for a wait and is too long to be read, in its short form. None where that
+        cannot be had now: then it is a stray like any other."""
+        known = self._node.known()
+        try:
+            return [claim.item for claim in self._claims.kept(source) if is_cut(claim.item) and claim not in known]
+        except (RedisError, OSError) as error:
+            logger.info("fetch.not_cut (%s): of queue %s; it goes back with a later beat", type(error).__name__, source)
+            return []
 
     def _recover(self, beat: Beat) -> int:
         given = 0

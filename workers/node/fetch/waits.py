@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from workers.node.fetch.bell import Bell
 from workers.node.fetch.waiter import BLOCK_S, Waiter
+from workers.node.guard.replies import refusing
 from workers.node.poison import BROKEN
 
 OVERDUE_S: Final = 5.0
@@ -40,7 +41,9 @@ class Waits:
     def _connect(self) -> Any:
         """A connection that the pool does not count: it has a limit, and a node may have many queues."""
         pool = self._channel.async_pool
-        return pool.connection_class(**pool.connection_kwargs)
+        options = pool.connection_kwargs
+        # What is claimed need not be read: see `Fetch._rung`.
+        return pool.connection_class(**{**options, "parser_class": refusing(options)})
 
     def ask(self, source: str, now_s: float) -> None:
         """Wait for its next item, unless that goes on already. Connects if need be."""

@@ -43,11 +43,14 @@ class Found(NamedTuple):
     raw: bytes
 
 
-def written(queue: str, item: bytes, why: str, *, whole: bool, task: str = "", task_id: str = "") -> bytes:
-    """A letter as it is kept. `whole`: the item is what was queued, and not another form of it."""
+def written(
+    queue: str, item: bytes, why: str, *, whole: bool, task: str = "", task_id: str = "", size: int | None = None
+) -> bytes:
+    """A letter as it is kept. `whole`: the item is what was queued, and not another form of it, of which `size` may tell how long
+    it was."""
     text = item[: 4 * MAX_ITEM_CHARS].decode(errors="replace")[:MAX_ITEM_CHARS]
     whole = whole and text.encode(errors="replace") == item
-    return msgspec.json.encode(Letter(time.time(), queue, why, text, whole, len(item), task, task_id))
+    return msgspec.json.encode(Letter(time.time(), queue, why, text, whole, len(item) if size is None else size, task, task_id))
 
 
 def found(raw: bytes) -> Found | None:

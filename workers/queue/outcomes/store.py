@@ -26,7 +26,8 @@ from redis.exceptions import DataError, NoScriptError, OutOfMemoryError, RedisEr
 from redis.retry import Retry
 
 from pipeline.cache.server.scripts import Script
-from workers.queue.celery_settings import FULL_AT_OPTION, PATIENCE_OPTION
+from workers.queue.celery_settings import FULL_AT_OPTION, MAX_BYTES_OPTION, PATIENCE_OPTION
+from workers.queue.errors import ResultTooLongError
 from workers.queue.outcomes import haste
 from workers.queue.outcomes.room import Room, kept_s
 
@@ -90,13 +91,19 @@ class OutcomeStore(RedisBackend):
         (`put_back`). By any other for the retry policy's `timeout`, since a main process has a queue to serve; it then raises
         BackendStoreError. A state on the way to an outcome, which is RETRY, is tried once and then dropped, for nobody waits for
         it.
+
+        One of more than MAX_BYTES_OPTION is not kept. That of a success raises ResultTooLongError, by which Celery makes a
+        failure of it; of a failure, that error is kept in its place.
         """
         stored = self.encode_result(result, state)
         meta = self._get_result_meta(result=stored, state=state, traceback=traceback, request=request)
         meta["task_id"] = bytes_to_str(task_id)
         payload = self.encode(meta)
-        if len(payload) > self._MAX_STR_VALUE_SIZE:
-            raise BackendStoreError("value too large for Redis backend", state=state, task_id=task_id)
+        if len(payload) > self.max_bytes and not isinstance(result, ResultTooLongError):
+            error = ResultTooLongError(f"its outcome has {len(payload)} bytes; allowed are up to {self.max_bytes}")
+            if state not in states.EXCEPTION_STATES:
+                raise error
+            return self.store_result(task_id, error, state, None, request)
         key = self.get_key_for_task(task_id)
         expires_s = self.failure_expires if state == states.FAILURE else self.expires
         fault = _within(self._patience_s(state), lambda: self._keep([key], [payload], expires_s), task_id)
@@ -148,6 +155,11 @@ class OutcomeStore(RedisBackend):
 
     def _kept_s(self, expires_s: int | None, used: float) -> int:
         return kept_s(expires_s or 0, used, float(self._transport_options.get(FULL_AT_OPTION, 1.0)))
+
+    @property
+    def max_bytes(self) -> int:
+        """How long an outcome may be as it is kept."""
+        return int(self._transport_options.get(MAX_BYTES_OPTION, self._MAX_STR_VALUE_SIZE))
 
     @cached_property
     def _room(self) -> Room:

@@ -42,10 +42,12 @@ def server_config(
     keep_on_disk: bool = False,
     maxmemory: str = "0",
     maxmemory_policy: str = "noeviction",
+    longest: str = "512mb",
 ) -> str:
     """The configuration, which the server reads from stdin, so that the password is on no command line and in no file.
 
     `port` 0: no TCP. `keep_on_disk`: an append-only file in `directory`, synced every second; else no data is kept.
+    `longest`: the longest text that it takes from a client, whose connection it closes over a longer one.
     """
     options = {
         "bind": HOST,
@@ -58,6 +60,7 @@ def server_config(
         "appendfsync": "everysec",
         "maxmemory": _quoted(maxmemory),
         "maxmemory-policy": maxmemory_policy,
+        "proto-max-bulk-len": longest,
     }
     if unix_socket is not None:
         options |= {"unixsocket": _quoted(str(unix_socket)), "unixsocketperm": "700"}

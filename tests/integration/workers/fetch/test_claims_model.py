@@ -16,6 +16,7 @@ from servers import ValkeyServer
 
 from workers.node.fetch import claims as module
 from workers.node.fetch.claims import NODES, SILENT_MS, Claim, Claims, claims_of, deliveries
+from workers.node.guard.bounds import MAX_BYTES, is_cut, size_of
 
 SOURCES = ("urgent", "usual")
 NAMES = ("a", "b", "c")
@@ -217,7 +218,7 @@ MUTANTS = {
         "redis.call('LREM', KEYS[1], -1, item)",
         "redis.call('LPOS', KEYS[1], item) and 1 or 0",
     ),
-    "what is picked is nobody's": ("pick", "redis.call('LPUSH', KEYS[2], item)", ""),
+    "what is picked is nobody's": ("pick", "redis.call('LPUSH', KEYS[2], kept)", ""),
 }  # fmt: skip
 
 
@@ -232,3 +233,68 @@ def test_an_acknowledgement_of_what_another_owns_is_seen(valkey: ValkeyServer, m
     monkeypatch.setattr(module, "claims_of", lambda _, source: f"claims:{source}")
     with pytest.raises(AssertionError):
         run(valkey, 100)
+
+
+def long_item(number: int) -> bytes:
+    return json.dumps({"body": "x" * (MAX_BYTES + number), "headers": {"id": number}, "properties": {}}).encode()
+
+
+def as_told(number: int) -> tuple[int, bool]:
+    return len(long_item(number)), True
+
+
+@pytest.mark.parametrize("way", ["exchange", "pick", "what the server moved", "a dead node's"])
+def test_an_item_that_is_too_long_is_claimed_in_its_short_form(way: str, valkey: ValkeyServer) -> None:
+    """And is acknowledged, and given back, in that form: the rest of it is gone."""
+    with valkey.client() as client:
+        client.flushdb()
+        node, other = Claims(client, "a"), Claims(client, "b")
+        for each in (node, other):
+            each.beat(SOURCES)
+        client.lpush("usual", item(1), long_item(2), item(3))
+        if way == "exchange":
+            assert [size_of(claim.item) for claim in node.exchange([], ["usual"], 1, 1)] == [len(item(1))]
+            (claim,) = node.exchange([], ["usual"], 1, 1)
+        elif way == "pick":
+            told = next(each for each in node.oldest("usual", 10) if is_cut(each))
+            assert client.llen("usual") == 3
+            assert len(client.lindex("usual", 1)) == len(long_item(2)), "of a list that is not ours nothing is changed"
+            (claim,) = node.pick("usual", [told])
+        else:
+            for _ in range(2):
+                client.lmove("usual", claims_of("a", "usual"), "RIGHT", "LEFT")
+            claim = next(each for each in node.kept("usual") if is_cut(each.item))
+        assert (size_of(claim.item), is_cut(claim.item)) == as_told(2)
+        assert max(map(len, client.lrange(claims_of("a", "usual"), 0, -1))) < 70_000
+        if way == "a dead node's":
+            client.zincrby(NODES, -SILENT_MS - 1000, "a")
+            assert other.recover("a") == 2
+            assert [is_cut(each) for each in client.lrange("usual", 0, -1)].count(True) == 1
+        else:
+            node.exchange([claim], ["usual"], 1, 0)
+            left = client.lrange("usual", 0, -1) + client.lrange(claims_of("a", "usual"), 0, -1)
+            assert sorted(map(number_of, left)) == [1, 3]
+
+
+def test_a_look_cuts_what_is_too_long_and_bounds_the_rest(valkey: ValkeyServer) -> None:
+    with valkey.client() as client:
+        client.flushdb()
+        node = Claims(client, "a")
+        node.beat(SOURCES)
+        half = json.dumps({"body": "x" * (MAX_BYTES // 2)}).encode()
+        client.lpush("usual", *[half + b" " * number for number in range(5)], long_item(9))
+        found = node.look({"usual": b""}, 64)["usual"]
+        assert found == [half + b" ", half], "the oldest, so many as have no more together than one may"
+        newest = client.lindex("usual", 0)
+        assert is_cut(newest)
+        assert node.look({"usual": newest}, 64)["usual"] == [], "it is known by the form that it has there"
+
+
+def test_a_claim_of_many_takes_no_more_bytes_than_one_may_have(valkey: ValkeyServer) -> None:
+    with valkey.client() as client:
+        client.flushdb()
+        node = Claims(client, "a")
+        node.beat(SOURCES)
+        half = json.dumps({"body": "x" * (MAX_BYTES // 2)}).encode()
+        client.lpush("usual", *[half + b" " * number for number in range(5)])
+        assert len(node.exchange([], ["usual"], 1, 64)) == 2
