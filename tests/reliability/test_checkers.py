@@ -90,7 +90,7 @@ def samples(grows_by: float, name: str = "rss_mb main") -> list[Sample]:
         (9.0, "descriptors main", True),
         (60.0, "connections broker", True),
         (90.0, "keys cache", True),
-        (90.0, "entries cache", False),  # they end by their own time to live
+        (90.0, "all_keys cache", False),  # most end by their own time to live
     ],
 )
 def test_what_grows_after_the_warm_up_is_reported(grows_by: float, name: str, reported: bool) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from typing import Any
+import json
 
 import pytest
-from fleet import ROOT
 
+from reliability.__main__ import main
+from reliability.page import BEGIN, END, PAGE, RECORD, table, with_table
 from reliability.registry import MUTANTS, ROWS
 
-ARGUMENTS: dict[str, Any] = {"cwd": ROOT / "tests", "capture_output": True, "text": True}
 BY_NAME = {row.name: row for row in ROWS}
 
 
@@ -19,7 +17,7 @@ def quiet(_: str) -> None:
     """Nobody reads it."""
 
 
-@pytest.mark.parametrize(("name", "trials"), [("garbage", 15), ("wrong-shape", 20)])
+@pytest.mark.parametrize(("name", "trials"), [("garbage", 15), pytest.param("wrong-shape", 40, marks=pytest.mark.long)])
 def test_what_is_no_message_costs_nothing_else(name: str, trials: int) -> None:
     result = BY_NAME[name].run(trials, quiet)
     assert result.right, result
@@ -45,17 +43,24 @@ def test_a_fault_costs_nothing(name: str) -> None:
     assert result.right, result
 
 
-def test_the_command_names_its_rows_and_refuses_others() -> None:
-    listed = subprocess.run([sys.executable, "-m", "reliability", "--list"], check=False, **ARGUMENTS)
-    assert [line.split()[0] for line in listed.stdout.splitlines()] == [row.name for row in ROWS]
-    wrong = subprocess.run([sys.executable, "-m", "reliability", "--rows", "nope"], check=False, **ARGUMENTS)
-    assert wrong.returncode == 2
-    assert "unknown: nope" in wrong.stderr
+def test_the_command_names_its_rows_and_refuses_others(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [row.name for row in ROWS]
+    with pytest.raises(SystemExit) as refused:
+        main(["--rows", "nope"])
+    assert refused.value.code == 2
+    assert "unknown: nope" in capsys.readouterr().err
 
 
-def test_each_row_of_the_plan_is_there_or_named_as_missing() -> None:
-    numbers = {number for row in ROWS for number in row.numbers}
-    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
-    for row in ROWS:
-        assert f"`{row.name}`" in page, row.name
-    assert numbers <= set(range(31))
+def test_the_page_shows_what_is_recorded() -> None:
+    """Each row that was run, as it went."""
+    recorded = json.loads(RECORD.read_text(encoding="utf-8"))
+    assert set(recorded) <= set(BY_NAME)
+    assert table(recorded) in PAGE.read_text(encoding="utf-8")
+    assert all(figures["right"] for figures in recorded.values())
+
+
+def test_a_table_takes_the_place_of_the_one_before() -> None:
+    first = with_table(f"before\n{BEGIN}{END}after\n", "| one |")
+    assert with_table(first, "| two |") == with_table(f"before\n{BEGIN}{END}after\n", "| two |")
+    assert "| two |" in with_table(first, "| two |")

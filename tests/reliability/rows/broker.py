@@ -135,7 +135,7 @@ ROWS: Final = (
         (5,),
         "the broker is killed and comes back with its file",
         killed,
-        stock="duplicates what runs (RELIABILITY 6)",
+        stock="runs again what was running (its documentation)",
     ),
     Row("broker-emptied", (5,), "the broker loses all its data", emptied, stock="callers wait for ever"),
     Row("broker-restarted", (5,), "the broker is restarted in order", of_deaths("restarted")),

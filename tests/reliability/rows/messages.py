@@ -21,6 +21,7 @@ from reliability.result import Result, Row, Say
 
 QUICK: Final = {"PERSONA_UNKNOWN_TASK_S": "0"}
 TOLD_S: Final = 45.0
+UNKNOWN_S: Final = 120.0
 PATIENCE_S: Final = "15"
 """A task goes back once a second: that it meets the old node each time is one chance in 2**15."""
 FLOOD: Final = 5_000
@@ -74,9 +75,9 @@ def _poisoned(name: str, trials: int, say: Say, items: Callable[[], Iterator[tup
         )
 
 
-def _unanswered(sender: Sender, ids: Sequence[str], status: str) -> int:
+def _unanswered(sender: Sender, ids: Sequence[str], status: str, *, bound_s: float = TOLD_S) -> int:
     try:
-        sender.wait(ids, status, bound_s=TOLD_S)
+        sender.wait(ids, status, bound_s=bound_s)
     except AssertionError:
         return len(ids) - sender.done(ids, status)
     return 0
@@ -92,8 +93,11 @@ def unknown(trials: int, say: Say) -> Result:
             new.append(sender.send("test.note", f"{trial}"))
             nobodys.append(sender.send("test.tomorrow", f"{trial}"))
         say(f"unknown: {trials} of each, until all are told")
-        lost = _unanswered(sender, new, "SUCCESS") + _unanswered(sender, nobodys, "FAILURE")
-        return Result(trials, 2 * trials, lost=lost)
+        _unanswered(sender, nobodys, "FAILURE", bound_s=UNKNOWN_S)
+        _unanswered(sender, new, "SUCCESS", bound_s=UNKNOWN_S)
+        destroyed, kept = sender.done(new, "FAILURE"), sender.done(nobodys)
+        problems = (f"{destroyed} new tasks were failed by the old node",) if destroyed else ()
+        return Result(trials, 2 * trials, lost=sender.outcomes([*new, *nobodys]).count(None), wrong=kept, problems=problems)
 
 
 def later(trials: int, say: Say) -> Result:

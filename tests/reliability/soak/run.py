@@ -23,9 +23,9 @@ MOST_BACK_S: Final = 45.0
 """Faults overlap with what the one before has left."""
 TELL_EVERY_S: Final = 30.0
 JOIN_S: Final = 20.0
-LOAD: Final[Any] = {"delay_ms": 200.0, "hits_per_s": 20.0, "slow_per_s": 4.0}
+LOAD: Final[Any] = {"delay_ms": 150.0, "hits_per_s": 15.0, "slow_per_s": 3.0}
 ENVIRON: Final = {
-    "PERSONA_RESULT_TTL_S": "60",  # so that the keys of results are flat after a minute
+    "PERSONA_RESULT_TTL_S": "300",
     "PERSONA_STALE_GRACE_S": "30",
     "PERSONA_L1_MAX_ENTRIES": "200",  # and L1 is full
     "PERSONA_UNKNOWN_TASK_S": "0",

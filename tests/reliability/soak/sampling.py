@@ -10,11 +10,7 @@ from typing import Final, NamedTuple
 import redis
 from fleet import Fleet
 
-from pipeline.cache.keys import KeySpace
-from pipeline.settings import DEFAULT_NAMESPACE
-
 TIMEOUT_S: Final = 1.0
-_ENTRIES: Final = KeySpace(DEFAULT_NAMESPACE).entries_matching("*")
 
 
 class Sample(NamedTuple):
@@ -35,25 +31,23 @@ def sample(fleet: Fleet, at_s: float, steady: str) -> Sample:
             values[f"rss_mb child {pid}"] = rss_mb(pid)
             values[f"descriptors child {pid}"] = descriptors(pid)
             values["children"] = number + 1
-    values |= _server("broker", fleet.broker.url, fleet.broker.url_of(1))
+    values |= _server("broker", fleet.broker.url)
     values |= _server("cache", fleet.cache.url)
     return Sample(at_s, values)
 
 
-def _server(name: str, *urls: str) -> dict[str, float]:
+def _server(name: str, url: str) -> dict[str, float]:
+    """`keys`: those that do not end by themselves, of all databases."""
     found: dict[str, float] = {}
-    with contextlib.suppress(redis.RedisError, OSError):
-        for number, url in enumerate(urls):
-            with redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S) as client:
-                if number == 0:
-                    found[f"connections {name}"] = float(client.info("clients")["connected_clients"])
-                    found[f"memory_mb {name}"] = client.info("memory")["used_memory"] / 2**20
-                keys = float(client.dbsize())
-                if name == "cache":  # entries live as long as their kind says
-                    entries = sum(1 for _ in client.scan_iter(match=_ENTRIES, count=1000))
-                    found["entries cache"] = float(entries)
-                    keys -= entries
-                found[f"keys {name}" if number == 0 else "keys results"] = keys
+    with (
+        contextlib.suppress(redis.RedisError, OSError),
+        redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S) as client,
+    ):
+        found[f"connections {name}"] = float(client.info("clients")["connected_clients"])
+        found[f"memory_mb {name}"] = client.info("memory")["used_memory"] / 2**20
+        databases = client.info("keyspace").values()
+        found[f"keys {name}"] = float(sum(each["keys"] - each["expires"] for each in databases))
+        found[f"all_keys {name}"] = float(sum(each["keys"] for each in databases))
     return found
 
 

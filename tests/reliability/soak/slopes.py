@@ -65,7 +65,7 @@ def breaches(found: Sequence[Slope]) -> list[str]:
         if most is None:
             continue
         noise = max(_NOISE[kind], _NOISE_SHARE.get(kind, 0.0) * slope.first)
-        if slope.an_hour > most and slope.grown > noise:
+        if slope.an_hour > most and min(slope.grown, slope.last - slope.first) > noise:
             problems.append(
                 f"{slope.name} grows by {slope.an_hour:.1f} an hour (from {slope.first:.1f} to {slope.last:.1f}); "
                 f"{most:g} an hour are allowed, {noise:.0f} are noise"

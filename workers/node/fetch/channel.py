@@ -163,7 +163,7 @@ class FetchChannel(GuardedChannel):
 
     def is_known(self, task: str) -> bool:
         """Whether a node of this broker has lately said that it knows that task."""
-        return self.fetch is not None and self.fetch.is_known(task)
+        return self.fetch is not None and self.fetch.upkeep.is_known(task)
 
     def _purge(self, queue: str) -> int:
         removed = int(super()._purge(queue))

@@ -306,9 +306,6 @@ class Fetch:
         except (RedisError, OSError) as error:
             logger.warning("fetch.not_given_back (%s): done with a later beat", type(error).__name__)
 
-    def is_known(self, task: str) -> bool:
-        return self._claims.is_known(task)
-
     def postpone(self, claim: Claim, due_s: float, headers: Mapping[str, Any]) -> bool:
         """Take it aside until that time, in seconds since 1970; False if too many are aside."""
         if not self._claims.postpone(claim, due_s, headers):

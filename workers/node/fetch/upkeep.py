@@ -64,6 +64,10 @@ class Upkeep:
             given += restore_abandoned(self._channel, self._channel._create_client(), self._node.sources(), is_ours)
         return given > 0
 
+    def is_known(self, task: str) -> bool:
+        """Whether a node has lately named that task."""
+        return self._claims.is_known(task)
+
     def _return_own(self) -> int:
         """What this process had under an earlier name."""
         given = 0
