@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo check test test-pythons test-long test-browser lint check-coherence check-audit check-model check-connections bench lock clean help
+.PHONY: demo check test test-pythons test-long test-browser lint check-coherence check-audit check-model check-connections test-faults soak bench lock clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -66,6 +66,12 @@ check-model: $(VENV)/.installed ## the proof by induction, the model explored wh
 
 check-connections: $(VENV)/.installed ## exchanges with Redis broken off at any moment, 10,000 of them, some twenty minutes
 	@PYTHONPATH=tests $(BIN)/python -m interruptions --exchanges 10000
+
+test-faults: $(VENV)/.installed ## faults on real nodes, servers and networks under load: what was lost; ROWS=a,b for some rows; an hour or two
+	@PYTHONPATH=tests $(BIN)/python -m reliability $(if $(ROWS),--rows $(ROWS))
+
+soak: $(VENV)/.installed ## half an hour of mixed load, a fault each 5 to 15 s; MINUTES=8 for another time
+	@PYTHONPATH=tests $(BIN)/python -m reliability.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 $(VENV)/.peers: $(VENV)/.installed requirements/bench.lock requirements/peers.lock
 	@$(PIP) install --require-hashes --no-deps -r requirements/bench.lock -r requirements/peers.lock

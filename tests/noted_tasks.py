@@ -35,7 +35,7 @@ def register(app: Celery) -> None:
     def count(given: Any) -> int:
         return len(given)
 
-    @app.task(name="test.die")
+    @app.task(name="test.die", default_retry_delay=1, max_retries=2)
     def die(name: str) -> None:
         _run(name)
         os._exit(70)

@@ -73,10 +73,10 @@ QUICK: Final = Size(kills=2, stock_kills=1, stock_s=0, freezes=1, frozen_s=12, b
 ROWS: Final = ("killed", "stock", "frozen", "broken", "restarted", *OUTAGES)
 
 
-def measure_deaths(progress: Progress, *, quick: bool = False, rows: Sequence[str] = ()) -> Figures:
-    """The figures; of these `rows` only, if some are named. Raises BenchmarkFailedError when a task was lost, an answer was wrong
-    or given twice, a node ended by itself, or what a killed node had was answered too late."""
-    size = QUICK if quick else FULL
+def measure_deaths(progress: Progress, *, quick: bool = False, rows: Sequence[str] = (), size: Size | None = None) -> Figures:
+    """The figures; of these `rows` only, if some are named; `size` goes before `quick`. Raises BenchmarkFailedError when a task
+    was lost, an answer was wrong or given twice, a node ended by itself, or what a killed node had was answered too late."""
+    size = size or (QUICK if quick else FULL)
     chosen = rows or ROWS
     chance = random.Random(SEED)  # noqa: S311 - a repeatable order of events
     figures: Figures = {}

@@ -189,6 +189,11 @@ def test_a_malformed_or_foreign_message_is_dropped(prefork: Fleet) -> None:
     assert all(node.log().count("cache.notice_dropped") >= len(bodies) for node in prefork.nodes)
 
 
+def test_a_node_leaves_no_binding_that_would_outlast_it(prefork: Fleet) -> None:
+    """It would be there for ever, one for each node that was killed. What they hear by is a subscription."""
+    assert not prefork.queue.keys(f"_kombu.binding*{EXCHANGE.name}")
+
+
 def test_flower_sees_the_invalidation_on_each_node(prefork: Fleet) -> None:
     """The events of a task, an id for each node."""
     events: list[dict[str, Any]]

@@ -20,7 +20,7 @@ from sender import Sender, new_request
 
 from benchmarks.kit.nodes import node_command, own_environment
 from pipeline.settings import load_settings
-from workers.node.fetch.claims import ASIDE
+from workers.node.fetch.claims import ASIDE, TASKS
 from workers.queue.dead_letters.letter import DEAD_LETTERS
 from workers.queue.factory import make_app
 from workers.stack.processes import ChildProcess
@@ -251,6 +251,16 @@ def test_an_unknown_task_waits_for_a_worker_that_knows_it() -> None:
         fleet.add_node(app="fetch_tasks")
         sender.wait([known_elsewhere])
         assert runs(fleet) == ["known"]
+
+
+def test_many_tasks_that_one_node_knows_are_destroyed_by_no_other_one() -> None:
+    """They wait for it for longer than a task may wait that nobody knows: it takes a few at a time, and the other one refuses the
+    rest, again and again."""
+    with Fleet(concurrency=1, environ={"PERSONA_UNKNOWN_TASK_S": "1"}) as fleet, Sender.of(fleet) as sender:
+        fleet.add_node(app="fetch_tasks")
+        until(lambda: fleet.queue.zscore(TASKS, "test.note"), "it has named its tasks")
+        sender.wait([sender.send("test.note", str(number)) for number in range(10)])
+        assert len(runs(fleet)) == 10
 
 
 def test_a_task_that_nobody_knows_fails_in_time() -> None:

@@ -29,7 +29,7 @@ from pipeline.cache.server.subscription import Subscription
 from pipeline.settings import Settings
 from workers.install import standing as _standing  # noqa: F401 - its command is registered by that
 from workers.install.node import node_of
-from workers.queue.broadcast import TASK, queue_of_node, supports_fanout
+from workers.queue.broadcast import TASK, exchange_of, leave_no_binding, queue_of_node, supports_fanout
 
 logger: Final = logging.getLogger(__name__)
 
@@ -73,6 +73,8 @@ class FollowStep(bootsteps.ConsumerStep):
                 self._ear = _Ear(log, self._follower)
         if supports_fanout(c.connection):
             super().start(c)
+            for consumer in self.consumers:
+                leave_no_binding(consumer.channel, exchange_of(settings.cache_namespace))
         if self._ear is not None:
             self._ear.open(_hub_of(c))
         self._follower.catch_up()  # after the subscription: no notice falls between the two

@@ -30,6 +30,8 @@ logger: Final = logging.getLogger(__name__)
 MAX_DELIVERIES: Final = 3
 """So often a message is given to a node that dies with it."""
 UNKNOWN_PAUSE_S: Final = 2.0
+KNOWN_ELSEWHERE: Final = 20
+"""So many times longer a task goes back that another node knows: many of them may wait for the few nodes of a new release."""
 LOST: Final = f"the message was with {MAX_DELIVERIES} nodes that died: it is not tried again"
 
 UNREADABLE: Final = (
@@ -129,8 +131,12 @@ class GuardedConsumer(Consumer):
         """Have a task that only other workers may know wait for one of them: in the middle of an upgrade there are both."""
         channel, patience_s, now_s = message.channel, get_settings().unknown_task_s, time.time()
         since_s = message.headers.get(UNKNOWN_SINCE_HEADER, now_s)
-        if not isinstance(channel, FetchChannel) or not isinstance(since_s, int | float) or not now_s - since_s < patience_s:
+        if not isinstance(channel, FetchChannel) or not isinstance(since_s, int | float):
             return False
+        if not now_s - since_s < patience_s:
+            known = now_s - since_s < patience_s * KNOWN_ELSEWHERE and channel.is_known(_named(message, "task"))
+            if not known:
+                return False
         return channel.put_off(message.delivery_tag, now_s + UNKNOWN_PAUSE_S, {UNKNOWN_SINCE_HEADER: since_s})
 
     def on_invalid_task(self, body: Any, message: Any, exc: BaseException) -> None:  # noqa: ARG002

@@ -40,6 +40,7 @@ class FetchStep(bootsteps.StartStopStep):
         hooks = channel.hooks
         hooks.door = build_door(c)
         hooks.is_ours = lambda name: name in c.app.tasks and not name.startswith("celery.")
+        hooks.tasks = lambda: [name for name in c.app.tasks if not name.startswith("celery.")]
         if c.hub:
             hooks.later = c.timer.call_after
         _consumers.add(c)

@@ -44,6 +44,15 @@ def supports_fanout(connection: Any) -> bool:
     return "fanout" in connection.transport.implements.exchange_type
 
 
+def leave_no_binding(channel: Any, exchange: Exchange) -> None:
+    """Take away what kombu notes on Redis of an exchange's receivers. A fanout there reaches them by their subscriptions, and
+    reads no binding; that of a node that was killed, or whose connection broke, would stay for ever. Elsewhere: nothing."""
+    bindings = (getattr(channel, "keyprefix_queue", ""), getattr(channel, "keyprefix_binding_permanent", ""))
+    if all(bindings):
+        with channel.conn_or_acquire() as client:
+            client.delete(*(binding % (exchange.name,) for binding in bindings))
+
+
 class Announced(NamedTuple):
     """A broadcast: the message's id, and its time, in seconds since 1970 by this host's clock."""
 

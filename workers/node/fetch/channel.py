@@ -161,6 +161,10 @@ class FetchChannel(GuardedChannel):
             self.fetch.give_back(claim)
         return True
 
+    def is_known(self, task: str) -> bool:
+        """Whether a node of this broker has lately said that it knows that task."""
+        return self.fetch is not None and self.fetch.upkeep.is_known(task)
+
     def _purge(self, queue: str) -> int:
         removed = int(super()._purge(queue))
         with self.conn_or_acquire() as client:

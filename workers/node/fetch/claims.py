@@ -25,6 +25,10 @@ CLAIMS: Final = f"{PREFIX}.claims:"
 SOURCES: Final = f"{PREFIX}.sources:"
 NODES: Final = f"{PREFIX}.nodes"
 """A sorted set: nodes by the time of their last beat, in ms by the server's clock."""
+TASKS: Final = f"{PREFIX}.tasks"
+"""A sorted set: the tasks that nodes know, by the time at which one has last said so."""
+KNOWN_MS: Final = 150_000
+"""For so long a task counts as known: nodes name theirs once a minute."""
 BEAT_S: Final = 3.0
 SILENT_MS: Final = 10_000
 """The claims of a node that has not been heard of for so long are given back by others."""
@@ -125,6 +129,14 @@ class Claims:
             arguments += [places[claim.source], claim.item]
         reply = self._run("exchange", keys, arguments)
         return [Claim(everywhere[number - 1], item) for number, item in zip(reply[::2], reply[1::2], strict=True)]
+
+    def name_tasks(self, names: Sequence[str]) -> None:
+        """Tell other nodes which tasks this one knows."""
+        self._run("known", [TASKS], [KNOWN_MS, "", *names])
+
+    def is_known(self, task: str) -> bool:
+        """Whether a node has lately said that it knows that task."""
+        return bool(task and self._run("known", [TASKS], [KNOWN_MS, task]))
 
     def any_in(self, sources: Sequence[str]) -> bool:
         """Whether one of these lists has an item."""

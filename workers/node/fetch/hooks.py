@@ -27,11 +27,13 @@ class Hooks:
     """What a node lends its channel.
 
     `is_ours`: whether a task of that name is ours: what else lies in a shared list stays there, and until this is known all of
-    it does. `later`: calls something in so many seconds, in the channel's loop, if that has a timer.
+    it does. `tasks`: those that it knows. `later`: calls something in so many seconds, in the channel's loop, if that has a
+    timer.
     """
 
     door: Door | None = None
     is_ours: Callable[[Any], bool] | None = None
+    tasks: Callable[[], Sequence[str]] | None = None
     later: Callable[[float, Callable[[], None]], object] | None = None
 
 

@@ -16,7 +16,7 @@ from workers.node.guard.bounds import is_cut
 logger: Final = logging.getLogger(__name__)
 
 ABANDONED_S: Final = 60.0
-"""So often it is looked whether a worker without claims, of another release, has left something."""
+"""So often it is looked whether a worker without claims, of another release, has left something; and the node names its tasks."""
 RECOVERED_A_BEAT: Final = 200
 UNREACHED_S: Final = 10.0
 """So long after it did not answer the broker is not asked once for each list."""
@@ -60,8 +60,14 @@ class Upkeep:
         is_ours = self._channel.hooks.is_ours
         if now_s >= self._abandoned_due_s and is_ours is not None:
             self._abandoned_due_s = now_s + ABANDONED_S
+            if self._channel.hooks.tasks is not None:
+                self._claims.name_tasks(self._channel.hooks.tasks())
             given += restore_abandoned(self._channel, self._channel._create_client(), self._node.sources(), is_ours)
         return given > 0
+
+    def is_known(self, task: str) -> bool:
+        """Whether a node has lately named that task."""
+        return self._claims.is_known(task)
 
     def _return_own(self) -> int:
         """What this process had under an earlier name."""

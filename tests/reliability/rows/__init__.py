@@ -1,0 +1,1 @@
+"""The rows: what each fault is, and how often it befalls the fleet. It owns no judgement."""

@@ -1,0 +1,100 @@
+"""A soak from its start to its judgement."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from reliability.bench import Bench
+from reliability.result import Result, Say
+from reliability.soak.faults import FAULTS
+from reliability.soak.program import Program
+from reliability.soak.sampling import Sample, sample
+from reliability.soak.slopes import Slope, breaches, slopes
+
+EVERY_S: Final = (5.0, 15.0)
+SAMPLE_EVERY_S: Final = 5.0
+NODES: Final = 3
+MOST_BACK_S: Final = 45.0
+"""Faults overlap with what the one before has left."""
+TELL_EVERY_S: Final = 30.0
+JOIN_S: Final = 20.0
+LOAD: Final[Any] = {"delay_ms": 150.0, "hits_per_s": 15.0, "slow_per_s": 3.0}
+ENVIRON: Final = {
+    "PERSONA_RESULT_TTL_S": "300",
+    "PERSONA_STALE_GRACE_S": "30",
+    "PERSONA_L1_MAX_ENTRIES": "200",  # and L1 is full
+    "PERSONA_UNKNOWN_TASK_S": "0",
+    "PERSONA_PRELOAD_INTERVAL_S": "20",
+}
+
+
+@dataclass(frozen=True)
+class Soak:
+    seed: int
+    seconds: float
+    result: Result
+    faults: Counter[str]
+    program: Program
+    samples: Sequence[Sample]
+    slopes: Sequence[Slope]
+    problems: Sequence[str]
+
+
+def soak(seconds: float, *, seed: int, every_s: tuple[float, float], say: Say) -> Soak:
+    """Raises what a fault could not end in its time: then the fleet's logs are printed."""
+    happened: Counter[str] = Counter()
+    with Bench(say, nodes=NODES, environ=ENVIRON, wires=("broker", "cache"), seed=seed, **LOAD) as bench:
+        program, sampler = Program(bench.fleet), _Sampler(bench)
+        began_s = time.monotonic()
+        told_s = began_s
+
+        def befall(bench: Bench) -> None:
+            nonlocal told_s
+            name = bench.chance.choice(list(FAULTS))
+            happened[name] += 1
+            FAULTS[name](bench)
+            if time.monotonic() - told_s > TELL_EVERY_S:
+                told_s = time.monotonic()
+                say(f"soak: {(told_s - began_s) / 60:.1f} of {seconds / 60:g} minutes, {happened.total()} faults")
+
+        with program, sampler:
+            result = bench.befall_for("soak", seconds, befall, rest_s=every_s, most_back_s=MOST_BACK_S)
+            sampler.now()
+        found = slopes(sampler.samples)
+        problems = [*result.problems, *breaches(found)]
+        for count, what in ((result.lost, "lost"), (result.wrong, "wrong or stale"), (result.twice, "answered twice")):
+            problems += [f"{count} of {result.tasks} tasks were {what}"] if count else []
+        problems += [f"{program.wrong} answers of the program were wrong"] if program.wrong else []
+        late = sum(count for name, count in program.told.items() if name.endswith("late"))
+        problems += [f"the program waited {late} times to the end of its patience"] if late else []
+        return Soak(seed, time.monotonic() - began_s, result, happened, program, sampler.samples, found, problems)
+
+
+class _Sampler:
+    """A thread that looks every few seconds."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="sampler", daemon=True)
+        self.samples: list[Sample] = []
+
+    def now(self) -> None:
+        self.samples.append(sample(self._bench.fleet, time.monotonic(), self._bench.fleet.node.name))
+
+    def __enter__(self) -> _Sampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join(JOIN_S)
+
+    def _look(self) -> None:
+        while not self._ended.wait(SAMPLE_EVERY_S):
+            self.now()
