@@ -18,8 +18,8 @@ code = main(sys.argv[1:])
 sys.stderr.write(json.dumps([code, sorted(sys.modules)]))
 """
 COMMAND = {
-    "workers.cli", "workers.cli.ask", "workers.cli.program", "workers.cli.terminal", "workers.cli.terminal.failures",
-    "workers.cli.terminal.screen",
+    "workers.cli", "workers.cli.ask", "workers.cli.here", "workers.cli.program", "workers.cli.terminal", "workers.cli.terminal.failures",
+    "workers.cli.terminal.help", "workers.cli.terminal.screen",
 }  # fmt: skip
 CLIENT = {"workers.client", "workers.client.client", "workers.client.mapping", "workers.client.ticket"}
 QUEUE = {
@@ -28,6 +28,7 @@ QUEUE = {
     "workers.queue.reach", "workers.queue.redaction", "workers.queue.redis_client", "workers.queue.results",
     "workers.queue.outcomes", "workers.queue.outcomes.put_back", "workers.queue.outcomes.store", "workers.queue.outcomes.haste",
     "workers.queue.outcomes.room", "workers.queue.censor",
+    "workers.queue.tls", "workers.queue.tls.options", "workers.queue.tls.refusals",
     "workers.queue.aside", "workers.queue.aside.purging", "workers.queue.aside.transport", "workers.queue.aside.messages",
 }  # fmt: skip
 NEVER = {

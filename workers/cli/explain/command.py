@@ -58,16 +58,19 @@ def explain(
 
 
 def _account_of_key(settings: Settings, subject: str, resonance: str | None, user: str | None) -> dict[str, Any]:
-    from pipeline import get_pipeline
     from pipeline.assembly import build_optimized_pipeline
     from pipeline.cache.errors import SharedTierUnavailableError
     from pipeline.cache.keys import check_key
     from pipeline.models import PersonaRequest
+    from pipeline.persona_pipeline import PersonaPipeline
+    from pipeline.personas import catalog_from
+    from pipeline.responders import responder_from
     from workers.cli.explain.key import document_of
 
     if not settings.cache_url:
         raise CommandError("no_shared_cache", "PERSONA_CACHE_URL", "not set, so there is no shared cache to ask")
-    pipeline = build_optimized_pipeline(settings.model_copy(update={"figures": False}), get_pipeline())
+    computed_by = PersonaPipeline(catalog_from(settings), responder_from(settings))
+    pipeline = build_optimized_pipeline(settings.model_copy(update={"figures": False}), computed_by)
     try:
         if resonance is None:
             place, deps = check_key(subject), pipeline.deps_of(subject)
