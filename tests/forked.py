@@ -89,6 +89,7 @@ Program = ChildProcess | ForkedProcess
 
 def _become_celery(arguments: list[str], log: str, environ: dict[str, str], directory: str) -> None:
     os.setsid()
+    multiprocessing.current_process().name = "MainProcess"  # as logs name it
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for standard in (1, 2):

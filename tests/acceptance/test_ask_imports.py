@@ -18,7 +18,8 @@ code = main(sys.argv[1:])
 sys.stderr.write(json.dumps([code, sorted(sys.modules)]))
 """
 COMMAND = {
-    "workers.cli", "workers.cli.ask", "workers.cli.here", "workers.cli.program", "workers.cli.terminal", "workers.cli.terminal.failures",
+    "workers.cli", "workers.cli.ask", "workers.cli.here", "workers.cli.program", "workers.cli.terminal",
+    "workers.cli.terminal.failures",
     "workers.cli.terminal.help", "workers.cli.terminal.screen",
 }  # fmt: skip
 CLIENT = {"workers.client", "workers.client.client", "workers.client.mapping", "workers.client.ticket"}
