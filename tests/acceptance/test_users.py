@@ -210,7 +210,8 @@ RARELY: Final[dict[tuple[str, str], set[str]]] = {
     ("broker.acl", "beat"): {"SREM", "ZREM", "LLEN"},  # a release that schedules less than the one before; a queue that is new
     ("broker.acl", "flower"): {"ZREM"},  # another Flower that was killed
     ("broker.acl", "operator"): {"UNWATCH"},  # two operators at once
-    ("cache.acl", "app"): {"SELECT", "SCAN", "ZUNIONSTORE"},  # another database than 0; a sweep; the hot set, now and then
+    # Another database than 0; a sweep; the hot set, now and then; two processes that miss one key at the same moment.
+    ("cache.acl", "app"): {"SELECT", "SCAN", "ZUNIONSTORE"} | {"GETRANGE", "STRLEN", "XADD", "XREAD"},
     ("cache.acl", "flower"): {"SELECT", "EVAL"},  # a server that has begun anew
 }
 """What only a fault, another release or another setting needs."""
