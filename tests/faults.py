@@ -76,10 +76,10 @@ class SteppedRedisCache(RedisCache):
         self.before_decode()
         return super().decode(key, raw)
 
-    def write(self, key: str, entry: Entry) -> None:
+    def write(self, key: str, entry: Entry, told_by: list[bytes] | None = None) -> None:
         self.writes += 1
         self.before_write()
-        super().write(key, entry)
+        super().write(key, entry, told_by)
         self.after_write()
 
     def raw(self) -> redis.Redis:

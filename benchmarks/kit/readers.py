@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from benchmarks.kit.bare import read_bare
 from benchmarks.kit.board import Board
 from benchmarks.kit.routes import PROBE_KEY, PROBE_TTL_S
 from pipeline.settings import get_settings
@@ -25,7 +26,9 @@ LONGEST_S: Final = 120.0
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kit.readers", description=__doc__)
     parser.add_argument("board", type=Path)
-    parser.add_argument("--way", choices=("listening", "deaf", "shared"), default="listening", help="how each learns of it")
+    parser.add_argument(
+        "--way", choices=("listening", "deaf", "shared", "bare"), default="listening", help="how each learns of it"
+    )
     parser.add_argument("--nap-s", type=float, required=True, help="between two reads; 0: as fast as it can")
     options = parser.parse_args()
     with closing(Board(options.board)) as board:
@@ -41,7 +44,7 @@ def main() -> int:
         if pid == 0:
             code = 1
             try:
-                read(options.board, child, options.nap_s, installed)
+                read(options.board, child, options.nap_s, installed, bare=options.way == "bare")
                 code = 0
             finally:
                 os._exit(code)  # not back into the rest of the parent's work
@@ -50,7 +53,7 @@ def main() -> int:
     return max(map(abs, codes), default=0)
 
 
-def read(path: Path, child: int, nap_s: float, installed: Installed) -> None:
+def read(path: Path, child: int, nap_s: float, installed: Installed, *, bare: bool) -> None:
     """Until the board says stop, or for LONGEST_S: then the program that would say it is gone."""
     with closing(Board(path)) as board, closing(installed):
         cache = installed.cache
@@ -61,6 +64,8 @@ def read(path: Path, child: int, nap_s: float, installed: Installed) -> None:
         board.enter(child, os.getpid())
         reads = 1 if nap_s else READS_A_NOTE
         ends_s = time.monotonic() + LONGEST_S
+        if bare:
+            read_bare(board, child, nap_s, installed.settings, ends_s)
         while not board.stopped and time.monotonic() < ends_s:
             asked_ns = time.monotonic_ns()
             for _ in range(reads):

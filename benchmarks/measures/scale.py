@@ -2,7 +2,7 @@
 
 Two curves. Worker processes: nodes of one pool child each, which is the dearest way to have that many. Reading processes:
 programs that are no node and read through a cache of their own: each with a listener; by the lease alone; as children of one
-parent that follows the log for them.
+parent that follows the log for them; and, as the floor, processes that have no cache and only ask the server once.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import redis
 
+from benchmarks.kit.bare import BARE_KEY
 from benchmarks.kit.board import Board
 from benchmarks.kit.compare import quantile, scaling, slope
 from benchmarks.kit.contract import Benchmark, Figures, Progress
@@ -37,8 +38,9 @@ from workers.queue.factory import make_app
 WORKERS: Final = (1, 2, 4, 8, 16)
 READERS: Final = (1, 4, 16, 64)
 KINDS: Final = 20
-WAYS: Final = {"listening": "readers", "deaf": "deaf", "shared": "shared"}
-"""How the reading processes learn of an invalidation, and what their figures begin with."""
+WAYS: Final = {"listening": "readers", "deaf": "deaf", "shared": "shared", "bare": "bare"}
+"""How the reading processes learn of an invalidation, and what their figures begin with. The bare ones have no cache: they are
+the floor, what it costs so many processes to be told and to ask the server once."""
 NAP_S: Final = 0.005  # between two reads of a calm reader
 APPLIED_WITHIN_S: Final = 5.0
 SETTLE_S: Final = 0.5
@@ -230,6 +232,7 @@ class _Readers:
     def __enter__(self) -> Self:
         path = self._fleet.new_file(f"readers{self._count}-{self._way}-{self._nap_s:g}")
         self._board = Board.create(path, children=self._count, versions=self._versions)
+        self._set_bare(0)
         with PersonaClient(self._fleet.settings) as client:
             client.invalidate(PROBE_KEY)  # other readers, of another board, left it in L2
         command = [sys.executable, "-m", "benchmarks.kit.readers", str(path), "--way", self._way, "--nap-s", str(self._nap_s)]
@@ -254,6 +257,7 @@ class _Readers:
         for version in range(1, rounds + 1):
             # At any moment of the readers' leases, which all began anew when they read the version before.
             time.sleep(random.uniform(0, self._fleet.settings.staleness_bound_s))  # noqa: S311 - guards nothing
+            self._set_bare(version)
             asked_ns = time.monotonic_ns()
             self._board.source = version
             client.invalidate(PROBE_KEY)
@@ -269,6 +273,12 @@ class _Readers:
             "invalidate_max_ms": max(latencies_ms),
             "most_stale_ms": reach["most_stale_ms"],
         }
+
+    def _set_bare(self, version: int) -> None:
+        """What the bare processes read. They hear of it as the others do."""
+        if self._way == "bare":
+            with redis.Redis.from_url(self._fleet.settings.cache_url) as server:
+                server.set(BARE_KEY, version)
 
     def _served(self, version: int) -> list[int]:
         return [self._board.first_served_ns(reader, version) for reader in range(self._count)]

@@ -19,8 +19,9 @@ and the others read it from Redis. "Listening" is what they do unless they are t
 server tells of each append. By the lease alone each learns of it when its lease ends, at the latest after the staleness bound
 (1 s) and on the average after half of it. "One parent": their parent follows the log for all of them, in memory that they share,
 as a worker's main process does. To renew a lease is one exchange of two commands a second; the parent does it for all its
-children. All processes share two cores, so that the last of 64 is as late as their work takes. An exponent of 1: twice the
-processes do twice the work.
+children. All processes share two cores, so that the last of 64 is as late as their work takes. "Bare" processes are the floor:
+they have no cache, and do nothing but hear the server's message in a thread, wake as often as the readers do, and ask for one
+key. What the machine needs for that, no cache on it can undercut. An exponent of 1: twice the processes do twice the work.
 """
 _SLOPES: Final = {
     "workers_miss_exponent": "misses/s: exponent",
@@ -59,6 +60,7 @@ def view_scale(figures: Mapping[str, float]) -> View:
             _table("reading processes, listening", "readers", readers, _READERS, figures),
             _table("reading processes, by the lease alone", "deaf", readers, _OTHERS, figures),
             _table("reading processes of one parent", "shared", readers, _OTHERS, figures),
+            _table("bare processes: one message, one GET", "bare", readers, _OTHERS, figures),
             Table(
                 ("what one more adds, or the exponent of growth", "slope"),
                 tuple((title, *shown(figures, name)) for name, title in _SLOPES.items()),
@@ -115,6 +117,7 @@ def view_scale(figures: Mapping[str, float]) -> View:
                     curve("p99", figures, "readers{}_invalidate_p99_ms", readers),
                     curve("p50 by the lease alone", figures, "deaf{}_invalidate_p50_ms", readers),
                     curve("p99 of one parent", figures, "shared{}_invalidate_p99_ms", readers),
+                    curve("p99 of bare processes", figures, "bare{}_invalidate_p99_ms", readers),
                 ),
                 what="reading processes",
                 log_y=True,

@@ -69,3 +69,11 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 encode_entry = msgspec.json.Encoder().encode
 decode_entry = msgspec.json.Decoder(Entry).decode
+
+
+def entry_begins(key: str, epoch: str) -> bytes:
+    """How the bytes of an entry of that key and epoch begin; its seq follows, as a number in text."""
+    return b"[%b,%b," % (_encode_text(key), _encode_text(epoch))
+
+
+_encode_text = msgspec.json.Encoder().encode

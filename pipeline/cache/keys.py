@@ -35,6 +35,7 @@ class KeySpace:
         root = f"{root_of(namespace)}:{ENVELOPE_VERSION}"
         self._entry_prefix = f"{root}:e:".encode()
         self._lease_prefix = f"{root}:l:".encode()
+        self._told_prefix = f"{root}:d:".encode()
         self._in_flight_prefix = f"{root}:t:".encode()
         self._refreshed_prefix = f"{root}:r:".encode()
         self._escaped_entry_prefix = escape(f"{root}:e:")
@@ -62,6 +63,10 @@ class KeySpace:
     def in_flight(self, key: str) -> bytes:
         """The task that is queued or running for the key."""
         return self._in_flight_prefix + key.encode()
+
+    def told(self, owner: str) -> bytes:
+        """Where the owner of a lease tells those that wait for it that it is done."""
+        return self._told_prefix + owner.encode(errors="surrogateescape")
 
     def refreshed(self, key: str) -> bytes:
         """The mark that the key was sent to be computed anew a moment ago."""

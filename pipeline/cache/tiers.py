@@ -98,6 +98,21 @@ class Tiers:
                     return found
         return self._lookup_beyond(key, codec_for(type), now_s, stale_age_s)
 
+    def outdated(self, key: str, now_s: float) -> bool:
+        """Whether L1 has that key's entry, which was invalidated since it was last served; it goes then, and a miss is counted.
+        L2 will have no more, or what others have computed just now: a caller that computes need not look there first, since it
+        reads the entry with the lease."""
+        if self.l2 is None or not self._coherence.leased(now_s) or self.l1.peek(key, now_s) is None:
+            return False
+        if self._judged_slot(key, now_s) is not None:
+            return False
+        self.l1.count(hit=False)
+        return True
+
+    def count_read(self, *, hit: bool) -> None:
+        """Count a look into L2 that came with a lease."""
+        self._counters.add("l2_hits" if hit else "l2_misses")
+
     def peek(self, key: str, *, type: Any = Any) -> Found | MissType:
         """See TwoTierCache.peek."""
         check_text(key)

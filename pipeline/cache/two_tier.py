@@ -135,7 +135,7 @@ class TwoTierCache:
             clock=clock,
             wall_clock=wall_clock,
         )
-        self._filling = Filling(self._tiers, coherence, counters, wall_clock=wall_clock)
+        self._filling = Filling(self._tiers, coherence, leases, counters, wall_clock=wall_clock)
         self._keeper = Keeper(
             self._tiers,
             self._filling,
@@ -301,7 +301,15 @@ class TwoTierCache:
         stale_age_s = 0.0 if grace is None or grace.refresh is None else grace.longest_age_s
         asked_at_s = self._clock()
         found: Found | MissType = MISS
-        if least_s <= 0:
+        slot = self._slots.get(key)
+        unread = (
+            slot is not None
+            and slot.generation != self._view.generation
+            and stale_age_s == least_s == 0
+            and kind.single_flight
+            and self._tiers.outdated(key, asked_at_s)
+        )
+        if least_s <= 0 and not unread:
             found = self._lookup(key, type=kind.type, stale_age_s=stale_age_s, now_s=asked_at_s)
         if found is not MISS and (accept is None or accept(found.value)):
             if found.source == "stale" and grace is not None and grace.refresh is not None:
@@ -315,8 +323,10 @@ class TwoTierCache:
             if kind.single_flight:
                 outcome, joined = self._flight.run(
                     key, asking.wanted_deps, as_of, asking.probe, asking.computed, asked_at_s=asked_at_s,
-                    computation=asking.computation,
+                    computation=asking.computation, unread=unread,
                 )  # fmt: skip
+                if unread and not joined:
+                    self._tiers.count_read(hit=outcome.found.source == "l2")
             else:
                 outcome, joined = asking.computed(self.as_of() if as_of is None else as_of), False
             brought: Found | MissType = asking.brought(outcome) if joined else outcome.found

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from coherence.mutants import _after_init, _replace, _rewrite
 
@@ -24,9 +24,9 @@ def deps_not_kept() -> None:
     """An entry goes to L2 without its deps."""
     write = RedisCache.write
 
-    def bare(tier: RedisCache, key: str, entry: Entry) -> None:
+    def bare(tier: RedisCache, key: str, entry: Entry, *told_by: Any) -> None:
         fields = {name: getattr(entry, name) for name in entry.__struct_fields__}
-        write(tier, key, Entry(**(fields | {"deps": ()})))
+        write(tier, key, Entry(**(fields | {"deps": ()})), *told_by)
 
     _replace(RedisCache, "write", bare)
 

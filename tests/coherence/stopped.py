@@ -247,10 +247,10 @@ class _Tier(RedisCache):
         stop("catch_up")
         return entry, tail
 
-    def write(self, key: str, entry: Any) -> None:
+    def write(self, key: str, entry: Any, *told_by: Any) -> None:
         stop("write")
         self.world.reach()
-        super().write(key, entry)
+        super().write(key, entry, *told_by)
 
 
 class Bus(NodeBus):

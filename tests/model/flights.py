@@ -167,8 +167,30 @@ def decide(at: At) -> Outcomes:
         return (at.only(*COMPUTE, claim=None, as_of=(), asked=NEVER, elapsed=at.state.elapsed),)
     again = (view.epoch, view.seq, view.revision)
     if useful:
-        return (at.only(*LEAD, claim=None, as_of=again, asked=NEVER),)
+        return (at.only("told", "still_there", "probe", *LEAD, claim=None, as_of=again, asked=NEVER),)
     return (at.only("take_over", *LEAD, as_of=again, asked=NEVER),)
+
+
+@rule
+def told(at: At) -> Outcomes:
+    """An owner that is done tells those that wait: the entry, and where the log stood. Or nothing is told in time."""
+    log = at.server.log
+    nothing = at.only(*LEAD)
+    entry = at.server.entries[at.thread.key]
+    if not at.reachable or entry is None or not log.epoch:
+        return (nothing,)
+    generation = at.model.generation_of_reads(at.model, at.process.view)
+    return (nothing, at.then(entry=entry, tail=(log.epoch, log.seq), generation=generation))
+
+
+@local
+def still_there(at: At) -> Outcomes:
+    """By what the look before has read of the log. If the log has gone on since, there is another look."""
+    view, tail = at.process.view, at.thread.tail
+    assert tail is not None
+    if tail[0] != view.epoch or tail[1] > view.seq:
+        return (at.only(*LEAD, entry=None, tail=None, generation=0),)
+    return (at.then(tail=None),)
 
 
 @rule

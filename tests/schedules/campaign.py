@@ -17,8 +17,10 @@ from schedules.scenarios import SCENARIOS
 from schedules.shrink import Found
 
 _AT_ONCE: Final = 20
+_AT_ONCE_THREADS: Final = 30
+"""Of programs in which threads share a process: they have more steps, and with that more schedules of each kind."""
 GENERATED: Final = "by chance"
-_SHARE_GENERATED: Final = 0.25
+_SHARE_GENERATED: Final = 0.2
 
 
 @dataclass
@@ -98,6 +100,8 @@ def by_chance(campaign: Campaign) -> int:
 def _turn(campaign: Campaign, name: str, explorer: Explorer) -> Iterator[bool]:
     """Run some of its schedules, again and again."""
     before = list(explorer.ran)
+    processes = [doing.process for doing in explorer.program.tasks]
+    at_once = _AT_ONCE if len(set(processes)) == len(processes) else _AT_ONCE_THREADS
     for number, (plan, outcome) in enumerate(explorer.schedules(), start=1):
         campaign.schedules += 1
         campaign.steps += len(outcome.run.who)
@@ -107,7 +111,7 @@ def _turn(campaign: Campaign, name: str, explorer: Explorer) -> Iterator[bool]:
         if outcome.broken:
             campaign.found.setdefault(name, (explorer.program, plan, outcome))
             return
-        if number % _AT_ONCE == 0:
+        if number % at_once == 0:
             yield True
 
 

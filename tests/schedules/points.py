@@ -16,7 +16,7 @@ from types import CodeType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any, Final
 
 from pipeline.cache.flight.waits import WAITS
-from schedules.tasks import BUS, MEMORY, Bell, RLock, get_ident, point
+from schedules.tasks import BUS, MEMORY, WRITES, Bell, RLock, get_ident, point
 
 _VIEW: Final = {"_state", "generation", "confirmed_at_s", "_own", "_heard", "_heard_count"}
 _PROCESS: Final = {"version", "lease_ends_at_s", "_volatile_seen", "_contacts", "confirmed_at_s"}
@@ -48,12 +48,21 @@ _IMMUTABLE: Final = {"as_of", "known", "taken"}
 class _Points(ast.NodeTransformer):
     def __init__(self, module: str, lines: list[str]) -> None:
         self._shared, self._module, self._lines = SHARED[module], module, lines
+        self._written: set[ast.expr] = set()
+        """Of what an item is written."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        if isinstance(node.ctx, ast.Store):
+            self._written.add(node.value)
+        return self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         self.generic_visit(node)
         if node.attr not in self._shared or (isinstance(node.value, ast.Name) and node.value.id in _IMMUTABLE):
             return node
         kind = BUS if node.attr in _SHARED_BY_A_NODE else MEMORY
+        if isinstance(node.ctx, ast.Store) or node in self._written:
+            kind |= WRITES
         at = f"{self._module.rpartition('.')[2]}.py:{node.lineno} {self._lines[node.lineno - 1].strip()}"
         called = ast.Name("__point__", ast.Load())
         node.value = ast.Call(called, [ast.Constant(kind), ast.Constant(at), node.value], [])
@@ -134,8 +143,8 @@ class Outer:
                 exchange(import_module(f"pipeline.cache.{name}"), "threading", threads)
             for name in ("coherence.log", "coherence.process", "flight.leases"):
                 exchange(import_module(f"pipeline.cache.{name}"), "secrets", secrets)
-            single = import_module("pipeline.cache.flight.single")
-            exchange(single, "random", SimpleNamespace(uniform=lambda low, _: low))
+            seeking = import_module("pipeline.cache.flight.seeking")
+            exchange(seeking, "random", SimpleNamespace(uniform=lambda low, _: low))
             exchange(import_module("coherence.mutants"), "time", time)
             link = import_module("pipeline.cache.server.link")
             exchange(link, "_connected", self._connected)

@@ -18,7 +18,7 @@ from schedules.server.lua import compiled
 from schedules.tasks import BrokenOffError, Run, StuckError, Task
 from schedules.world import World
 
-SCRIPTS = ("append", "read", "beat", "claim", "exchange", "sweep", "probe")
+SCRIPTS = ("append", "read", "beat", "claim", "take", "tell", "exchange", "sweep", "probe")
 
 
 @dataclass(frozen=True)

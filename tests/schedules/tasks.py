@@ -15,6 +15,8 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 ALWAYS, MEMORY, BUS, CLOCK = 1, 2, 4, 8
 """What a step is about: the server or the source; memory of one process; that of a node; time."""
+WRITES: Final = 16
+"""Besides that: the step comes before a write, and not a reading."""
 
 BREAK_OFF: Final = -1
 """In a plan in place of a task: an exception is raised in the running one, as a time limit does."""
@@ -47,6 +49,12 @@ class Task:
         self.at = ""
         self.failure: BaseException | None = None
         self.greenlet: greenlet | None = None
+
+
+def published(run: Run, place: int) -> bool:
+    """Whether the task that is at this step has just written what others read without a lock: they see that, and nothing yet of
+    what it writes next."""
+    return place > 0 and bool(run.kinds[place - 1] & WRITES) and run.who[place - 1] == run.chosen[place - 1] == run.who[place]
 
 
 def shared(task: Task, other: Task) -> int:

@@ -14,7 +14,8 @@ from pipeline.cache.entry import MISS, AsOf
 from pipeline.cache.flight.asking import Asking
 from pipeline.cache.flight.computation import COMPUTING, LIVE
 from pipeline.cache.flight.leases import Lease
-from pipeline.cache.flight.single import Outcome, Seeking, SingleFlight
+from pipeline.cache.flight.seeking import Outcome, Seeking
+from pipeline.cache.flight.single import SingleFlight
 from pipeline.cache.flight.waits import NO_THREAD, WAITS, Flight
 from pipeline.cache.tiers import Found
 

@@ -14,7 +14,7 @@ from pipeline.cache.errors import UncacheableValueError
 from pipeline.cache.flight.computation import COMPUTING, LIVE, Computation, computing, note
 from pipeline.cache.flight.filling import Filling
 from pipeline.cache.flight.leases import Taken
-from pipeline.cache.flight.single import LONGEST_PAUSE_S, Outcome
+from pipeline.cache.flight.seeking import LONGEST_PAUSE_S, Outcome
 from pipeline.cache.grace import Grace
 from pipeline.cache.kind import Kind, lifetime_of
 from pipeline.cache.lineage import MOST_DEPS, TOO_MANY

@@ -74,25 +74,28 @@ class Claims:
         done = self._connection.call(lambda client: run_script(client, "renew", names, words, several(len(names))))
         return [each == 1 for each in done]
 
-    def replace(self, name: bytes, owner: str, claim: Claim, ttl_s: float) -> bool:
+    # `told`: by which name those that wait for the owner are told, if they are.
+
+    def replace(self, name: bytes, owner: str, claim: Claim, ttl_s: float, told: bytes = b"") -> bool:
         """Take the claim from that owner; false when it no longer belongs to that owner. Of several callers one succeeds."""
-        return self._exchange(name, owner, "replace", _ms(ttl_s), str(claim))
+        return self._exchange(name, owner, "replace", _ms(ttl_s), str(claim), told=told)
 
-    def release(self, name: bytes, owner: str) -> bool:
+    def release(self, name: bytes, owner: str, told: bytes = b"") -> bool:
         """Give the claim up; false when it no longer belongs to that owner."""
-        return self._exchange(name, owner, "release")
+        return self._exchange(name, owner, "release", told=told)
 
-    def give_back(self, name: bytes, owner: str, told_s: float) -> bool:
+    def give_back(self, name: bytes, owner: str, told_s: float, told: bytes = b"") -> bool:
         """Give the claim up, and record for `told_s` that it was held in vain; false when it no longer belongs to that owner."""
-        return self._exchange(name, owner, "give back", _ms(told_s))
+        return self._exchange(name, owner, "give back", _ms(told_s), told=told)
 
     def withdraw(self, name: bytes, owner: str) -> bool:
         """Give the claim up, unless another caller shares it. Returns whether it was given up."""
         return self._exchange(name, owner, "withdraw")
 
-    def _exchange(self, name: bytes, owner: str, what: str, *arguments: Any) -> bool:
+    def _exchange(self, name: bytes, owner: str, what: str, *arguments: Any, told: bytes = b"") -> bool:
+        names = [name, told] if told else [name]
         words = [owner.encode(errors="surrogateescape"), what, *arguments]  # an owner that is not text is compared all the same
-        return self._connection.call(lambda client: run_script(client, "exchange", [name], words, integer)) == 1
+        return self._connection.call(lambda client: run_script(client, "exchange", names, words, integer)) == 1
 
 
 def _is_number(text: str) -> bool:

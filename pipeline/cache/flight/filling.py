@@ -12,6 +12,7 @@ from pipeline.cache.codec import Codec
 from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.entry import AsOf, Entry
 from pipeline.cache.errors import SharedTierUnavailableError
+from pipeline.cache.flight.leases import Leases
 from pipeline.cache.lineage import MOST_DEPS, TOO_MANY
 from pipeline.cache.stats import Counters
 from pipeline.cache.tiers import Tiers
@@ -20,10 +21,13 @@ from pipeline.cache.tiers import Tiers
 class Filling:
     """Writes to both tiers of a cache. Thread-safe."""
 
-    def __init__(self, tiers: Tiers, coherence: Coherence, counters: Counters, *, wall_clock: Callable[[], float]) -> None:
-        """`counters` has fills_discarded and degraded."""
+    def __init__(
+        self, tiers: Tiers, coherence: Coherence, leases: Leases | None, counters: Counters, *, wall_clock: Callable[[], float]
+    ) -> None:
+        """`leases`: by which others wait for what is stored. `counters` has fills_discarded and degraded."""
         self._tiers = tiers
         self._view = coherence.view
+        self._leases = leases
         self._counters = counters
         self._wall_clock = wall_clock
 
@@ -83,7 +87,7 @@ class Filling:
         entry = self._entry_of(key, carried, payload, ttl_s, deps, codec, as_of, grace_s, made_s)
         if entry is not None and self._tiers.l2 is not None:
             try:
-                self._tiers.l2.write(key, entry)
+                self._tiers.l2.write(key, entry, None if self._leases is None else self._leases.told_by(key))
             except SharedTierUnavailableError:
                 self._counters.add("degraded")
 

@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, Self
 
-from pipeline.cache.entry import AsOf
+from pipeline.cache.entry import AsOf, entry_begins
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.flight.claims import Claim, Claims
 from pipeline.cache.keys import KeySpace
 from pipeline.cache.locks import Lock, begins_anew_in_children
-from pipeline.cache.server.commands import Commands
+from pipeline.cache.server.commands import Commands, text
 from pipeline.cache.server.connection import RedisConnection
+from pipeline.cache.server.link import ReplyError, encode
+from pipeline.cache.server.scripts import add_script
+from pipeline.cache.server.wire import UNTOLD
 
 TOLD_S: Final = 2.0
 """How long the fleet is told that a computation brought nothing to share: several times the pauses between two looks."""
@@ -32,7 +35,8 @@ logger: Final = logging.getLogger(__name__)
 
 
 class Taken(NamedTuple):
-    """The outcome of one round trip. `lease`: the caller's own now, else None. `held`: another owner's claim, if there is one.
+    """The outcome of one round trip. `lease`: the caller's own now, else None. `held`: another owner's claim, if there is one;
+    neither, where an entry was to be enough.
     `entry` and `tail` were read after that, in this order: an entry that an owner wrote before it let go is there, and the tail
     covers every invalidation from before the entry was read."""
 
@@ -84,6 +88,9 @@ class Leases:
         self._kept: dict[Lease, float] = {}
         self._keeper: threading.Thread | None = None
         self._held_up_until_s = -math.inf
+        self.hears_ends = connection.unbounded
+        """Whether a thread may wait on a connection until an owner is done: not where connections are few, nor where the server
+        refuses it. Else it looks again and again."""
         begins_anew_in_children(self)
 
     def begin_anew(self) -> None:
@@ -95,32 +102,61 @@ class Leases:
         """How long a lease lasts without being renewed."""
         return self.ttl_s if self._clock() < self._held_up_until_s else min(self.ttl_s, BRIEF_S)
 
-    def take(self, key: str, as_of: AsOf) -> Taken:
-        """Take the lease if it is free, and read the entry. Raises SharedTierUnavailableError."""
+    def take(self, key: str, as_of: AsOf, *, unless_there: bool = False) -> Taken:
+        """Take the lease if it is free, and read the entry. `unless_there`: not if an entry is there that was computed by as
+        much knowledge as the caller has; then nobody holds it, and the caller neither. Raises SharedTierUnavailableError."""
         lease = Lease.of(self._keys.lease(key))
         entry_name = self._keys.entry(key)
         claim = str(Claim.of(lease.owner, as_of))
+        lasts_ms = round(self.lasts_s * 1000)
+
+        begins = entry_begins(key, as_of.epoch) if unless_there else b""
 
         def ask(client: Commands) -> list[bytes | None]:
             with client.pipeline() as commands:
-                commands.set(lease.name, claim, px=round(self.lasts_s * 1000), nx=True)
-                commands.get(lease.name)
+                add_script(commands, "take", [lease.name, entry_name], [claim, lasts_ms, begins, as_of.seq], text)
                 commands.get(entry_name)
                 commands.getex(self._keys.tail)
-                _, holder, entry, tail = commands.execute()
-            return [holder, entry, tail]
+                return commands.execute()
 
         holder, entry, tail = self._connection.call(ask)
-        held = Claim.parse(holder) if holder is not None else None
+        held = Claim.parse(holder) if holder else None
         if held is not None and held.owner == lease.owner:
             return Taken(lease, None, entry, tail)
         return Taken(None, held, entry, tail)
+
+    def await_end(self, owner: str, wait_s: float) -> tuple[bytes, bytes] | None:
+        """Wait for an owner to be done, and at most so long. Returns what it has told: the entry's bytes, none of them where the
+        caller is to look for itself, and the log's tail as it stood then; None if nothing in time. Raises
+        SharedTierUnavailableError."""
+        ask = encode(b"XREAD", b"BLOCK", b"%d" % max(1, round(wait_s * 1000)), b"STREAMS", self._keys.told(owner), b"0")
+        try:
+            (reply,) = self._connection.ask(ask, (UNTOLD,), block_s=wait_s)
+        except SharedTierUnavailableError as error:
+            self.hears_ends = not isinstance(error.__cause__, ReplyError)
+            raise
+        if reply is None:
+            return None
+        try:
+            ((_, ((_, (tail, entry)),)),) = reply
+        except (TypeError, ValueError):
+            return b"", b""
+        return (entry, tail) if type(entry) is type(tail) is bytes else (b"", b"")
+
+    def told_by(self, key: str) -> list[bytes] | None:
+        """The names that lua/tell.lua needs for those that wait for this process's computation of the key; None if it holds no
+        lease of it."""
+        name = self._keys.lease(key)
+        owner = next((lease.owner for lease in self._kept.copy() if lease.name == name), None) if self._kept else None
+        return None if owner is None else [name, self._keys.entry(key), self._keys.told(owner), self._keys.tail]
 
     def take_over(self, key: str, held: Claim, as_of: AsOf) -> Lease | None:
         """Take the lease from an owner whose result would be of no use; None when another caller was first. The count of owners
         that held it in vain is kept. Raises SharedTierUnavailableError."""
         lease = Lease.of(self._keys.lease(key))
-        taken = self._claims.replace(lease.name, held.owner, Claim.of(lease.owner, as_of, held.in_vain), self.lasts_s)
+        taken = self._claims.replace(
+            lease.name, held.owner, Claim.of(lease.owner, as_of, held.in_vain), self.lasts_s, self._keys.told(held.owner)
+        )
         return lease if taken else None
 
     @contextmanager
@@ -147,9 +183,9 @@ class Leases:
             return
         with suppress(SharedTierUnavailableError):
             if in_vain:
-                self._claims.give_back(lease.name, lease.owner, TOLD_S)
+                self._claims.give_back(lease.name, lease.owner, TOLD_S, self._keys.told(lease.owner))
             else:
-                self._claims.release(lease.name, lease.owner)
+                self._claims.release(lease.name, lease.owner, self._keys.told(lease.owner))
 
     def _see_to_a_keeper(self) -> None:
         with self._lock:

@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import logging
-import random
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.entry import AsOf
-from pipeline.cache.errors import SharedTierUnavailableError
-from pipeline.cache.flight.claims import Claim
 from pipeline.cache.flight.computation import Computation
-from pipeline.cache.flight.leases import Lease, Leases, Taken
+from pipeline.cache.flight.leases import Lease, Leases
+from pipeline.cache.flight.seeking import Outcome, Probe, Seeking
 from pipeline.cache.flight.waits import NO_THREAD, WAITS, Flight
 from pipeline.cache.locks import Lock, begins_anew_in_children, interrupted
 from pipeline.cache.stats import Counters
 
-FIRST_PAUSE_S: Final = 0.002
-LONGEST_PAUSE_S: Final = 0.1
-PAUSE_GROWTH: Final = 1.5
-
 logger: Final = logging.getLogger(__name__)
 
 
-class Outcome(NamedTuple):
-    """The outcome of a computation. `found`, `payload` and `codec` are opaque here. `deps`: all that it depends on, including
-    the keys that its own deps were computed from. `lasting`: whether a caller that asks for the key a moment later finds a usable
-    entry in the shared tier. `as_of`: from before its first input was read, if that is known here. Without a codec it is its
-    caller's alone: a value that could not be kept."""
-
-    found: Any
-    payload: bytes
-    codec: Any
-    deps: tuple[str, ...]
-    lasting: bool = True
-    as_of: AsOf | None = None
-
-
-Probe = Callable[[Taken | None, int], Outcome | None]
 Compute = Callable[[AsOf], Outcome]
 
 
@@ -95,6 +74,7 @@ class SingleFlight:
         *,
         asked_at_s: float,
         computation: Computation | None = None,
+        unread: bool = False,
     ) -> tuple[Outcome, bool]:
         """The outcome, and whether another caller's computation brought it.
 
@@ -102,14 +82,15 @@ class SingleFlight:
         without a Taken, of an entry at hand here. It returns None when that entry will not do. `compute` computes and keeps the
         value, given what was known before: `as_of`, or what is known when it begins. `asked_at_s`: when the caller asked. Another
         thread's computation will do if the log, read since then, says nothing against it. `computation`: where `compute` notes
-        what it reads; what a failed one had read that this caller waited for is noted there, too.
+        what it reads; what a failed one had read that this caller waited for is noted there, too. `unread`: the caller has not
+        looked into the shared tier, and the first look is to do both: read there, and take the lease if nothing is there.
         """
         while True:
             mine = Flight(key, deps, as_of, computation)
             try:
                 flight = self.board(mine, asked_at_s)
                 if flight is mine:
-                    mine.outcome, joined = self._lead(mine, probe, compute)
+                    mine.outcome, joined = self._lead(mine, probe, compute, unread=unread)
                     return mine.outcome, joined
             except Exception as error:
                 mine.failure = error
@@ -193,27 +174,29 @@ class SingleFlight:
                     del self._flights[flight.key]
         flight.end()
 
-    def _lead(self, flight: Flight, probe: Probe, compute: Compute) -> tuple[Outcome, bool]:
+    def _lead(self, flight: Flight, probe: Probe, compute: Compute, *, unread: bool) -> tuple[Outcome, bool]:
         if self.leases is None:
             # Another thread may have ended its flight after this one had looked and before it boarded.
             found = probe(None, self._coherence.view.generation)
             return (compute(flight.learn(self._coherence)) if found is None else found), False
-        seeking = self.seek(flight, probe)
+        seeking = self.seek(flight, probe, unread=unread)
         while isinstance(step := seeking.look(), float):
             if interrupted():
                 step = None  # as above: the lease's owner may be a thread of this process
                 break
-            self._sleep(step)
+            if (told := seeking.wait(step, self._sleep)) is not None:
+                return told, True
         if isinstance(step, Outcome):
             return step, seeking.waited
         if step is None:
             return compute(flight.learn(self._coherence)), False
         return self._compute_leased(self.leases, step, flight, compute), False
 
-    def seek(self, flight: Flight, probe: Probe) -> Seeking:
-        """The way of that flight to an outcome that the fleet has, or to the lease. There must be leases."""
+    def seek(self, flight: Flight, probe: Probe, *, unread: bool = False) -> Seeking:
+        """The way of that flight to an outcome that the fleet has, or to the lease. There must be leases. `unread`: see `run`."""
         assert self.leases is not None  # noqa: S101 - as the docstring says
-        return Seeking(self, self.leases, self._coherence, self._counters, flight, probe, self.now_s() + self.wait_s)
+        ends_s = self.now_s() + self.wait_s
+        return Seeking(self, self.leases, self._coherence, self._counters, flight, probe, ends_s, unread)
 
     def _compute_leased(self, leases: Leases, lease: Lease, flight: Flight, compute: Compute) -> Outcome:
         in_vain = False  # also for a thread that is stopped for a reason of its own: one of the waiting callers takes over
@@ -227,91 +210,6 @@ class SingleFlight:
         finally:
             leases.give_back(lease, in_vain=in_vain)
         return outcome
-
-
-class Seeking:
-    """A leader's way to what the fleet has for its key, one look at a time. Thread-safe as little as its leader is."""
-
-    def __init__(
-        self,
-        single: SingleFlight,
-        leases: Leases,
-        coherence: Coherence,
-        counters: Counters,
-        flight: Flight,
-        probe: Probe,
-        deadline_s: float,
-    ) -> None:
-        self._single = single
-        self._leases = leases
-        self._coherence = coherence
-        self._counters = counters
-        self._flight = flight
-        self._probe = probe
-        self._deadline_s = deadline_s
-        self._pause_s = FIRST_PAUSE_S
-        self._in_vain = 0
-        self.waited = False
-        """Whether it has waited for another process."""
-        self.lease: Lease | None = None
-        """The lease that was granted, and must be given back."""
-
-    def look(self) -> Outcome | Lease | float | None:
-        """An outcome that the fleet has; the lease under which to compute; None: to compute without one; or for how long to wait
-        before the next look, in seconds."""
-        leases, flight = self._leases, self._flight
-        try:
-            self._coherence.append_pending()
-            generation = self._coherence.view.generation_of_reads
-            asked_at_s = self._single.now_s()
-            claimed = flight.learn(self._coherence)
-            taken = leases.take(flight.key, claimed)
-            judged = self._coherence.catch_up(taken.tail, asked_at_s)
-        except SharedTierUnavailableError:
-            # Each process for itself until Redis is back. Another thread may have ended its flight meanwhile.
-            return self._probe(None, self._coherence.view.generation)
-        found = self._probe(taken, generation) if judged else None
-        if found is not None:
-            if taken.lease is not None:
-                leases.give_back(taken.lease)
-            if self.waited:
-                self._counters.add("joined")
-            return found
-        if taken.held is not None:
-            if self.waited and taken.held.in_vain > self._in_vain:
-                # The awaited computation brought nothing to share. Waiting for the next could go on so: each for itself.
-                return None
-            self._in_vain = taken.held.in_vain
-        self.lease = self._lease(taken, claimed, generation) if judged else taken.lease
-        if self.lease is not None:
-            return self.lease
-        remaining_s = self._deadline_s - self._single.now_s()
-        if remaining_s <= 0:
-            self._single.waited_out(flight.key, self._single.wait_s, "another process")
-            return None
-        self.waited = True
-        pause_s, self._pause_s = self._pause_s, min(LONGEST_PAUSE_S, self._pause_s * PAUSE_GROWTH)
-        # Not all at the same moment: callers that began to wait together would ask together.
-        return min(remaining_s, pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - guards nothing
-
-    def _lease(self, taken: Taken, claimed: AsOf, generation: int) -> Lease | None:
-        """The lease, if the caller has it or may take it over: from an owner that is no longer at work, or that knew too little,
-        so that its result is invalid already. None: another owner is at work, or was faster."""
-        own, flight = taken.lease, self._flight
-        held = taken.held if own is None else Claim.of(own.owner, claimed)
-        if held is None:
-            return None
-        knew = AsOf(held.epoch, held.seq, generation)
-        if not held.given_back and self._coherence.view.valid(knew, flight.key, flight.deps):
-            return own
-        try:
-            # Also from itself: the caller has learned more by taking it, and no other would wait for a computation by less.
-            lease = self._leases.take_over(flight.key, held, flight.learn(self._coherence))
-        except SharedTierUnavailableError:
-            return None
-        if lease is not None and own is None and not held.given_back:
-            self._counters.add("taken_over")
-        return lease
 
 
 def _in_this_loop(flight: Flight) -> bool:

@@ -178,6 +178,7 @@ class Pipeline(_Commands):
         self._commands = commands
         self._transaction = transaction
         self._encoded: list[bytes] = []
+        self._by_source: bytes | None = None
         self._checks: list[tuple[Callable[[Any], Any], str]] = []
 
     def _run(self, check: Callable[[Any], T], *words: Word, need: str = "", block_s: float = 0.0) -> T:
@@ -187,10 +188,37 @@ class Pipeline(_Commands):
         self._checks.append((check, need or str(words[0])))
         return cast("T", None)  # there is no reply yet
 
+    def script(
+        self, name: str, source: str, digest: str, keys: Iterable[Word], arguments: Iterable[Word], check: Callable[[Any], T]
+    ) -> T:
+        """As `Commands.run_script`. Before any other command, and not in a transaction: to a server that does not know the
+        digest all of them are sent once more, with the source."""
+        if self._checks or self._transaction:
+            raise ValueError("a script comes first, and not in a transaction")
+        names = [*keys]
+        words: tuple[Word, ...] = (len(names), *names, *arguments)
+        self._by_source = _encoded(("EVAL", source, *words))
+        return self._run(check, "EVALSHA", digest, *words, need=name)
+
+    def evalsha(self, name: str, digest: str, keys: Iterable[Word], arguments: Iterable[Word], check: Callable[[Any], T]) -> T:
+        """A script that the server may not know: then `execute` raises ReplyError with the code NOSCRIPT."""
+        names = [*keys]
+        return self._run(check, "EVALSHA", digest, len(names), *names, *arguments, need=name)
+
     def execute(self) -> list[Any]:
         """Send the commands that were added. Returns the replies; raises the first refusal, after all replies have come."""
         if not self._checks:
             return []
+        if self._by_source is not None:
+            try:
+                return self._execute()
+            except ReplyError as error:
+                if error.code != "NOSCRIPT":
+                    raise
+            self._encoded[0] = self._by_source
+        return self._execute()
+
+    def _execute(self) -> list[Any]:
         encoded, needs = self._encoded, tuple(need for _, need in self._checks)
         if self._transaction:
             *_, replies = self._commands.exchange(b"".join((_MULTI, *encoded, _EXEC)), ("MULTI", *needs, "EXEC"))

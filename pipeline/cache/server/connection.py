@@ -77,6 +77,11 @@ class RedisConnection:
         return self.health.code in _REPLICA
 
     @property
+    def unbounded(self) -> bool:
+        """Whether the URL sets no limit to the connections."""
+        return self._address.max_connections is None
+
+    @property
     def database(self) -> int:
         """The number of the database that the URL names."""
         return self._address.database
@@ -119,16 +124,16 @@ class RedisConnection:
             self.breaker.succeeded()
         return result
 
-    def ask(self, commands: bytes, needs: tuple[str, ...]) -> list[Any]:
+    def ask(self, commands: bytes, needs: tuple[str, ...], *, block_s: float = 0.0) -> list[Any]:
         """The replies to as many encoded commands (see `link.encode`) as there are `needs`, the names under which a refusal is
         reported. The commands must bear being sent twice.
 
-        As `call`, with less overhead. The caller checks the replies.
+        As `call`, with less overhead. The caller checks the replies. `block_s`: how long the server may wait on purpose.
         """
         if not self.breaker.closed:
             self._come_back()
         try:
-            replies = self._opened().wire.exchange(commands, needs)
+            replies = self._opened().wire.exchange(commands, needs, block_s=block_s)
         except (ReplyError, OSError) as error:
             raise self._unavailable(error) from error
         if not self.breaker.closed:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from pipeline.cache.server.commands import Commands, Word
+from pipeline.cache.server.commands import Commands, Pipeline, Word
 
 T = TypeVar("T")
 
@@ -48,6 +48,19 @@ class Script(NamedTuple):
 def run_script(client: Commands, name: str, keys: list[bytes], arguments: list[Any], check: Callable[[Any], T]) -> T:
     """The result of the cache's `lua/<name>.lua`, which `check` judges."""
     return _script(name).run(client, keys, arguments, check)
+
+
+def add_script(pipe: Pipeline, name: str, keys: list[bytes], arguments: list[Any], check: Callable[[Any], T]) -> T:
+    """As `run_script`, among the commands of one round trip. The server may not know the script yet, and then refuses it: its
+    source is sent with the commands once more. So the script must be the first of them, and those behind it only read."""
+    return pipe.script(*_script(name), keys, arguments, check)
+
+
+def add_known_script(pipe: Pipeline, name: str, keys: list[bytes], arguments: list[Any], check: Callable[[Any], T]) -> T:
+    """As `add_script`, behind other commands. To a server that does not know it nothing is sent once more: `execute` raises
+    ReplyError with the code NOSCRIPT, and the other commands are done."""
+    _, _, digest = script = _script(name)
+    return pipe.evalsha(script.name, digest, keys, arguments, check)
 
 
 _OF_THE_LOG: Final = frozenset({"append", "read", "beat"})

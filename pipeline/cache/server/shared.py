@@ -15,10 +15,11 @@ from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace, check_key, check_text
 from pipeline.cache.patterns.pattern import parse
 from pipeline.cache.seconds import Duration, positive_seconds
-from pipeline.cache.server.commands import Commands
+from pipeline.cache.server.commands import Commands, integer
 from pipeline.cache.server.connection import RedisConnection
-from pipeline.cache.server.link import encode
+from pipeline.cache.server.link import ReplyError, encode
 from pipeline.cache.server.probe import probe
+from pipeline.cache.server.scripts import add_known_script, run_script
 from pipeline.cache.stats import megabytes
 
 logger: Final = logging.getLogger(__name__)
@@ -35,6 +36,9 @@ NO_SERVER: Final = {
 _SCAN_COUNT: Final = 1000
 _MAX_TTL_S: Final = 366 * 86_400
 _READ: Final = ("GET", "GETEX")
+_MOST_TOLD_BYTES: Final = 16_384
+"""Of a larger entry those that wait are told that it is there: to have it copied for each, twice over, would cost more."""
+_TOLD_MS: Final = 2_000
 _UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -180,10 +184,27 @@ class RedisCache:
         *entries, tail = self.connection.call(command)
         return (entries[0] if names else []), tail
 
-    def write(self, key: str, entry: Entry) -> None:
-        """Store the entry for its own TTL and grace."""
+    def write(self, key: str, entry: Entry, told_by: list[bytes] | None = None) -> None:
+        """Store the entry for its own TTL and grace. `told_by`: those that wait for the owner of the key's lease are told in the
+        same round trip; see Leases.told_by."""
         name, payload = self.keys.entry(key), encode_entry(entry)
-        self.connection.call(lambda client: client.set(name, payload, px=max(1, entry.ttl_ms + entry.grace_ms)))
+        lifetime_ms = max(1, entry.ttl_ms + entry.grace_ms)
+
+        def command(client: Commands) -> None:
+            if told_by is None:
+                client.set(name, payload, px=lifetime_ms)
+                return
+            with client.pipeline() as pipe:
+                pipe.set(name, payload, px=lifetime_ms)
+                add_known_script(pipe, "tell", told_by, [_MOST_TOLD_BYTES, _TOLD_MS], integer)
+                try:
+                    pipe.execute()
+                except ReplyError as error:
+                    if error.code != "NOSCRIPT":
+                        raise
+                    run_script(client, "tell", told_by, [_MOST_TOLD_BYTES, _TOLD_MS], integer)
+
+        self.connection.call(command)
 
     def write_many(self, entries: Sequence[Entry]) -> None:
         """As `write`, of several, in one round trip."""

@@ -4,7 +4,6 @@ off."""
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -41,11 +40,15 @@ def pauses(cache: TwoTierCache) -> threading.Event:
     """Set when a caller of this cache has seen another compute the key, and waits for it."""
     paused = threading.Event()
 
-    def sleep(seconds: float) -> None:
-        paused.set()
-        time.sleep(seconds)
+    leases = cache._flight.leases
+    assert leases is not None
+    await_end = leases.await_end
 
-    cache._flight._sleep = sleep
+    def wait(owner: str, wait_s: float) -> tuple[bytes, bytes] | None:
+        paused.set()
+        return await_end(owner, wait_s)
+
+    leases.await_end = wait  # type: ignore[method-assign]
     return paused
 
 

@@ -135,7 +135,7 @@ def test_a_thread_that_is_stopped_at_any_step_holds_up_no_other(make: MakeCache,
         stopped = broken_off_at(
             step,
             lambda: cache.fetch(f"k:{step}", lambda: "value"),  # noqa: B023 - called in this very round
-            *("flight/single.py", "flight/waits.py", "flight/leases.py"),
+            *("flight/single.py", "flight/seeking.py", "flight/waits.py", "flight/leases.py"),
         )
         assert not cache._flight._flights
         assert pool.submit(cache.fetch, f"k:{step}", lambda: "value").result(BOUND_S).value == "value"

@@ -201,10 +201,10 @@ def test_who_waits_never_sees_what_the_type_of_another_has_left(
     assert leases is not None
     take, boarded, go_on = leases.take, threading.Event(), threading.Event()
 
-    def slowly(*arguments: Any) -> Any:
+    def slowly(*arguments: Any, **how: Any) -> Any:
         boarded.set()
         assert go_on.wait(5)
-        return take(*arguments)
+        return take(*arguments, **how)
 
     monkeypatch.setattr(leases, "take", slowly)
     seeking = pool.submit(here.fetch, "k", lambda: One(9), Kind(One))

@@ -16,6 +16,7 @@ class Network:
     def __init__(self, clock: Clock, scripts: dict[bytes, Script]) -> None:
         """`scripts`: those that every server knows from the start."""
         self._servers = 1
+        self.clock = clock
         self.master = Store(lambda: 1_700_000_000.0 + clock.now_s, _replication_id(1), scripts)
         self.copy = self.master
         """What a replica that lags has: see `snapshot`."""
@@ -68,7 +69,11 @@ class Socket:
                 point(ALWAYS, "" if run is None or run.told is None else _told(words), None)
             if network.is_gone(server):
                 raise ConnectionResetError("the server has closed the connection")
-            replies.append(encoded(server.execute(words)))
+            reply = server.execute(words)
+            if reply is None and words[:2] == [b"XREAD", b"BLOCK"]:
+                network.clock.sleep(int(words[2]) / 1000)
+                reply = server.execute(words)
+            replies.append(encoded(reply))
         self._answer = b"".join(replies)
         if network.lost_answers:
             network.lost_answers -= 1

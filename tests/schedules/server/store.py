@@ -69,7 +69,7 @@ class Store:
         if name in _WRITES:
             if self.read_only:
                 raise RefusalError("READONLY You can't write against a read only replica.")
-            if self.full and name in (b"SET", b"RPUSH", b"ZADD"):
+            if self.full and name in (b"SET", b"RPUSH", b"ZADD", b"XADD"):
                 raise RefusalError("OOM command not allowed when used memory > 'maxmemory'.")
         return self._commands[name](*words[1:])
 
@@ -170,6 +170,12 @@ class Store:
 
     do_getex = do_get
 
+    def do_getrange(self, name: bytes, first: bytes, last: bytes) -> bytes:
+        return bytes(_range(self._get(name, bytes) or b"", first, last))
+
+    def do_strlen(self, name: bytes) -> int:
+        return len(self._get(name, bytes) or b"")
+
     def do_mget(self, *names: bytes) -> list[bytes | None]:
         self.names()
         return [value if isinstance(value := self.values.get(name), bytes) else None for name in names]
@@ -254,6 +260,20 @@ class Store:
             self.remove(name)
         return gone
 
+    # -- streams
+
+    def do_xadd(self, name: bytes, _: bytes, *words: bytes) -> bytes:
+        items = self._get(name, _Stream)
+        if items is None:
+            items = self.values[name] = _Stream()
+        items.append([b"%d-0" % (len(items) + 1), list(words)])
+        return bytes(items[-1][0])
+
+    def do_xread(self, *words: bytes) -> Any:
+        """From the beginning, of one stream. Waits for nothing: `network` does."""
+        items = self._get(words[-2], _Stream)
+        return [[words[-2], [*items]]] if items else None
+
     # -- scripts
 
     def do_eval(self, source: bytes, count: bytes, *words: bytes) -> Any:
@@ -266,6 +286,10 @@ class Store:
         if script is None:
             raise RefusalError("NOSCRIPT No matching script. Please use EVAL.")
         return script.run(self.call, words[: int(count)], words[int(count) :])
+
+
+class _Stream(list[Any]):
+    """Its items, each with its id."""
 
 
 def _matches(pattern: bytes, name: bytes) -> bool:

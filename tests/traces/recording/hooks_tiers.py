@@ -245,10 +245,10 @@ def _tier(recorder: Recorder) -> None:
         return read
 
     def writing(real: Callable[..., Any]) -> Callable[..., Any]:
-        def write(l2: RedisCache, key: str, entry: Any) -> None:
+        def write(l2: RedisCache, key: str, entry: Any, *told_by: Any) -> None:
             at = now_ns()
             recorder.note(Wrote(this_thread(), at, at, key, entry.deps, entry.epoch, entry.seq))
-            real(l2, key, entry)
+            real(l2, key, entry, *told_by)
 
         return write
 
@@ -273,10 +273,10 @@ def _claims(recorder: Recorder) -> None:
         recorder.note(Claimed(this_thread(), began, now_ns(), *told))
 
     def taking(real: Callable[..., Any]) -> Callable[..., Any]:
-        def take(leases: Leases, key: str, as_of: Any) -> Any:
+        def take(leases: Leases, key: str, as_of: Any, **how: Any) -> Any:
             thread, lasts_s, began = this_thread(), leases.lasts_s, now_ns()
             try:
-                taken = real(leases, key, as_of)
+                taken = real(leases, key, as_of, **how)
             except BaseException:
                 recorder.note(TailRead(thread, began, now_ns(), "claim", key, "", True))
                 raise
@@ -298,17 +298,17 @@ def _claims(recorder: Recorder) -> None:
         return take_over
 
     def replacing(real: Callable[..., Any]) -> Callable[..., Any]:
-        def replace(claims: Claims, name: bytes, owner: str, claim: Any, ttl_s: float) -> Any:
+        def replace(claims: Claims, name: bytes, owner: str, claim: Any, ttl_s: float, *told: bytes) -> Any:
             began, held = now_ns(), (owner, *getattr(recorder.here, "held", ("", -1)))
             note("replace?", began, name, claim.owner, held, False, 0.0)
-            done = real(claims, name, owner, claim, ttl_s)
+            done = real(claims, name, owner, claim, ttl_s, *told)
             note("replace", began, name, claim.owner, held, done, ttl_s)
             return done
 
         return replace
 
     def ending(what: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def end(claims: Claims, name: bytes, owner: str, *given: float) -> Any:
+        def end(claims: Claims, name: bytes, owner: str, *given: Any) -> Any:
             began = now_ns()
             note(f"{what}?", began, name, owner, (owner, "", -1), False, 0.0)
             done = real(claims, name, owner, *given)

@@ -191,7 +191,19 @@ def applied(at: Process, view: View, call: events.Call, event: events.Return, th
     return f"the page up to {page.epoch}:{page.seq} is said to be known, and the view stands at {view.now.epoch}:{view.now.seq}"
 
 
-@row("judged", "valid", "slot_valid", "entry_valid", "judge", "judge_again", "probe", "generation_of_reads", "outcome_valid")
+@row(
+    "judged",
+    "valid",
+    "slot_valid",
+    "entry_valid",
+    "judge",
+    "judge_again",
+    "probe",
+    "told",
+    "still_there",
+    "generation_of_reads",
+    "outcome_valid",
+)
 def judged(at: Process, view: View, event: events.Judged) -> str:
     """An entry is valid by one of the states that the thread may have seen: by the records of the log, and what is pending."""
     if any(at.valid(state, event) for state in view.between(event.since, event.until)):

@@ -6,6 +6,8 @@
 --                     'give back' (leave it without an owner, "-", as held in vain once more)
 -- ARGV[3] time to live (ms), of renew, replace and give back   ARGV[4] the claim in its place, of replace
 --
+-- KEYS[2] told: see tell.lua; where it is given, those that wait for the owner are told that it is done, unless they were
+--
 -- Returns 1 when it was done, else 0.
 local held = redis.call('GET', KEYS[1])
 if not held or string.match(held, '^[^ ]*') ~= ARGV[1] then
@@ -23,5 +25,9 @@ elseif ARGV[2] == 'withdraw' and string.sub(held, -2) == ' +' then
   return 0
 else
   redis.call('DEL', KEYS[1])
+end
+if KEYS[2] and string.sub(held, -2) == ' +' and redis.call('EXISTS', KEYS[2]) == 0 then
+  redis.pcall('XADD', KEYS[2], '*', '', '')
+  redis.call('PEXPIRE', KEYS[2], 2000)
 end
 return 1
