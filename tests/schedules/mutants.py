@@ -49,10 +49,10 @@ def late_page_confirms_nothing() -> None:
     """Hole l. An older page of the same log confirms nothing, and a read is judged by what the view covers alone."""
     apply = InvalidationView.apply
 
-    def unconfirming(view: InvalidationView, page: Page, asked_at_s: float) -> bool:
+    def unconfirming(view: InvalidationView, page: Page, asked_at_s: float, answered_at_s: float = float("-inf")) -> bool:
         here = view._state.tail
         late = page.restart and page.tail.epoch == here.epoch and page.tail.seq < here.seq and view.known is not None
-        return False if late else apply(view, page, asked_at_s)
+        return False if late else apply(view, page, asked_at_s, answered_at_s)
 
     def covered(known: Coherence, tail: bytes | None, asked_at_s: float) -> bool:
         if known.log.contacts == known._contacts and known.view.confirm(tail, asked_at_s):
@@ -246,5 +246,7 @@ KEPT: Final = {
 }
 """Mutants that a search does not catch, since it takes more than three preemptions, each with a schedule that does."""
 
-UNSEEN: Final[dict[str, str]] = {}
+UNSEEN: Final[dict[str, str]] = {
+    "notice_believed": "no process here has a listener; the traces of real runs reject it (tests/traces)",
+}
 """Mutants that no schedule here can show, each with the reason."""
