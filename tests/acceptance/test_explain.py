@@ -141,13 +141,13 @@ def test_a_task_that_waits_and_one_that_has_failed(fleet: Fleet, question: str, 
 
 def test_what_is_unknown_or_cannot_be_meant_is_a_sentence(fleet: Fleet, explain: Explain, server: Any) -> None:
     """And nothing was changed by any of it: no key is new."""
-    before = sorted(server.keys("*log*") + server.keys("*:2:*"))
+    before = {*server.keys("*log*"), *server.keys("*:2:*")}
     for words, kind in (
-        (("persona:nobody:calm-flowing-planning:00",), "unknown_key"),
+        (("quote:of:nobody",), "unknown_key"),  # no pattern of another test means it
         (("0123-4567",), "unknown_task"),
         (("How?", "--key", "so-so"), "invalid_request"),
         (("a:b", "--user", "ann"), "usage"),
         (("x" * 300 + ":",), "invalid_pattern"),
     ):
         assert explain(*words)["error"]["kind"] == kind, words
-    assert sorted(server.keys("*log*") + server.keys("*:2:*")) == before
+    assert {*server.keys("*log*"), *server.keys("*:2:*")} <= before, "others may have ended meanwhile"

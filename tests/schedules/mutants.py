@@ -52,7 +52,7 @@ def late_page_confirms_nothing() -> None:
     def unconfirming(view: InvalidationView, page: Page, asked_at_s: float, answered_at_s: float = float("-inf")) -> bool:
         here = view._state.tail
         late = page.restart and page.tail.epoch == here.epoch and page.tail.seq < here.seq and view.known is not None
-        return False if late else apply(view, page, asked_at_s, answered_at_s)
+        return False if late else apply(view, page, asked_at_s)  # nor was it known then when a page was there
 
     def covered(known: Coherence, tail: bytes | None, asked_at_s: float) -> bool:
         if known.log.contacts == known._contacts and known.view.confirm(tail, asked_at_s):
