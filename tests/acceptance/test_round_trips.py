@@ -6,19 +6,17 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from fleet import Fleet
 
 from benchmarks.kit.listening import Listening, children_of, ports_of
-from workers.node import fetch
+from workers.node.fetch.claims import _source
 
 KEY = "calm-flowing-learning"
 BESIDE = frozenset({"ping", "publish", "exists", "info", "monitor", "client", "hello", "select", "lrange"})
 """What a node sends, whether it works or not, or to those who watch it."""
-LOOK = Path(fetch.__file__).with_name("lua") / "look.lua"
-LOOKS = {hashlib.sha1(LOOK.read_bytes(), usedforsecurity=False).hexdigest(): "look"}
+LOOKS = {hashlib.sha1(_source("look").encode(), usedforsecurity=False).hexdigest(): "look"}
 """While all slots are busy a node looks every 5 to 20 ms for what the door can answer: as often as the model takes long."""
 BEATS_PER_S = 8
 """What a node sends at most to keep its leases and its place, whatever it works at; `benchmarks idle` counts it."""
