@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,6 +181,38 @@ def test_a_wait_that_breaks_is_begun_anew(pool: Pool) -> None:
                 fleet.queue.client_kill_filter(_id=client)
             until(lambda before=before: len(set(waiters(fleet)) - set(before)) == 4, "it waits anew")
         assert reconnections(fleet) == connected
+        works(fleet, sender)
+
+
+def watched_in_vain(pid: int) -> list[str]:
+    """What the process's event loops still watch by the number of a file that is closed, or is another one by now."""
+    found = []
+    for known in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            if "eventpoll" not in str(known.readlink()):
+                continue
+            for line in Path(f"/proc/{pid}/fdinfo/{known.name}").read_text().splitlines():
+                if watch := re.match(r"tfd: +(\d+) .* ino:([0-9a-f]+)", line):
+                    file = Path(f"/proc/{pid}/fd/{watch[1]}")
+                    if not file.exists() or file.stat().st_ino != int(watch[2], 16):
+                        found.append(line)
+    return found
+
+
+def test_what_a_child_has_inherited_is_watched_no_longer_once_it_is_broken() -> None:
+    """The kernel watches a closed socket on while a child holds it, by a number that the next connection has."""
+    with Fleet(concurrency=1) as fleet, Sender.of(fleet) as sender:
+        before = set(fleet.node.pids)
+        fleet.node.kill_child()
+        until(lambda: len(fleet.node.pids) == len(before) and set(fleet.node.pids) != before, "another child is there")
+        works(fleet, sender)
+        assert not watched_in_vain(fleet.node.pid)
+        for _ in range(5):
+            for kind in ("normal", "pubsub"):
+                fleet.queue.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+            time.sleep(0.2)
+        works(fleet, sender)
+        until(lambda: not watched_in_vain(fleet.node.pid), "it watches what it has")
         works(fleet, sender)
 
 

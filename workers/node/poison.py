@@ -29,6 +29,7 @@ from workers.node.fetch.pause import Pause
 from workers.node.guard.bounds import OutOfBoundsError, check_body, check_item, size_of
 from workers.node.guard.refusals import tell_sender
 from workers.node.guard.replies import skimming
+from workers.node.guard.watching import leaving
 from workers.queue.dead_letters.box import keep
 from workers.queue.dead_letters.letter import written
 
@@ -128,7 +129,15 @@ class GuardedChannel(redis_transport.Channel):
         """The connections that wait for what comes unasked take none of it whole if it is too long. They read it all the same:
         what was popped lies nowhere else, and a connection that is made anew misses broadcasts."""
         options = super()._connparams(asynchronous)
-        return {**options, "parser_class": skimming(options)} if asynchronous else options
+        if not asynchronous:
+            return options
+        connection_class = leaving(options["connection_class"], self._unwatch)
+        return {**options, "parser_class": skimming(options), "connection_class": connection_class}
+
+    def _unwatch(self, fileno: int) -> None:
+        if self.connection is not None:  # else the channel is closed, and its sockets with it
+            with suppress(KeyError, ValueError, OSError):  # not all of them are watched
+                self.connection.cycle.poller.unregister(fileno)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         client = super()._create_client(asynchronous)

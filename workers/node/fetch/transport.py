@@ -8,6 +8,7 @@ from typing import Any, Final
 from kombu.transport import redis as redis_transport
 
 from workers.node.fetch.channel import FetchChannel
+from workers.node.guard.watching import is_readable
 from workers.node.poison import BROKEN
 
 SUBSCRIBE_S: Final = 0.5
@@ -36,6 +37,8 @@ class FetchPoller(redis_transport.MultiChannelPoller):
         found = self._fd_to_chan.get(fileno)
         if found is None or found[1] == "BRPOP":
             return super().on_readable(fileno)
+        if not is_readable(fileno):  # an earlier connection of this number was, within the same turn
+            return None
         channel, kind = found
         return channel.handlers[kind]()
 
