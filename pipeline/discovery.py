@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from pipeline.cache.decoders import ready
+
 STACK_DIR: Final = "PERSONA_STACK_DIR"
 DEFAULT_NAME: Final = ".persona"
 LOCK_NAME: Final = "stack.lock"
@@ -30,6 +32,7 @@ BELONGS_TO: Final = {
 }
 
 
+@ready
 class RunningStack(msgspec.Struct, frozen=True, kw_only=True):
     """A running stack's own record. `environment` holds the PERSONA_ variables, passwords included, that reach it."""
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, Self, TypedDict
 
 import msgspec
 
+from pipeline.cache.decoders import ready
 from pipeline.errors import InvalidRequestError
 
 TONES: Final = (
@@ -44,6 +45,7 @@ Language = Literal["en", "ko"]
 Source = Literal["l1", "l2", "joined", "stale", "no"]
 
 
+@ready
 class ResonanceKey(msgspec.Struct, frozen=True, order=True):
     """How a request sounds: `tone-pace-intent`, of 9 x 4 x 6 known words."""
 
@@ -109,6 +111,7 @@ class RequestOptions(TypedDict, total=False):
     max_age_s: float | None
 
 
+@ready
 class PersonaRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One request as it is sent: plain JSON, so that a producer in any language can send it.
 
@@ -172,6 +175,7 @@ class PersonaScore(msgspec.Struct, frozen=True):
     score: float
 
 
+@ready
 class PersonaResponse(msgspec.Struct, frozen=True):
     """The answer and its source.
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, TypeVar, cast, get_origin
 import msgspec
 from msgspec import inspect as msgspec_inspect
 
+from pipeline.cache.decoders import decoder_for
 from pipeline.cache.decorators.exact import difference, explain, is_deep, is_plain, unwritable
 from pipeline.cache.entry import Entry, decode_entry, encode_entry
 from pipeline.cache.errors import UncacheableValueError
@@ -69,8 +70,8 @@ class Codec(Generic[T]):
         self.type = value_type
         self._any = value_type is Any
         self._encode = msgspec.json.Encoder().encode
-        self._decode = msgspec.json.Decoder(value_type).decode
-        self._open = msgspec.json.Decoder(_Whole[value_type]).decode  # type: ignore[valid-type]  # made of a type at hand
+        self._decode = decoder_for(value_type).decode
+        self._open = decoder_for(_Whole[value_type]).decode  # type: ignore[valid-type]  # made of a type at hand
         self._takes_texts = value_type is Any or value_type is str
         self.frozen = not self._any and _is_frozen(msgspec_inspect.type_info(value_type), set())
         """Whether every value of the type is immutable to its leaves, so that one object may serve all callers."""

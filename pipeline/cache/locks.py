@@ -56,6 +56,13 @@ class Lock:
     def begin_anew(self) -> None:
         self._lock = threading.RLock()
 
+    def acquire(self, timeout_s: float) -> bool:
+        """For what no `with` can hold, such as a fork: whether it was had within that time. Then `release` follows."""
+        return self._lock.acquire(timeout=timeout_s)
+
+    def release(self) -> None:
+        self._lock.release()
+
     if TYPE_CHECKING:
 
         def held(self) -> bool:

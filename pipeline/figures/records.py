@@ -6,6 +6,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from pipeline.cache.decoders import ready
+
 Role = Literal["main", "worker", "producer"]
 """`main`: a worker's main process, which runs no task of a prefork pool. `worker`: a process that runs tasks. `producer`: any
 other program."""
@@ -27,6 +29,7 @@ SHOWN_PATTERN_CHARS: Final = 120
 _USER: Final = "user:"
 
 
+@ready
 class ProcessRow(msgspec.Struct, frozen=True):
     """One process. `since` is when it began to count, in seconds since 1970 by its own clock. `requests`: its own since then,
     by source, and `failed`. `l1_entries`: None for a process without an L1. `missed`: what it looked for in vain and queued as
@@ -43,6 +46,7 @@ class ProcessRow(msgspec.Struct, frozen=True):
     pool: tuple[int, ...] | None = None
 
 
+@ready
 class InvalidationRow(msgspec.Struct, frozen=True):
     """One invalidation that was made. `patterns` are the first few of `pattern_count`, each cut to 120 characters and without a
     user's id; `at`: when it was published, in seconds since 1970 by the clock of `by`, the process that made it."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pipeline.cache.decoders import ready
 from pipeline.responders.connection import Answer, TooLongError
 
 TRANSIENT_STATUSES: Final = frozenset({408, 409, 429})
@@ -72,6 +73,7 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
+@ready
 class _Completion(msgspec.Struct):
     choices: list[_Choice]
 

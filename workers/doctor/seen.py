@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from pipeline.cache.decoders import ready
 from pipeline.settings import Settings
 
 
@@ -105,6 +106,7 @@ class Log:
     denied: str = ""
 
 
+@ready
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker told of itself; see `workers.install.standing`. `skew_s`: its clock less this machine's, half a round trip
     more or less. `lags`: it stood behind the log although it had time to follow."""

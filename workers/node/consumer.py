@@ -15,6 +15,7 @@ from celery.signals import task_rejected
 from celery.worker.consumer import Consumer
 from kombu.exceptions import KombuError
 
+from pipeline.cache.decoders import ready
 from pipeline.errors import InvalidRequestError
 from pipeline.settings import get_settings
 from workers.node.fetch.channel import FetchChannel
@@ -50,6 +51,7 @@ _NamedArguments = Annotated[dict[str, Any], msgspec.Meta(max_length=MAX_ARGUMENT
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
 
 
+@ready
 class _Headers(msgspec.Struct):
     """The headers that a worker uses unchecked; it checks the rest itself."""
 
@@ -78,6 +80,7 @@ class _Embed(msgspec.Struct):
     chord: _Callback | None = None
 
 
+@ready
 class _BodyOfProtocol1(msgspec.Struct):
     task: str
     id: _Id
@@ -93,6 +96,7 @@ class _BodyOfProtocol1(msgspec.Struct):
 
 
 _BodyOfProtocol2 = tuple[_Arguments, _NamedArguments, _Embed | None]
+ready(_BodyOfProtocol2)
 
 
 class GuardedConsumer(Consumer):

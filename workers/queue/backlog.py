@@ -12,6 +12,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from pipeline.cache.decoders import ready
 from workers.queue.names import PUBLISHED_HEADER
 
 KNOWN_S: Final = 1.0
@@ -24,6 +25,7 @@ SKEW_S: Final = 2.0
 logger: Final = logging.getLogger(__name__)
 
 
+@ready
 class _Item(msgspec.Struct):
     headers: dict[str, Any]
 

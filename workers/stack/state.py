@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from pipeline.cache.decoders import ready
 from pipeline.discovery import VERSION, RunningStack, find_state
 
 
@@ -26,6 +27,7 @@ class ServiceInfo(msgspec.Struct, frozen=True):
     log: str
 
 
+@ready
 class StackInfo(RunningStack, frozen=True, kw_only=True):
     """A running stack, with the facts that its user wants to see."""
 

@@ -9,9 +9,9 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
 from msgspec import inspect as msgspec_inspect
 
+from pipeline.cache.decoders import decoder_for
 from pipeline.cache.errors import UncacheableFunctionError
 
 UNSAID: Final[Any] = object()
@@ -66,7 +66,7 @@ def carried_type(annotated: Any, name: str) -> Any:
     if wanted is Any:
         return Any
     try:
-        msgspec.json.Decoder(wanted)
+        decoder_for(wanted)
         info = msgspec_inspect.type_info(wanted)
     except NameError:
         return LATER

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from pipeline.cache.decoders import ready
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.patterns.pattern import parse
 from pipeline.cache.server.shared import RedisCache
@@ -33,6 +34,7 @@ Kind = Literal["failures", "dead-letters"]
 NAMES: Final[dict[Kind, str]] = {"failures": "failed task", "dead-letters": "dead letter"}
 
 
+@ready
 class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a page asks for. `ids`: these letters; else all that are of `task`, `why`, and that age."""
 

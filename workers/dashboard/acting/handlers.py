@@ -16,6 +16,7 @@ from flower.views import BaseHandler
 from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, authenticated
 
+from pipeline.cache.decoders import ready
 from pipeline.cache.errors import InvalidPatternError, SharedTierUnavailableError
 from pipeline.settings import Settings
 from workers.dashboard.acting.deeds import Deed, Deeds, Wish
@@ -147,6 +148,7 @@ class Ask(_Act):
         await self.answer(consider)
 
 
+@ready
 class _Confirmation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     word: str
 

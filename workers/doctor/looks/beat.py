@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from redis.exceptions import NoPermissionError
 
+from pipeline.cache.decoders import ready
 from workers.doctor.seen import Beat, Entry
 
 PREFIX: Final = "persona:redbeat:"
@@ -16,6 +17,7 @@ SCHEDULE: Final = f"{PREFIX}:schedule"
 MOST: Final = 50
 
 
+@ready
 class _Definition(msgspec.Struct):
     task: str = ""
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
+from pipeline.cache.decoders import ready
 from workers.doctor.seen import Kept, Orphan, Waiting
 from workers.node.fetch.claims import BEAT_S, CLAIMS, NODES, SILENT_MS, SOURCES
 from workers.queue.aside.messages import ASIDE
@@ -28,6 +29,7 @@ MOST_NODES: Final = 200
 _NODE: Final = re.compile(r"(.*/\d+/[0-9a-f]+):(.*)", re.DOTALL)
 
 
+@ready
 class _Item(msgspec.Struct):
     headers: dict[str, Any]
 

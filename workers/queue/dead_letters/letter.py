@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from pipeline.cache.decoders import ready
 from workers.queue.names import DELIVERIES_HEADER, RETURNS_HEADER, UNKNOWN_SINCE_HEADER
 
 DEAD_LETTERS: Final = "persona.dead"
@@ -21,6 +22,7 @@ MAX_ITEM_CHARS: Final = 16_384
 _ID_CHARS: Final = 12
 
 
+@ready
 class Letter(msgspec.Struct, frozen=True):
     """`at`: when it was refused, in seconds since 1970 by that worker's clock. `why` quotes nothing of it. `item`: its beginning,
     or all of it as it was queued if it is `whole`. `size`: its bytes. `task`, `task_id`: as its headers say, or ""."""
