@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from pipeline.cache.decoders import ready
+from pipeline.cache.encoding.decoders import ready
 
 STACK_DIR: Final = "PERSONA_STACK_DIR"
 DEFAULT_NAME: Final = ".persona"

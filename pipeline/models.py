@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Self, TypedDict
 
 import msgspec
 
-from pipeline.cache.decoders import ready
+from pipeline.cache.encoding.decoders import ready
 from pipeline.errors import InvalidRequestError
 
 TONES: Final = (

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from pipeline.cache.audit.sampler import Sampler, Tier
-from pipeline.cache.codec import LARGE_BYTES, Codec, codec_for
 from pipeline.cache.coherence.process import Coherence
+from pipeline.cache.encoding.codec import LARGE_BYTES, Codec, codec_for
 from pipeline.cache.entry import MISS, AsOf, Entry, MissType
 from pipeline.cache.errors import ReentrantUseError, SharedTierUnavailableError
 from pipeline.cache.keys import check_text

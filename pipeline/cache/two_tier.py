@@ -15,12 +15,12 @@ import msgspec
 from pipeline.cache.aio.desk import Desk
 from pipeline.cache.aio.face import AsyncCache, Parts
 from pipeline.cache.audit.sampler import Sampler
-from pipeline.cache.codec import codec_for
 from pipeline.cache.coherence.bus import VERSION, NodeBus
 from pipeline.cache.coherence.listener import Listener
 from pipeline.cache.coherence.log import InvalidationLog, LocalInvalidationLog, RedisInvalidationLog
 from pipeline.cache.coherence.process import Announce, Coherence, Invalidation
 from pipeline.cache.coherence.registry import NodeRegistry
+from pipeline.cache.encoding.codec import codec_for
 from pipeline.cache.entry import MISS, AsOf, MissType
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.flight.asking import Asking, Keeper, Made, Many

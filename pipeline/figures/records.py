@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from pipeline.cache.decoders import ready
+from pipeline.cache.encoding.decoders import ready
 
 Role = Literal["main", "worker", "producer"]
 """`main`: a worker's main process, which runs no task of a prefork pool. `worker`: a process that runs tasks. `producer`: any

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pipeline.cache.decoders import ready
+from pipeline.cache.encoding.decoders import ready
 from pipeline.responders.connection import Answer, TooLongError
 
 TRANSIENT_STATUSES: Final = frozenset({408, 409, 429})

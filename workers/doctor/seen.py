@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from pipeline.cache.decoders import ready
+from pipeline.cache.encoding.decoders import ready
 from pipeline.settings import Settings
 
 

@@ -15,7 +15,7 @@ from celery.signals import task_rejected
 from celery.worker.consumer import Consumer
 from kombu.exceptions import KombuError
 
-from pipeline.cache.decoders import ready
+from pipeline.cache.encoding.decoders import ready
 from pipeline.errors import InvalidRequestError
 from pipeline.settings import get_settings
 from workers.node.fetch.channel import FetchChannel

@@ -12,7 +12,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from pipeline.cache.decoders import ready
+from pipeline.cache.encoding.decoders import ready
 from workers.queue.names import PUBLISHED_HEADER
 
 KNOWN_S: Final = 1.0

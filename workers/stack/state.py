@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.cache.decoders import ready
+from pipeline.cache.encoding.decoders import ready
 from pipeline.discovery import VERSION, RunningStack, find_state
 
 

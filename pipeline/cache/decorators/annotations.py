@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from msgspec import inspect as msgspec_inspect
 
-from pipeline.cache.decoders import decoder_for
+from pipeline.cache.encoding.decoders import decoder_for
 from pipeline.cache.errors import UncacheableFunctionError
 
 UNSAID: Final[Any] = object()

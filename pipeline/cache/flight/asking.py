@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import Token
 from typing import Any, Final, NamedTuple
 
-from pipeline.cache.codec import codec_for
+from pipeline.cache.encoding.codec import codec_for
 from pipeline.cache.entry import MISS, AsOf, MissType
 from pipeline.cache.errors import UncacheableValueError
 from pipeline.cache.flight.computation import COMPUTING, LIVE, Computation, computing, note

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from pipeline.cache.codec import Codec
 from pipeline.cache.coherence.process import Coherence
+from pipeline.cache.encoding.codec import Codec
 from pipeline.cache.entry import AsOf, Entry
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.flight.leases import Leases

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pipeline.cache.codec import ANY, Codec, codec_for
+from pipeline.cache.encoding.codec import ANY, Codec, codec_for
 from pipeline.cache.entry import MISS, AsOf
 from pipeline.cache.keys import check_key, check_text
 from pipeline.cache.locks import Lock
@@ -87,9 +87,9 @@ class Slot(Resident):
 class LocalCache:
     """A bounded cache with a time to live for each entry. Thread-safe; local to this process, and not shared by a fork.
 
-    A value is what JSON carries: see `pipeline.cache.codec`. A caller's changes to a returned value change nothing here. An
-    expired entry is never returned; its memory is freed when it is asked for or evicted. `Eviction` chooses which entry goes: one
-    that is used again stays longer than one that is not.
+    A value is what JSON carries: see `pipeline.cache.encoding.codec`. A caller's changes to a returned value change nothing here.
+    An expired entry is never returned; its memory is freed when it is asked for or evicted. `Eviction` chooses which entry goes:
+    one that is used again stays longer than one that is not.
 
     A hit takes no lock: it looks into a dict, where a slot is whole or absent, sets a mark and counts. Every change to the set of
     slots takes the lock. A signal handler or finalizer may make one in the middle of its own thread's change: it then changes the

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pipeline.cache.codec import ANY, Codec
+from pipeline.cache.encoding.codec import ANY, Codec
 from pipeline.cache.entry import MISS, Entry, decode_entry, encode_entry
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.keys import KeySpace, check_key, check_text

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.cache import MISS, UncacheableValueError
-from pipeline.cache.codec import ANY, Codec, codec_for
+from pipeline.cache.encoding.codec import ANY, Codec, codec_for
 from pipeline.cache.entry import Entry, decode_entry, encode_entry
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ PROGRAM = """
 import os, sys, threading
 from typing import Literal
 import msgspec
-from pipeline.cache.codec import codec_for
+from pipeline.cache.encoding.codec import codec_for
 
 sys.setswitchinterval(1e-6)  # as often as can be: a thread may end another's turn between two fields
 

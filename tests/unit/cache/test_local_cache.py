@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from pipeline.cache import MISS, LocalCache
-from pipeline.cache.codec import ANY, codec_for
+from pipeline.cache.encoding.codec import ANY, codec_for
 from pipeline.cache.entry import AsOf
 from pipeline.cache.memory.local import Slot
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.cache.codec import LARGE_BYTES, Codec, codec_for
+from pipeline.cache.encoding.codec import LARGE_BYTES, Codec, codec_for
 from pipeline.cache.entry import Entry, decode_entry, encode_entry
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

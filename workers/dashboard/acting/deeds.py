@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from pipeline.cache.decoders import ready
+from pipeline.cache.encoding.decoders import ready
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.patterns.pattern import parse
 from pipeline.cache.server.shared import RedisCache

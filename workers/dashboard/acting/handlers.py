@@ -16,7 +16,7 @@ from flower.views import BaseHandler
 from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError, authenticated
 
-from pipeline.cache.decoders import ready
+from pipeline.cache.encoding.decoders import ready
 from pipeline.cache.errors import InvalidPatternError, SharedTierUnavailableError
 from pipeline.settings import Settings
 from workers.dashboard.acting.deeds import Deed, Deeds, Wish

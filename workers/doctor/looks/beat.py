@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from redis.exceptions import NoPermissionError
 
-from pipeline.cache.decoders import ready
+from pipeline.cache.encoding.decoders import ready
 from workers.doctor.seen import Beat, Entry
 
 PREFIX: Final = "persona:redbeat:"

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
-from pipeline.cache.decoders import ready
+from pipeline.cache.encoding.decoders import ready
 from workers.doctor.seen import Kept, Orphan, Waiting
 from workers.node.fetch.claims import BEAT_S, CLAIMS, NODES, SILENT_MS, SOURCES
 from workers.queue.aside.messages import ASIDE

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from pipeline.cache.decoders import ready
+from pipeline.cache.encoding.decoders import ready
 from workers.queue.names import DELIVERIES_HEADER, RETURNS_HEADER, UNKNOWN_SINCE_HEADER
 
 DEAD_LETTERS: Final = "persona.dead"

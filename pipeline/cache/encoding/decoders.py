@@ -2,9 +2,9 @@
 
 What msgspec 0.22 knows of a struct it keeps at the class from the beginning of its first look at it, before that is complete;
 between two fields it may give way to another thread. A thread that decodes the same struct meanwhile ends its process by
-SIGSEGV, and so does a child that is forked then, whenever it decodes one. So the first look is taken here: at import for a module's own structs
-(`ready`), and by one thread at a time, which no fork interrupts, for the types of callers. A program that decodes its own structs
-elsewhere, in another thread, while the cache meets them for the first time, is not guarded.
+SIGSEGV, and so does a child that is forked then, whenever it decodes one. So the first look is taken here: at import for a
+module's own structs (`ready`), and by one thread at a time, which no fork interrupts, for the types of callers. A program that
+decodes its own structs elsewhere, in another thread, while the cache meets them for the first time, is not guarded.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from typing import Any, Final, Generic, TypeVar, cast, get_origin
 import msgspec
 from msgspec import inspect as msgspec_inspect
 
-from pipeline.cache.decoders import decoder_for
 from pipeline.cache.decorators.exact import difference, explain, is_deep, is_plain, unwritable
+from pipeline.cache.encoding.decoders import decoder_for
 from pipeline.cache.entry import Entry, decode_entry, encode_entry
 from pipeline.cache.errors import UncacheableValueError
 
