@@ -68,7 +68,7 @@ def _in(network: Network, bench: Bench, resources: ExitStack) -> WorkerNode:
     node._command = network.command(node._command)
     fleet._resources.callback(node.close)
     node.start(wait=False)
-    until(lambda: f"{node.name} ready." in node.log(), f"{node.name} is ready", bound_s=30)
+    until(lambda: f"{node.name} ready." in node.log(), f"{node.name} is ready", bound_s=90)
     fleet.nodes.append(node)
     return node
 
