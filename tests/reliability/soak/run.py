@@ -10,7 +10,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from polling import until
 from rabbit import missing
+from sender import Sender
 
 from reliability.bench import Bench
 from reliability.result import Result, Say
@@ -23,6 +25,11 @@ from reliability.soak.slopes import Slope, breaches, slopes
 EVERY_S: Final = (5.0, 15.0)
 SAMPLE_EVERY_S: Final = 5.0
 NODES: Final = 3
+WARM_TASKS: Final = 1_200 * NODES
+"""New questions, before the first fault: a node remembers the last thousand requests and outcomes, and grows until then."""
+WARM_A_SECOND: Final = 2
+"""Of a short run: no more than this."""
+WARM_S: Final = 600.0
 MOST_BACK_S: Final = 45.0
 """Faults overlap with what the one before has left."""
 TELL_EVERY_S: Final = 30.0
@@ -64,6 +71,7 @@ def soak(seconds: float, *, seed: int, every_s: tuple[float, float], say: Say, s
     ):
         shop = None if left_out else resources.enter_context(Shop(bench))
         faults = dict(FAULTS) | (shop.faults() if shop else {})
+        _warm(bench, min(WARM_TASKS, int(WARM_A_SECOND * seconds)), say)
         program, sampler = Program(bench.fleet), _Sampler(bench, shop)
         began_s = time.monotonic()
         told_s = began_s
@@ -91,6 +99,13 @@ def soak(seconds: float, *, seed: int, every_s: tuple[float, float], say: Say, s
         problems += _of_shop(sold)
         took_s = time.monotonic() - began_s
         return Soak(seed, took_s, result, happened, program, sampler.samples, found, problems, sold, left_out)
+
+
+def _warm(bench: Bench, tasks: int, say: Say) -> None:
+    say(f"soak: {tasks} tasks to warm up")
+    with Sender.of(bench.fleet) as sender:
+        sender.request(tasks)
+    until(lambda: bench.fleet.queued() + bench.fleet.claimed() == 0, "the nodes are warm", bound_s=WARM_S)
 
 
 def _of_shop(sold: Mapping[str, Any]) -> list[str]:
