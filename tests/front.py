@@ -58,11 +58,14 @@ class Certificates:
 
 
 class Front:
-    """An address in front of a server: a free port of loopback. `target_port` may change: new connections then lead elsewhere,
-    and those that there are stay where they are, as behind an address that follows a master."""
+    """An address in front of a server: a free port of loopback, or of another address of the machine. `target_port` may change:
+    new connections then lead elsewhere, and those that there are stay where they are, as behind an address that follows a
+    master."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, *, host: str = HOST) -> None:
         self.target_port = target_port
+        self.host = host
+        """An address of this machine."""
         self._context: ssl.SSLContext | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="front", daemon=True)
@@ -83,7 +86,7 @@ class Front:
     @property
     def url(self) -> str:
         """Database 0."""
-        return f"redis://{HOST}:{self.port}/0"
+        return f"redis://{self.host}:{self.port}/0"
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
@@ -91,7 +94,7 @@ class Front:
 
     async def _serve(self) -> None:
         self._stopping = asyncio.Event()
-        server = await asyncio.start_server(self._pass_on, HOST, 0, ssl=self._context)
+        server = await asyncio.start_server(self._pass_on, self.host, 0, ssl=self._context)
         self._listening.set_result(server.sockets[0].getsockname()[1])
         await self._stopping.wait()
         server.close()

@@ -19,7 +19,8 @@ def _run(name: Any) -> None:
 
 def register(app: Celery) -> None:
     """`test.note` notes its name; `test.nap` does so, and takes so many seconds more; `test.count` returns how many it was given;
-    `test.die` ends its process."""
+    `test.close` does so, and notes its name; `test.die` ends its process; `test.eat` takes so many MB of memory for
+    a moment."""
 
     @app.task(name="test.note")
     def note(name: str) -> str:
@@ -34,6 +35,18 @@ def register(app: Celery) -> None:
     @app.task(name="test.count")
     def count(given: Any) -> int:
         return len(given)
+
+    @app.task(name="test.close")
+    def close(given: Any, name: str) -> int:
+        _run(name)
+        return len(given)
+
+    @app.task(name="test.eat", default_retry_delay=1, max_retries=2)
+    def eat(name: str, mb: int) -> int:
+        _run(name)
+        eaten = bytearray(b"x") * (mb * 2**20)
+        time.sleep(0.1)
+        return len(eaten)
 
     @app.task(name="test.die", default_retry_delay=1, max_retries=2)
     def die(name: str) -> None:

@@ -92,6 +92,12 @@ class RabbitServer:
             self._server.stop(STOP_TIMEOUT_S)
             self._server = None
 
+    def kill(self) -> None:
+        """At once: what is durable, and was confirmed to its sender, is there again after `start`."""
+        if self._server is not None:
+            self._server.kill()
+            self._server = None
+
     def freeze(self) -> None:
         """Connections stay open and take bytes, but nothing is answered until `thaw`."""
         assert self._server is not None, "the server is not started"

@@ -199,9 +199,10 @@ def watched_in_vain(pid: int) -> list[str]:
     return found
 
 
-def test_what_a_child_has_inherited_is_watched_no_longer_once_it_is_broken() -> None:
+@pytest.mark.parametrize("environ", [{}, pytest.param({"PERSONA_FETCH": "pop"}, marks=LONG)], ids=["claims", "pop"])
+def test_what_a_child_has_inherited_is_watched_no_longer_once_it_is_broken(environ: dict[str, str]) -> None:
     """The kernel watches a closed socket on while a child holds it, by a number that the next connection has."""
-    with Fleet(concurrency=1) as fleet, Sender.of(fleet) as sender:
+    with Fleet(concurrency=1, environ=environ) as fleet, Sender.of(fleet) as sender:
         before = set(fleet.node.pids)
         fleet.node.kill_child()
         until(lambda: len(fleet.node.pids) == len(before) and set(fleet.node.pids) != before, "another child is there")

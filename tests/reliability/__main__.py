@@ -48,10 +48,11 @@ def main(words: Sequence[str] | None = None) -> int:
         _say("broken off: what it started is gone")
         return 130
     if given.record and not given.mutants:
-        record({name: figures(result) for name, result in results.items()})
+        record({name: figures(result) for name, result in results.items() if not result.left_out})
     if given.json:
         print(json.dumps({name: figures(result) for name, result in results.items()}, indent=2))  # noqa: T201
-    bad = [name for name, result in results.items() if result.right == given.mutants or not result.trials]
+    run_through = {name: result for name, result in results.items() if not result.left_out}
+    bad = [name for name, result in run_through.items() if result.right == given.mutants or not result.trials]
     for name in bad:
         _say(f"{name}: {'was not reported' if given.mutants else '; '.join(results[name].problems) or 'not as it must be'}")
     return 1 if bad else 0
@@ -66,6 +67,8 @@ def run(row: Row, trials: int, *, quiet: bool) -> Result:
     if not quiet:
         print(heading(), flush=True)  # noqa: T201
         print(line(row, result), flush=True)  # noqa: T201
+        if result.left_out:
+            print(f"  left out: {result.left_out}", flush=True)  # noqa: T201
         for problem in result.problems:
             print(f"  {problem}", flush=True)  # noqa: T201
     _say(f"{row.name}: {time.monotonic() - began_s:.0f} s")

@@ -12,6 +12,7 @@ from polling import until
 from benchmarks.kit.callers import META
 from reliability.bench import Bench
 from reliability.result import Result, Row, Say
+from reliability.rows.workers import END_S
 
 
 def _lose(bench: Bench) -> None:
@@ -53,7 +54,7 @@ def _forget(bench: Bench) -> None:
 def _end(bench: Bench) -> None:
     """A node ends by itself."""
     bench.fleet.node.stop(wait=False)
-    until(lambda: not bench.fleet.node.running, "it has ended")
+    until(lambda: not bench.fleet.node.running, "it has ended", bound_s=END_S)
 
 
 def _mutant(name: str, act: Callable[[Bench], None]) -> Row:

@@ -6,16 +6,18 @@ from typing import Final
 
 from reliability.mutants import MUTANTS
 from reliability.result import Row
-from reliability.rows import broker, cache, coherence, messages, time, users, workers
+from reliability.rows import broker, cache, coherence, kernel, messages, monitor, time, users, workers
 
 ROWS: Final[tuple[Row, ...]] = (
     *workers.ROWS,
+    *kernel.ROWS,
     *broker.ROWS,
     *cache.ROWS,
     *coherence.ROWS,
     *messages.ROWS,
     *time.ROWS,
     *users.ROWS,
+    *monitor.ROWS,
 )
 
 __all__ = ["MUTANTS", "ROWS"]

@@ -25,6 +25,8 @@ class Result:
     back_s: tuple[float, ...] = ()
     more: Mapping[str, float] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    left_out: str = ""
+    """Why it was not run, where this machine does not let it."""
 
     @property
     def right(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -85,7 +86,8 @@ def samples(grows_by: float, name: str = "rss_mb main") -> list[Sample]:
     ("grows_by", "name", "reported"),
     [
         (0.0, "rss_mb main", False),
-        (2.0, "rss_mb main", False),  # less than noise
+        (0.2, "rss_mb main", False),
+        (2.0, "rss_mb main", True),
         (9.0, "rss_mb main", True),
         (9.0, "descriptors main", True),
         (60.0, "connections broker", True),
@@ -95,6 +97,26 @@ def samples(grows_by: float, name: str = "rss_mb main") -> list[Sample]:
 )
 def test_what_grows_after_the_warm_up_is_reported(grows_by: float, name: str, reported: bool) -> None:
     assert bool(breaches(slopes(samples(grows_by, name)))) is reported
+
+
+@pytest.mark.parametrize(
+    ("grows_by", "told"), [(0.0, "at most 1"), (0.1, "at most 1"), (0.5, "cannot tell 1 from none"), (3.0, "more than 1")]
+)
+def test_half_an_hour_tells_a_megabyte_an_hour_from_none_or_says_that_it_cannot(grows_by: float, told: str) -> None:
+    (slope,) = slopes(samples(grows_by))
+    assert slope.told == told
+    assert slope.low <= 2 * grows_by <= slope.high
+
+
+def test_steps_that_stay_are_seldom_a_slope_beyond_doubt() -> None:
+    """A walk without a drift, as memory's: 95 % confidence, of growth and of shrinking."""
+    beyond = 0
+    for seed in range(20):
+        chance, at = random.Random(seed), 100.0
+        walk = [at := at + chance.gauss(0, 0.1) for _ in range(360)]
+        (slope,) = slopes([Sample(5.0 * number, {"rss_mb main": value}) for number, value in enumerate(walk)])
+        beyond += slope.low > 0 or slope.high < 0
+    assert beyond <= 2
 
 
 def test_what_lived_too_shortly_has_no_slope() -> None:

@@ -29,6 +29,8 @@ logger: Final = logging.getLogger(__name__)
 
 KNOWN_REQUESTS: Final = 1024
 """Bodies whose request is remembered: equal requests of one producer have equal bodies."""
+KNOWN_CHARS: Final = 8192
+"""A longer body is read anew each time: so many of the longest that are allowed would be gigabytes."""
 
 Store = Callable[[Sequence[tuple[str, bytes]]], bool]
 """Keeps and publishes results, by task, each the JSON of an answer; whether it could."""
@@ -144,9 +146,10 @@ class Door:
         if named:
             raise InvalidRequestError("request", "has arguments by name")
         request = PersonaRequest.from_wire(wire)
-        if len(self._requests) >= KNOWN_REQUESTS:
-            self._requests.clear()
-        self._requests[body] = request
+        if len(body) <= KNOWN_CHARS:
+            if len(self._requests) >= KNOWN_REQUESTS:
+                self._requests.clear()
+            self._requests[body] = request
         return request
 
     def _count(self, answers: Sequence[Answer], responses: Sequence[PersonaResponse]) -> None:

@@ -29,7 +29,7 @@ from workers.node.fetch.pause import Pause
 from workers.node.guard.bounds import OutOfBoundsError, check_body, check_item, size_of
 from workers.node.guard.refusals import tell_sender
 from workers.node.guard.replies import skimming
-from workers.node.guard.watching import leaving
+from workers.node.guard.watching import Patient, is_readable, leaving
 from workers.queue.dead_letters.box import keep
 from workers.queue.dead_letters.letter import written
 
@@ -220,7 +220,7 @@ class GuardedChannel(redis_transport.Channel):
 
     def _receive_one(self, c: Any) -> Any:
         try:
-            return super()._receive_one(c)
+            return super()._receive_one(Patient(c))
         except Empty:
             return None  # kombu would leave what has come in with it unread until something else comes
 
@@ -245,10 +245,21 @@ class GuardedChannel(redis_transport.Channel):
         return super()._deliver_fanout_message(message, exchange)
 
 
+class GuardedPoller(redis_transport.MultiChannelPoller):
+    """Reads from no socket that has nothing, whatever is reported by its number: that would hold the node's loop up."""
+
+    def on_readable(self, fileno: int) -> Any:
+        return super().on_readable(fileno) if is_readable(fileno) else None
+
+
 class GuardedTransport(redis_transport.Transport):
     """kombu's own transport, with the channel above."""
 
     Channel = GuardedChannel
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = GuardedPoller()
 
 
 def bury(channel: Any, letter: bytes) -> None:

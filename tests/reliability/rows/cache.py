@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from typing import Final
 
+from servers import ValkeyServer
+
+from pipeline.assembly import build_cache
+from pipeline.cache import TwoTierCache
 from pipeline.cache.keys import KeySpace
-from pipeline.settings import DEFAULT_NAMESPACE
+from pipeline.settings import DEFAULT_NAMESPACE, Settings
 from reliability.bench import Bench
 from reliability.result import Result, Row, Say
+from reliability.wire import Wire
 
 AWAY_S: Final = 1.5
+READERS: Final = 4
+READ_EVERY_S: Final = 0.005
+KEYS: Final = 1000
+AGAIN_S: Final = 0.02
+SLOW_S: Final = 0.1
+MOST_OPEN_S: Final = 0.75
+"""A call may take 0.25 s; those that had begun by then, and on a busy machine."""
+MOST_CLOSE_S: Final = 3.0
+"""It is asked once a second."""
+SERVED_S: Final = 20.0
 SMALL: Final = "3mb"
 ENTRIES: Final = KeySpace(DEFAULT_NAMESPACE).entries_matching("*")
 
@@ -96,4 +113,59 @@ def spoiled(trials: int, say: Say) -> Result:
         return bench.befall("cache", trials, spoil)
 
 
-ROWS: Final = (Row("cache", (10,), "the cache's server stands still, dies, is slow, evicts, holds garbage", spoiled),)
+def breaker(trials: int, say: Say) -> Result:
+    """The server no longer answers, and four threads read what only it has: how long until reads are refused at once, which reads
+    had to wait, and how long until they are served again."""
+    opened_s, closed_s, waited, reads = [], [], 0, 0
+    with ExitStack() as resources:
+        server = resources.enter_context(ValkeyServer())
+        wire = resources.enter_context(Wire(server.port))
+        source = resources.enter_context(closing(build_cache(Settings(cache_url=server.url, cache_namespace="breaker"))))
+        reader = resources.enter_context(closing(build_cache(Settings(cache_url=wire.url, cache_namespace="breaker"))))
+        readers = resources.enter_context(ThreadPoolExecutor(READERS))
+        for trial in range(1, trials + 1):
+            if trial % 10 == 1:
+                say(f"breaker: {trial} of {trials}")
+            keys = [f"{trial}:{number}" for number in range(KEYS)]
+            source.set_many(dict.fromkeys(keys, trial), ttl=600)
+            unread = iter(keys)
+            _until_served(reader, unread, trial)
+            wire.mode = "hold down"
+            ends_s = time.monotonic() + AWAY_S
+            took_s = [each for part in readers.map(_reads_until, [reader] * READERS, [ends_s] * READERS) for each in part]
+            reads += len(took_s)
+            slow = [(began_s, took) for began_s, took in took_s if took > SLOW_S]
+            began_s = min(began_s for began_s, _ in took_s)
+            opened_s.append(max((at_s + took for at_s, took in slow), default=began_s) - began_s)
+            waited = max(waited, len(slow))
+            wire.mode = "pass"
+            healed_s = time.monotonic()
+            _until_served(reader, unread, trial)
+            closed_s.append(time.monotonic() - healed_s)
+    problems = [f"reads waited for {max(opened_s):.2f} s"] if max(opened_s) > MOST_OPEN_S else []
+    problems += [f"reads were served after {max(closed_s):.2f} s"] if max(closed_s) > MOST_CLOSE_S else []
+    more = {"open_max_s": max(opened_s), "close_max_s": max(closed_s), "reads_that_waited_max": waited}
+    return Result(trials, reads, back_s=tuple(closed_s), more=more, problems=tuple(problems))
+
+
+def _reads_until(cache: TwoTierCache, ends_s: float) -> list[tuple[float, float]]:
+    """When each read began, and how long it took."""
+    took_s = []
+    while (began_s := time.monotonic()) < ends_s:
+        cache.get(f"nowhere:{began_s}")
+        took_s.append((began_s, time.monotonic() - began_s))
+        time.sleep(READ_EVERY_S)
+    return took_s
+
+
+def _until_served(cache: TwoTierCache, keys: Iterator[str], value: int) -> None:
+    deadline_s = time.monotonic() + SERVED_S
+    while cache.get(next(keys)) != value:
+        assert time.monotonic() < deadline_s, f"nothing is served {SERVED_S:g} s after the server is back"
+        time.sleep(AGAIN_S)
+
+
+ROWS: Final = (
+    Row("cache", (10,), "the cache's server stands still, dies, is slow, evicts, holds garbage", spoiled),
+    Row("breaker", (10,), "the cache's server holds its replies back, while four threads read", breaker),
+)

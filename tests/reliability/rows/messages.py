@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from celery import chord
+from celery.exceptions import ChordError
+from celery.exceptions import TimeoutError as CeleryTimeoutError
 from fleet import Fleet
 from noted_tasks import RUNS
 from poison import ADDRESSED, NO_ID, NO_MESSAGE, NO_TASK
@@ -22,6 +25,7 @@ from reliability.result import Result, Row, Say
 QUICK: Final = {"PERSONA_UNKNOWN_TASK_S": "0"}
 TOLD_S: Final = 45.0
 UNKNOWN_S: Final = 120.0
+CLOSED_S: Final = 60.0
 PATIENCE_S: Final = "15"
 """A task goes back once a second: that it meets the old node each time is one chance in 2**15."""
 FLOOD: Final = 5_000
@@ -129,6 +133,36 @@ def later(trials: int, say: Say) -> Result:
         )
 
 
+def chord_twice(trials: int, say: Say) -> Result:
+    """Each message of a chord's header is queued twice, as what a dead node had comes back: its body runs once."""
+    with Fleet(nodes=2, app="fetch_tasks", concurrency=2) as fleet:
+        for node in fleet.nodes:
+            node.freeze()
+        bodies = []
+        for trial in range(trials):
+            header = [fleet.app.signature("test.note", args=[f"{trial}-{part}"], queue="persona") for part in range(3)]
+            body = fleet.app.signature("test.close", args=[f"closed {trial}"], queue="persona")
+            bodies.append(chord(header, app=fleet.app)(body))
+        items = [item for item in fleet.queue.lrange("persona", 0, -1) if '"test.note"' in item]
+        say(f"chord-twice: {len(items)} messages of {trials} headers are queued once more")
+        for item in items:
+            fleet.queue.lpush("persona", item)
+        for node in fleet.nodes:
+            node.thaw()
+        lost = wrong = 0
+        for body in bodies:
+            try:
+                wrong += body.get(timeout=CLOSED_S) != 3
+            except (CeleryTimeoutError, ChordError) as error:
+                say(f"chord-twice: {type(error).__name__}")
+                lost += 1
+        until(lambda: fleet.queued() + fleet.claimed() == 0, "nothing is left", bound_s=CLOSED_S)
+        runs = Counter(fleet.queue.lrange(RUNS, 0, -1))
+        again = sum(count > 1 for name, count in runs.items() if name.startswith("closed"))
+        ran_twice = sum(count > 1 for name, count in runs.items() if not name.startswith("closed"))
+        return Result(trials, len(items), lost=lost, wrong=wrong, twice=again, more={"header_ran_twice": ran_twice})
+
+
 def _rss_mb(fleet: Fleet) -> float:
     status = Path(f"/proc/{fleet.node.pid}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
@@ -151,6 +185,7 @@ ROWS: Final = (
         trials=150,
         stock="its worker ends, or reconnects for ever; senders wait for ever",
     ),
+    Row("chord-twice", (29,), "each message of a chord's header is queued twice", chord_twice),
     Row("unknown", (26,), "a task that an old node does not know, or nobody", unknown, stock="an old node destroys a new task"),
     Row("later", (27,), f"{FLOOD:,} tasks for another year, and some for the next seconds", later, stock="a node holds them all"),
 )

@@ -21,6 +21,7 @@ from workers.node.fetch.claims import SOURCES
 POP_ENVIRON: Final = {"PERSONA_DOOR": "false"}
 GIVEN_S: Final = 2.0
 END_S: Final = 60.0
+"""A node ends when its last tasks have, which take ten times as long on a busy machine; a child waits for a second besides."""
 MOST_STARTS: Final = 3
 MOST_LEFT: Final = 2
 

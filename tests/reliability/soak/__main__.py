@@ -26,13 +26,15 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="of the order of the faults")
     parser.add_argument("--every", type=float, nargs=2, default=EVERY_S, metavar=("LEAST", "MOST"), help="seconds between faults")
+    parser.add_argument("--without-rabbitmq", action="store_true", help="no second broker, also where one is installed")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--samples", type=Path, help="a file for the samples, a JSON object a line")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background begins with it ignored
     try:
-        done = soak(given.minutes * 60, seed=given.seed, every_s=(given.every[0], given.every[1]), say=_say)
+        every_s = given.every[0], given.every[1]
+        done = soak(given.minutes * 60, seed=given.seed, every_s=every_s, say=_say, second=not given.without_rabbitmq)
     except KeyboardInterrupt:
         _say("broken off: what it started is gone")
         return 130
@@ -50,6 +52,7 @@ def figures(done: Soak) -> dict[str, Any]:
         **{name: value for name, value in result.items() if name not in ("back_s", "problems")},
         "faults": dict(done.faults),
         "program": {"answered": done.program.answered, "wrong": done.program.wrong, "told": dict(done.program.told)},
+        "shop": {**done.shop, "left_out": done.left_out},
         "slopes": {slope.name: slope._asdict() for slope in done.slopes},
         "problems": done.problems,
     }
@@ -64,17 +67,34 @@ def lines(done: Soak) -> list[str]:
         f"tasks {result.tasks}: lost {result.lost}, wrong or stale {result.wrong}, twice {result.twice}",
         f"reads watched for staleness {result.more['watched']:g}; longest wait for an answer {result.more['longest_s']:.1f} s",
         f"a program's answers {done.program.answered}, wrong {done.program.wrong}; errors it was told: {told}",
+        *_of_shop(done),
         "",
-        "| figure | samples | early | late | an hour |",
-        "|---|---|---|---|---|",
+        "| figure | samples | early | late | an hour | 95 % | tells |",
+        "|---|---|---|---|---|---|---|",
         *map(_row, done.slopes),
         "",
         *(done.problems or ["nothing was lost, nothing grows"]),
     ]
 
 
+def _of_shop(done: Soak) -> list[str]:
+    shop = done.shop
+    if done.left_out:
+        return [f"The second broker, RabbitMQ, was left out: {done.left_out}"]
+    if "problem" in shop:
+        return []
+    told = ", ".join(f"{name}: {count}" for name, count in shop["told"].items()) or "none"
+    return [
+        f"an app on RabbitMQ: tasks {shop['sent']}, lost {shop['lost']}, failed {shop['failed']}; "
+        f"reads {shop['reads']}, stale {shop['stale']}; changes {shop['changes']}, announced there {shop['announced']}; "
+        f"longest wait {shop['longest_s']:.1f} s; errors its sender was told: {told}"
+    ]
+
+
 def _row(slope: Slope) -> str:
-    return f"| {slope.name} | {slope.samples} | {slope.first:.1f} | {slope.last:.1f} | {slope.an_hour:+.2f} |"
+    between = f"{slope.low:+.2f} to {slope.high:+.2f}"
+    figures = f"{slope.samples} | {slope.first:.1f} | {slope.last:.1f} | {slope.an_hour:+.2f} | {between}"
+    return f"| {slope.name} | {figures} | {slope.told} |"
 
 
 def _say(text: str) -> None:

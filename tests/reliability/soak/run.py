@@ -5,20 +5,31 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+from polling import until
+from rabbit import missing
+from sender import Sender
 
 from reliability.bench import Bench
 from reliability.result import Result, Say
 from reliability.soak.faults import FAULTS
 from reliability.soak.program import Program
 from reliability.soak.sampling import Sample, sample
+from reliability.soak.shop import Shop
 from reliability.soak.slopes import Slope, breaches, slopes
 
 EVERY_S: Final = (5.0, 15.0)
 SAMPLE_EVERY_S: Final = 5.0
 NODES: Final = 3
+WARM_TASKS: Final = 1_200 * NODES
+"""New questions, before the first fault: a node remembers the last thousand requests and outcomes, and grows until then."""
+WARM_A_SECOND: Final = 2
+"""Of a short run: no more than this."""
+WARM_S: Final = 600.0
 MOST_BACK_S: Final = 45.0
 """Faults overlap with what the one before has left."""
 TELL_EVERY_S: Final = 30.0
@@ -43,21 +54,33 @@ class Soak:
     samples: Sequence[Sample]
     slopes: Sequence[Slope]
     problems: Sequence[str]
+    shop: Mapping[str, Any] = field(default_factory=dict)
+    """What the app on RabbitMQ tells; nothing where there was none."""
+    left_out: str = ""
+    """Why there was none."""
 
 
-def soak(seconds: float, *, seed: int, every_s: tuple[float, float], say: Say) -> Soak:
-    """Raises what a fault could not end in its time: then the fleet's logs are printed."""
+def soak(seconds: float, *, seed: int, every_s: tuple[float, float], say: Say, second: bool = True) -> Soak:
+    """`second`: with a second broker, if one is installed. Raises what a fault could not end in its time: then the fleet's logs
+    are printed."""
     happened: Counter[str] = Counter()
-    with Bench(say, nodes=NODES, environ=ENVIRON, wires=("broker", "cache"), seed=seed, **LOAD) as bench:
-        program, sampler = Program(bench.fleet), _Sampler(bench)
+    left_out = missing() if second else "--without-rabbitmq"
+    with (
+        Bench(say, nodes=NODES, environ=ENVIRON, wires=("broker", "cache"), seed=seed, **LOAD) as bench,
+        ExitStack() as resources,
+    ):
+        shop = None if left_out else resources.enter_context(Shop(bench))
+        faults = dict(FAULTS) | (shop.faults() if shop else {})
+        _warm(bench, min(WARM_TASKS, int(WARM_A_SECOND * seconds)), say)
+        program, sampler = Program(bench.fleet), _Sampler(bench, shop)
         began_s = time.monotonic()
         told_s = began_s
 
         def befall(bench: Bench) -> None:
             nonlocal told_s
-            name = bench.chance.choice(list(FAULTS))
+            name = bench.chance.choice(list(faults))
             happened[name] += 1
-            FAULTS[name](bench)
+            faults[name](bench)
             if time.monotonic() - told_s > TELL_EVERY_S:
                 told_s = time.monotonic()
                 say(f"soak: {(told_s - began_s) / 60:.1f} of {seconds / 60:g} minutes, {happened.total()} faults")
@@ -65,6 +88,7 @@ def soak(seconds: float, *, seed: int, every_s: tuple[float, float], say: Say) -
         with program, sampler:
             result = bench.befall_for("soak", seconds, befall, rest_s=every_s, most_back_s=MOST_BACK_S)
             sampler.now()
+            sold = shop.ended() if shop else {}
         found = slopes(sampler.samples)
         problems = [*result.problems, *breaches(found)]
         for count, what in ((result.lost, "lost"), (result.wrong, "wrong or stale"), (result.twice, "answered twice")):
@@ -72,20 +96,45 @@ def soak(seconds: float, *, seed: int, every_s: tuple[float, float], say: Say) -
         problems += [f"{program.wrong} answers of the program were wrong"] if program.wrong else []
         late = sum(count for name, count in program.told.items() if name.endswith("late"))
         problems += [f"the program waited {late} times to the end of its patience"] if late else []
-        return Soak(seed, time.monotonic() - began_s, result, happened, program, sampler.samples, found, problems)
+        problems += _of_shop(sold)
+        took_s = time.monotonic() - began_s
+        return Soak(seed, took_s, result, happened, program, sampler.samples, found, problems, sold, left_out)
+
+
+def _warm(bench: Bench, tasks: int, say: Say) -> None:
+    say(f"soak: {tasks} tasks to warm up")
+    with Sender.of(bench.fleet) as sender:
+        sender.request(tasks)
+    until(lambda: bench.fleet.queued() + bench.fleet.claimed() == 0, "the nodes are warm", bound_s=WARM_S)
+
+
+def _of_shop(sold: Mapping[str, Any]) -> list[str]:
+    if not sold or "problem" in sold:
+        return [sold["problem"]] if sold else []
+    bad = [f"{sold[name]} of {sold[of]} {what} of the app on RabbitMQ" for name, of, what in _NONE if sold[name]]
+    return bad + ([] if sold["reads"] else ["the app on RabbitMQ was told nothing"])
+
+
+_NONE: Final = (
+    ("lost", "sent", "tasks are lost"),
+    ("failed", "sent", "tasks failed"),
+    ("stale", "reads", "reads were stale beyond the bound"),
+)
 
 
 class _Sampler:
     """A thread that looks every few seconds."""
 
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
+    def __init__(self, bench: Bench, shop: Shop | None) -> None:
+        self._bench, self._shop = bench, shop
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, name="sampler", daemon=True)
         self.samples: list[Sample] = []
 
     def now(self) -> None:
-        self.samples.append(sample(self._bench.fleet, time.monotonic(), self._bench.fleet.node.name))
+        seen = sample(self._bench.fleet, time.monotonic(), self._bench.fleet.node.name)
+        more = self._shop.values() if self._shop else {}
+        self.samples.append(Sample(seen.at_s, {**seen.values, **more}))
 
     def __enter__(self) -> _Sampler:
         self._thread.start()

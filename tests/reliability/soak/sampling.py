@@ -52,8 +52,12 @@ def _server(name: str, url: str) -> dict[str, float]:
 
 
 def rss_mb(pid: int) -> float:
+    """Raises ProcessLookupError, as an OSError, also for one that has ended and that nobody has waited for."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+    told = next((line for line in status.splitlines() if line.startswith("VmRSS")), None)
+    if told is None:
+        raise ProcessLookupError(pid)
+    return int(told.split()[1]) / 1024
 
 
 def descriptors(pid: int) -> float:

@@ -26,7 +26,7 @@ from workers.node.control.ending import OrderlyWorker
 from workers.node.failures.keeping import KeepingRequest
 from workers.node.fetch.channel import FetchChannel, FetchQoS
 from workers.node.fetch.transport import FetchPoller, FetchTransport
-from workers.node.poison import GuardedChannel
+from workers.node.poison import GuardedChannel, GuardedPoller
 from workers.queue.aside.purging import PurgingConnection, PurgingControl
 from workers.queue.aside.transport import PurgingChannel
 
@@ -89,6 +89,7 @@ def test_the_original_is_called_as_it_was(case: tuple[Any, str]) -> None:
     ("ours", "theirs"),
     [
         (FetchPoller, kombu_redis.MultiChannelPoller),
+        (GuardedPoller, kombu_redis.MultiChannelPoller),
         (FetchChannel, kombu_redis.Channel),
         (GuardedChannel, kombu_redis.Channel),
         (FetchQoS, kombu_redis.QoS),

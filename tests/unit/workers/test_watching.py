@@ -8,9 +8,11 @@ import socket
 from typing import Any
 
 import pytest
+import redis
 
 from workers.node.fetch.transport import FetchPoller
-from workers.node.guard.watching import leaving
+from workers.node.guard import watching
+from workers.node.guard.watching import Patient, leaving
 
 
 class Channel:
@@ -66,3 +68,20 @@ def test_the_connection_of_another_process_is_left_to_it() -> None:
     with ours, theirs:
         leaving(Closing, told.append)(ours, os.getpid() + 1).disconnect()
         assert told == []
+
+
+def test_a_broadcast_that_stops_in_its_middle_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor a subscription to which nothing has come."""
+    monkeypatch.setattr(watching, "REST_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        # As kombu makes its own: without tries.
+        pool = redis.ConnectionPool(port=listener.getsockname()[1], protocol=2, driver_info=None)
+        with redis.Redis(connection_pool=pool).pubsub() as subscription:
+            subscription.connection = pool.get_connection()
+            server, _ = listener.accept()
+            with server:
+                assert Patient(subscription).parse_response() is None
+                server.sendall(b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$100\r\nhalf of it")
+                with pytest.raises(redis.TimeoutError):
+                    Patient(subscription).parse_response()
+        pool.disconnect()

@@ -10,7 +10,10 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+
+REST_S: Final = 5.0
+"""The rest of a broadcast that has begun to come is waited for so long."""
 
 
 def leaving(connection_class: type[Any], unwatch: Callable[[int], None]) -> type[Any]:
@@ -31,3 +34,17 @@ def is_readable(fileno: int) -> bool:
     poller = select.poll()
     poller.register(fileno, select.POLLIN)
     return bool(poller.poll(0))
+
+
+class Patient:
+    """A subscription whose reads end: redis-py waits without end for what comes next, or for the rest of it."""
+
+    def __init__(self, subscription: Any) -> None:
+        self._subscription = subscription
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._subscription, name)
+
+    def parse_response(self) -> Any:
+        """The next reply; None if none has begun to come. Raises TimeoutError of redis-py if its rest does not come."""
+        return self._subscription.parse_response(block=False, timeout=REST_S)
