@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from leaks import LEAKS, leaving_nothing
 from servers import NO_STACK, ValkeyServer
 
 from pipeline.discovery import STACK_DIR
@@ -23,6 +24,16 @@ for _number in (signal.SIGINT, signal.SIGHUP):
 # How long an example takes depends on what else the machine does: no test is timed.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="module", autouse=bool(os.environ.get(LEAKS)))
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A module's tests leave no socket and no thread behind. Off unless asked for: it takes a tenth of a second a module."""
+    if "valkey" in {name for item in request.session.items for name in getattr(item, "fixturenames", ())}:
+        request.getfixturevalue("valkey")  # what it leaves is the session's
+    with leaving_nothing() as left:
+        yield
+    assert not left, f"{request.node.nodeid} left behind:\n" + "\n".join(left)
 
 
 @pytest.fixture(scope="session")

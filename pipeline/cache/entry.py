@@ -13,19 +13,21 @@ import msgspec
 
 
 class Miss(enum.Enum):
-    """The type of `MISS`, which a read returns when it finds nothing (`None` is a value like any other). It is false, so that
-    `if not value` works."""
+    """The type of `MISS`, which a read returns when it finds nothing (`None` is a value like any other), and of `OUTDATED`: what
+    L1 had is invalid, and nobody has looked into L2. They are false, so that `if not value` works."""
 
     MISS = "MISS"
+    OUTDATED = "OUTDATED"
 
     def __bool__(self) -> bool:
         return False
 
     def __repr__(self) -> str:
-        return "MISS"
+        return self.value
 
 
 MISS: Final = Miss.MISS
+OUTDATED: Final = Miss.OUTDATED
 MissType = Literal[Miss.MISS]
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 
 from pipeline.cache.audit.sampler import Sampler, Tier
 from pipeline.cache.coherence.process import Coherence
 from pipeline.cache.encoding.codec import LARGE_BYTES, Codec, codec_for
-from pipeline.cache.entry import MISS, AsOf, Entry, MissType
+from pipeline.cache.entry import MISS, OUTDATED, AsOf, Entry, Miss, MissType
 from pipeline.cache.errors import ReentrantUseError, SharedTierUnavailableError
 from pipeline.cache.keys import check_text
 from pipeline.cache.lineage import Lineage
@@ -76,8 +76,17 @@ class Tiers:
 
     # -- reading
 
-    def lookup(self, key: str, *, type: Any = Any, stale_age_s: float = 0.0, now_s: float | None = None) -> Found | MissType:
-        """See TwoTierCache.lookup. `now_s`: the clock's reading, if the caller has just taken it."""
+    @overload
+    def lookup(self, key: str, type: Any, stale_age_s: float = ..., now_s: float | None = ...) -> Found | MissType: ...
+    @overload
+    def lookup(self, key: str, type: Any, stale_age_s: float, now_s: float | None, leads: bool) -> Found | Miss: ...
+
+    def lookup(
+        self, key: str, type: Any, stale_age_s: float = 0.0, now_s: float | None = None, leads: bool = False
+    ) -> Found | Miss:
+        """See TwoTierCache.lookup. `now_s`: the clock's reading, if the caller has just taken it. `leads`: the caller will read
+        L2 with the key's lease. So an entry of L1 that is invalid since it was last served is OUTDATED, and L2 not read: it will
+        have no more, or what others have computed just now."""
         # The hot path, a second time: see TwoTierCache.get.
         if now_s is None:
             now_s = self._clock()
@@ -96,18 +105,7 @@ class Tiers:
                     if now_s >= self._sampler.due_s:
                         self._sampler.note(key, slot.deps, slot.as_of, "l1", now_s, slot.made_s)
                     return found
-        return self._lookup_beyond(key, codec_for(type), now_s, stale_age_s)
-
-    def outdated(self, key: str, now_s: float) -> bool:
-        """Whether L1 has that key's entry, which was invalidated since it was last served; it goes then, and a miss is counted.
-        L2 will have no more, or what others have computed just now: a caller that computes need not look there first, since it
-        reads the entry with the lease."""
-        if self.l2 is None or not self._coherence.leased(now_s) or self.l1.peek(key, now_s) is None:
-            return False
-        if self._judged_slot(key, now_s) is not None:
-            return False
-        self.l1.count(hit=False)
-        return True
+        return self._lookup_beyond(key, codec_for(type), now_s, stale_age_s, leads=leads and stale_age_s == 0)
 
     def count_read(self, *, hit: bool) -> None:
         """Count a look into L2 that came with a lease."""
@@ -122,17 +120,19 @@ class Tiers:
         slot = self._judged_slot(key, now_s)
         return MISS if slot is None else self._serve(slot, codec_for(type), key, now_s)
 
-    def _lookup_beyond(self, key: str, codec: Codec[Any], now_s: float, stale_age_s: float) -> Found | MissType:
+    def _lookup_beyond(self, key: str, codec: Codec[Any], now_s: float, stale_age_s: float, *, leads: bool) -> Found | Miss:
         """What L1 may not serve at once: because it is not there, was judged by older records, or the lease has run out."""
         check_text(key)  # not before: L1 has no other keys
         # The lease first, and then the judgement: to be granted it may bring in what the slot must be judged by.
+        outdated = False
         if self._coherence.leased(now_s):
+            outdated = leads and self.l1.peek(key, now_s) is not None
             slot = self._judged_slot(key, now_s)
             if slot is not None:
                 return self._serve(slot, codec, key, now_s)
-        if self.l2 is None:
+        if self.l2 is None or outdated:
             self.l1.count(hit=False)
-            return MISS
+            return MISS if self.l2 is None else OUTDATED
         try:
             found = self._read_confirming(self.l2, key)
         except ReentrantUseError:

@@ -21,7 +21,7 @@ from pipeline.cache.coherence.log import InvalidationLog, LocalInvalidationLog, 
 from pipeline.cache.coherence.process import Announce, Coherence, Invalidation
 from pipeline.cache.coherence.registry import NodeRegistry
 from pipeline.cache.encoding.codec import codec_for
-from pipeline.cache.entry import MISS, AsOf, MissType
+from pipeline.cache.entry import MISS, OUTDATED, AsOf, Miss, MissType
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.flight.asking import Asking, Keeper, Made, Many
 from pipeline.cache.flight.computation import LIVE, computing, note
@@ -191,7 +191,7 @@ class TwoTierCache:
                     if reads.setdefault(key, deps) is not deps or len(reads) > MOST_DEPS:
                         running.note_again(key, deps)
                 return slot.shared if slot.shared is not COPY else slot.value(type)
-        found = self._lookup(key, type=type)
+        found = self._lookup(key, type)
         if LIVE:
             note(key, () if found is MISS else found.deps)  # that there is none is an input, too
         return default if found is MISS else found.value
@@ -220,7 +220,7 @@ class TwoTierCache:
     def lookup(self, key: str, *, type: Any = Any, stale_age_s: float = 0.0) -> Found | MissType:
         """The value and where it came from, or MISS. `stale_age_s`: an entry past its time to live will do, if it still is there
         and was computed less than that ago. Raises InvalidPatternError for a key that is no text."""
-        found = self._lookup(key, type=type, stale_age_s=stale_age_s)
+        found = self._lookup(key, type, stale_age_s)
         if LIVE:
             note(key, () if found is MISS else found.deps)
         return found
@@ -300,18 +300,10 @@ class TwoTierCache:
         kind.lifetimes_s(self._max_ttl_s, grace)  # refused also where there is a hit
         stale_age_s = 0.0 if grace is None or grace.refresh is None else grace.longest_age_s
         asked_at_s = self._clock()
-        found: Found | MissType = MISS
-        slot = self._slots.get(key)
-        unread = (
-            slot is not None
-            and slot.generation != self._view.generation
-            and stale_age_s == least_s == 0
-            and kind.single_flight
-            and self._tiers.outdated(key, asked_at_s)
-        )
-        if least_s <= 0 and not unread:
-            found = self._lookup(key, type=kind.type, stale_age_s=stale_age_s, now_s=asked_at_s)
-        if found is not MISS and (accept is None or accept(found.value)):
+        found: Found | Miss = MISS
+        if least_s <= 0:
+            found = self._lookup(key, kind.type, stale_age_s, asked_at_s, kind.single_flight)  # by place: that is faster
+        if found is not MISS and found is not OUTDATED and (accept is None or accept(found.value)):
             if found.source == "stale" and grace is not None and grace.refresh is not None:
                 grace.refresh()
             if LIVE:
@@ -323,9 +315,9 @@ class TwoTierCache:
             if kind.single_flight:
                 outcome, joined = self._flight.run(
                     key, asking.wanted_deps, as_of, asking.probe, asking.computed, asked_at_s=asked_at_s,
-                    computation=asking.computation, unread=unread,
+                    computation=asking.computation, unread=found is OUTDATED,
                 )  # fmt: skip
-                if unread and not joined:
+                if found is OUTDATED and not joined:
                     self._tiers.count_read(hit=outcome.found.source == "l2")
             else:
                 outcome, joined = asking.computed(self.as_of() if as_of is None else as_of), False

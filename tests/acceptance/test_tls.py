@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from fleet import ROOT, WorkerNode, persona_environ
 from front import Certificates, TlsFront
+from kombu.exceptions import OperationalError
 from monitor import FlowerServer
 from polling import until
 from redbeat.schedulers import get_redis
@@ -27,6 +28,7 @@ from pipeline.settings import load_settings
 from workers.client import PersonaClient
 from workers.queue.errors import QueueRefusedError
 from workers.queue.factory import make_app
+from workers.queue.reach import bound_waits
 from workers.queue.tls.refusals import check_certificates
 from workers.stack.processes import ChildProcess
 
@@ -182,6 +184,18 @@ def test_a_caller_is_told_of_a_wrong_certificate(front: TlsFront) -> None:
         client.submit("Who is there?", KEY)
     assert PASSWORD not in str(refusal.value)
     assert "canary" not in str(refusal.value)
+
+
+def test_two_apps_of_one_process_do_not_share_connections_by_other_certificates(mutual: TlsFront) -> None:
+    """kombu's pools are the process's: an app without a certificate would send by the connections of one that has it."""
+    certified, bare = (load_settings(environ_of(mutual.url_of(0, PASSWORD, client=client), "", "")) for client in (True, False))
+    with closing(make_app(certified)) as first, closing(make_app(bare)) as second:
+        bound_waits(first)
+        bound_waits(second)
+        with first.producer_pool.acquire(block=True) as producer:
+            producer.connection.default_channel.client.ping()
+        with second.producer_pool.acquire(block=True) as producer, pytest.raises(OperationalError):
+            producer.connection.ensure_connection(max_retries=1, interval_start=0)
 
 
 @pytest.mark.long

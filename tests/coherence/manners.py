@@ -134,8 +134,8 @@ def run_in_context_of_callers(cache: TwoTierCache) -> None:
     desk = cache._parts.desk
     run = desk.run
 
-    async def in_context(call: Callable[[], T]) -> T:
+    async def in_context(call: Callable[[], T], *, waits: bool = False) -> T:
         context = contextvars.copy_context()
-        return await run(lambda: context.run(call))
+        return await run(lambda: context.run(call), waits=waits)
 
     desk.run = in_context  # type: ignore[assignment, method-assign]

@@ -227,12 +227,12 @@ def judged_before_the_lease() -> None:
     """
     beyond = Tiers._lookup_beyond
 
-    def early(cache: Tiers, key: str, codec: Any, now_s: float, stale_age_s: float) -> Any:
+    def early(cache: Tiers, key: str, codec: Any, now_s: float, stale_age_s: float, *, leads: bool) -> Any:
         slot = cache._judged_slot(key, now_s)
         time.sleep(0.001)
         if slot is not None and cache._coherence.leased(now_s):
             return cache._serve(slot, codec, key, now_s)
-        return beyond(cache, key, codec, now_s, stale_age_s)
+        return beyond(cache, key, codec, now_s, stale_age_s, leads=leads)
 
     _replace(Tiers, "_lookup_beyond", early)
 

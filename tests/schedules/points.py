@@ -79,18 +79,19 @@ class _Points(ast.NodeTransformer):
 
 
 @cache
-def _codes(name: str) -> dict[str, CodeType]:
-    """By qualified name the code of a module's functions, with the points in it."""
+def _codes(name: str) -> dict[tuple[str, int], CodeType]:
+    """By qualified name and first line the code of a module's functions, with the points in it. By name alone a function would
+    get the code of its overloads."""
     module = import_module(name)
     assert module.__file__ is not None
     source = Path(module.__file__).read_text(encoding="utf-8")
     tree = ast.fix_missing_locations(_Points(name, source.splitlines()).visit(ast.parse(source)))
-    found: dict[str, CodeType] = {}
+    found: dict[tuple[str, int], CodeType] = {}
     rest = [compile(tree, module.__file__, "exec", dont_inherit=True)]
     while rest:
         for constant in rest.pop().co_consts:
             if isinstance(constant, CodeType):
-                found.setdefault(constant.co_qualname, constant)
+                found.setdefault((constant.co_qualname, constant.co_firstlineno), constant)
                 rest.append(constant)
     return found
 
@@ -136,7 +137,8 @@ class Outer:
                 module = import_module(name)
                 vars(module)["__point__"] = point
                 for function in _functions(module):
-                    code = _codes(function.__module__).get(function.__qualname__)
+                    place = function.__qualname__, function.__code__.co_firstlineno
+                    code = _codes(function.__module__).get(place)
                     if code is not None and code.co_freevars == function.__code__.co_freevars:
                         exchange(function, "__code__", code)
             for name in ("locks", "flight.waits", "flight.leases"):

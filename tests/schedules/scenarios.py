@@ -25,6 +25,7 @@ SCENARIOS: Final[dict[str, str]] = {
     "chain-learned": "bound=1e-9, a.look z, b.look z | a: fetch c, look c | a: look z | b: inv a",
     "chain-heard": "a.look z, b.look z | a: fetch c | a: look b | b: inv a, look c",
     "chain-swept": "a.look z, b.look z | a: fetch c | b: inv a, sweep, look c",
+    "chain-gone": "a.fetch b | a: ahead c | a: inv a, forget, sweep",
     # -- the lease, threads of one process
     "lease": "a.fetch k | a: get k, get k | b: inv k | !: tick 1.5",
     "lease-threads": "a.fetch k | a: get k, look k | a: look z | b: inv k | !: tick 1.5",

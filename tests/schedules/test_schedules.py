@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.cache.coherence.view import InvalidationView
+from pipeline.cache.tiers import Tiers
 from schedules.campaign import run
 from schedules.explore import Explorer
 from schedules.generate import program as generated
@@ -202,6 +203,13 @@ def test_a_thread_may_be_held_where_others_look(module: str) -> None:
     if module.startswith("pipeline."):
         assert used >= SHARED[module]
     assert _codes(module)
+
+
+def test_a_function_with_overloads_gets_its_own_code() -> None:
+    places = Tiers.lookup.__code__.co_varnames
+    with staged():
+        assert "__point__" in Tiers.lookup.__code__.co_names
+        assert Tiers.lookup.__code__.co_varnames == places
 
 
 def test_the_cache_is_as_before_when_the_schedules_are_over() -> None:

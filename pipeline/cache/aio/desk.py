@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeVar
 
 from pipeline.cache.flight.asking import Asking
@@ -21,6 +22,9 @@ T = TypeVar("T")
 
 CALLS_AT_ONCE: Final = 4
 """Threads for calls of the server. They are begun when they are needed, and end with the cache."""
+WAITS_AT_ONCE: Final = 4
+"""Threads that wait at the server until another process has computed a key. Where more keys are waited for, the server is asked
+again and again for the others."""
 COMPUTATIONS_AT_ONCE: Final = 2
 """Threads that compute anew what is served stale meanwhile."""
 
@@ -68,6 +72,8 @@ class Desk:
         """`blocks`: whether a call of the cache may wait for a server."""
         self._blocks = blocks
         self._calls = _Threads(CALLS_AT_ONCE, "cache-call")
+        self._waits = _Threads(WAITS_AT_ONCE, "cache-wait")
+        self._places = [None] * WAITS_AT_ONCE
         self._computations = _Threads(COMPUTATIONS_AT_ONCE, "cache-refresh")
         self.sharing: dict[tuple[object, ...], Sharing] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -77,13 +83,28 @@ class Desk:
     def begin_anew(self) -> None:
         """In a child that was just forked: no loop and no thread of the parent's is here."""
         self.sharing, self._tasks, self._renewed = {}, set(), set()
+        self._places = [None] * WAITS_AT_ONCE
 
-    async def run(self, call: Callable[[], T]) -> T:
-        """The result of a call that may wait for the server. A caller that is cancelled waits for the call's end all the same, so
-        that nothing it took is lost; that is bounded by the cache's time-outs."""
+    @contextmanager
+    def waiting(self) -> Iterator[bool]:
+        """Whether a thread that waits is the caller's within the block."""
+        places = self._places
+        try:
+            places.pop()  # one step of the interpreter's: loops of several threads need no lock
+        except IndexError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            places.append(None)
+
+    async def run(self, call: Callable[[], T], *, waits: bool = False) -> T:
+        """The result of a call that may wait for the server; `waits`: on purpose, see `waiting`. A caller that is cancelled waits
+        for the call's end all the same, so that nothing it took is lost; that is bounded by the cache's time-outs."""
         if not self._blocks:
             return call()
-        future = asyncio.get_running_loop().run_in_executor(self._calls.pool(), call)
+        future = asyncio.get_running_loop().run_in_executor((self._waits if waits else self._calls).pool(), call)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -148,6 +169,7 @@ class Desk:
     def close(self) -> None:
         """End the threads, when they have ended what they do."""
         self._calls.close()
+        self._waits.close()
         self._computations.close()
 
 

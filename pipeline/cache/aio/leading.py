@@ -113,7 +113,8 @@ class Leader:
         seeking = self._seeking
         try:
             while isinstance(step, float) and seeking is not None:
-                await asyncio.sleep(step)
+                if (told := await self._waited(seeking, step)) is not None:
+                    return told, True
                 step = await self._desk.run(seeking.look)
             if isinstance(step, Outcome):
                 return step, seeking is not None and seeking.waited
@@ -125,6 +126,15 @@ class Leader:
                 seeking.lease = None
                 if sys.exc_info()[0] is not GeneratorExit:  # thrown away with its loop: the lease runs out
                     await self._desk.run(partial(self._single.leases.give_back, lease))
+
+    async def _waited(self, seeking: Seeking, pause_s: float) -> Outcome | None:
+        """`Seeking.wait`, awaited: in a thread, if one is free for it."""
+        if seeking.may_hear:
+            with self._desk.waiting() as has_place:
+                if has_place:
+                    return await self._desk.run(seeking.hear, waits=True)
+        await asyncio.sleep(pause_s)
+        return None
 
     async def _compute(self, mine: Flight, lease: Lease | None) -> Outcome:
         asking, leases = self._asking, self._single.leases

@@ -81,6 +81,7 @@ class Seeking:
         """An outcome that the fleet has; the lease under which to compute; None: to compute without one; or for how long to wait
         before the next look, in seconds."""
         leases, flight = self._leases, self._flight
+        self._owner = ""
         try:
             self._coherence.append_pending()
             generation = self._coherence.view.generation_of_reads
@@ -120,12 +121,21 @@ class Seeking:
         return min(remaining_s, pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - guards nothing
 
     def wait(self, pause_s: float, sleep: Callable[[float], None]) -> Outcome | None:
-        """For a thread: wait before the next look. For the owner that was found, if the server tells when it is done: what it
-        has computed comes with that, and is the outcome if it will do."""
-        owner, self._owner = self._owner, ""
-        if not owner or not self._leases.hears_ends:
-            sleep(pause_s)
-            return None
+        """For a thread: wait before the next look. For the owner that was found, if that can be: what it has computed comes with
+        its end, and is the outcome if it will do."""
+        if self.may_hear:
+            return self.hear()
+        sleep(pause_s)
+        return None
+
+    @property
+    def may_hear(self) -> bool:
+        """Whether the last look found an owner that is at work, of whom the server tells when it is done."""
+        return bool(self._owner) and self._leases.hears_ends
+
+    def hear(self) -> Outcome | None:
+        """Wait for that owner, in the place of a pause; see `wait`."""
+        owner = self._owner
         generation = self._coherence.view.generation_of_reads
         wait_s = LONGEST_PAUSE_S * random.uniform(0.5, 1.0)  # noqa: S311 - as in `look`
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
@@ -43,87 +44,105 @@ def test_an_invalidation_while_the_dep_is_computed_within(redis_url: str, namesp
 
 
 def _while_b_is_computed(redis_url: str, namespace: str, c_of: Callable[[TwoTierCache, Callable[[], str]], str]) -> None:
-    here = TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace), staleness_bound_s=1e-9)
-    there = TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace), staleness_bound_s=1e-9)
-    source = {"a": "old"}
+    with ExitStack() as opened:
+        here = opened.enter_context(
+            closing(TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace), staleness_bound_s=1e-9))
+        )
+        there = opened.enter_context(
+            closing(TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace), staleness_bound_s=1e-9))
+        )
+        source = {"a": "old"}
 
-    def b() -> str:
-        value = source["a"]
-        source["a"] = "new"
-        assert there.invalidate("a").durable
-        here.lookup("something else")  # by which the process learns of it
-        return value
+        def b() -> str:
+            value = source["a"]
+            source["a"] = "new"
+            assert there.invalidate("a").durable
+            here.lookup("something else")  # by which the process learns of it
+            return value
 
-    assert c_of(here, b) == "c of old"
-    assert here.get("b") is MISS
-    assert there.get("c") is MISS
-    assert here.get("c") is MISS
+        assert c_of(here, b) == "c of old"
+        assert here.get("b") is MISS
+        assert there.get("c") is MISS
+        assert here.get("c") is MISS
 
 
 def test_a_sweep_while_c_is_computed(redis_url: str, namespace: str) -> None:
     """The dep's entry is in neither tier when its deps are looked for."""
-    here = TwoTierCache(LocalCache(max_size=1), RedisCache(url=redis_url, namespace=namespace), staleness_bound_s=1e-9)
-    there = TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace), staleness_bound_s=1e-9)
+    with ExitStack() as opened:
+        here = opened.enter_context(
+            closing(TwoTierCache(LocalCache(max_size=1), RedisCache(url=redis_url, namespace=namespace), staleness_bound_s=1e-9))
+        )
+        there = opened.enter_context(
+            closing(TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace), staleness_bound_s=1e-9))
+        )
 
-    as_of = here.as_of()
-    value = here.get_or_compute("b", lambda: "old", deps=("a",))  # outside, as above
-    assert there.invalidate("a").durable
-    here.get("b")  # drops the slot
-    there.sweep()
-    assert here.get_or_compute("c", lambda: "c of " + value, deps=("b",), as_of=as_of) == "c of old"
-    assert there.get("c") is MISS
-    assert here.get("c") is MISS
+        as_of = here.as_of()
+        value = here.get_or_compute("b", lambda: "old", deps=("a",))  # outside, as above
+        assert there.invalidate("a").durable
+        here.get("b")  # drops the slot
+        there.sweep()
+        assert here.get_or_compute("c", lambda: "c of " + value, deps=("b",), as_of=as_of) == "c of old"
+        assert there.get("c") is MISS
+        assert here.get("c") is MISS
 
 
 def test_two_threads_follow_the_bus(redis_url: str, namespace: str) -> None:
     """What one hears of is not forgotten by the other, which has found all that was heard before in the log."""
-    bus = NodeBus()
-    connection, keys = RedisConnection(redis_url, retry_pause_s=0.0), KeySpace(namespace)
-    log = RedisInvalidationLog(connection, keys, retention_s=3600.0)
-    follower = NodeFollower("node", bus, log, NodeRegistry(connection, keys))
-    follower.beat()
-    child = TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace), bus=bus, max_ttl_s=3600.0)
-    child.refresh()
-    child.get_or_compute("k", lambda: "old")
-    # It was volatile, and is in the log by now.
-    follower.receive("", 0, ["x"])
-    follower.beat()
-    coherence = child._coherence
-    view = coherence.view
-    settle = view.settle_heard
+    with ExitStack() as opened:
+        bus = NodeBus()
+        connection = opened.enter_context(closing(RedisConnection(redis_url, retry_pause_s=0.0)))
+        keys = KeySpace(namespace)
+        log = RedisInvalidationLog(connection, keys, retention_s=3600.0)
+        follower = NodeFollower("node", bus, log, NodeRegistry(connection, keys))
+        follower.beat()
+        child = opened.enter_context(
+            closing(TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace), bus=bus, max_ttl_s=3600.0))
+        )
+        child.refresh()
+        child.get_or_compute("k", lambda: "old")
+        # It was volatile, and is in the log by now.
+        follower.receive("", 0, ["x"])
+        follower.beat()
+        coherence = child._coherence
+        view = coherence.view
+        settle = view.settle_heard
 
-    def held(count: int) -> None:
-        # The other thread hears of an invalidation that no log has.
-        view.settle_heard = settle  # type: ignore[method-assign]
-        follower.receive("", 0, ["k"])
-        thread = threading.Thread(target=lambda: seen.append(child.get("k")))
-        thread.start()
-        thread.join()
-        settle(count)
+        def held(count: int) -> None:
+            # The other thread hears of an invalidation that no log has.
+            view.settle_heard = settle  # type: ignore[method-assign]
+            follower.receive("", 0, ["k"])
+            thread = threading.Thread(target=lambda: seen.append(child.get("k")))
+            thread.start()
+            thread.join()
+            settle(count)
 
-    seen: list[object] = []
-    view.settle_heard = held  # type: ignore[method-assign]
-    child.get("other")
-    assert seen == [MISS]
-    assert child.get("k") is MISS
+        seen: list[object] = []
+        view.settle_heard = held  # type: ignore[method-assign]
+        child.get("other")
+        assert seen == [MISS]
+        assert child.get("k") is MISS
 
 
 def test_a_main_process_that_is_broken_off_in_the_middle_of_a_write(redis_url: str, namespace: str) -> None:
     """The bus is empty then, and no child may take that for having no news."""
-    bus = NodeBus()
-    connection, keys = RedisConnection(redis_url, retry_pause_s=0.0), KeySpace(namespace)
-    log = RedisInvalidationLog(connection, keys, retention_s=3600.0)
-    follower = NodeFollower("node", bus, log, NodeRegistry(connection, keys))
-    follower.beat()
-    child = TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace), bus=bus, staleness_bound_s=3600.0)
-    other = TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace))
-    child.refresh()
-    child.get_or_compute("k", lambda: "old")
-    done = other.invalidate("k")
-    assert follower.receive(done.epoch, done.seq, ["k"]) is not None
-    with pytest.raises(KeyboardInterrupt), bus._writing():
-        raise KeyboardInterrupt
-    assert child.get("k") is MISS
+    with ExitStack() as opened:
+        bus = NodeBus()
+        connection = opened.enter_context(closing(RedisConnection(redis_url, retry_pause_s=0.0)))
+        keys = KeySpace(namespace)
+        log = RedisInvalidationLog(connection, keys, retention_s=3600.0)
+        follower = NodeFollower("node", bus, log, NodeRegistry(connection, keys))
+        follower.beat()
+        child = opened.enter_context(
+            closing(TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace), bus=bus, staleness_bound_s=3600.0))
+        )
+        other = opened.enter_context(closing(TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace))))
+        child.refresh()
+        child.get_or_compute("k", lambda: "old")
+        done = other.invalidate("k")
+        assert follower.receive(done.epoch, done.seq, ["k"]) is not None
+        with pytest.raises(KeyboardInterrupt), bus._writing():
+            raise KeyboardInterrupt
+        assert child.get("k") is MISS
 
 
 def test_an_as_of_from_between_the_state_and_its_generation(
@@ -131,22 +150,25 @@ def test_an_as_of_from_between_the_state_and_its_generation(
 ) -> None:
     """A writer that stands there, or was broken off there, has published what judges, and not yet that L1 is to be judged by
     it: b is served by the lease, and c, computed from it, must not count as newer than the invalidation."""
-    here = TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace), staleness_bound_s=3600.0)
-    there = TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace))
-    here.get_or_compute("b", lambda: "old", deps=("a",))
-    assert there.invalidate("a").durable
+    with ExitStack() as opened:
+        here = opened.enter_context(
+            closing(TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace), staleness_bound_s=3600.0))
+        )
+        there = opened.enter_context(closing(TwoTierCache(LocalCache(), RedisCache(url=redis_url, namespace=namespace))))
+        here.get_or_compute("b", lambda: "old", deps=("a",))
+        assert there.invalidate("a").durable
 
-    def broken_off(view: InvalidationView, known: Any) -> None:
-        view._state = known._replace(generation=view._state.generation + 1)
-        raise KeyboardInterrupt
+        def broken_off(view: InvalidationView, known: Any) -> None:
+            view._state = known._replace(generation=view._state.generation + 1)
+            raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr(InvalidationView, "_publish", broken_off)
-        with pytest.raises(KeyboardInterrupt):
-            here.refresh()
-    as_of = here.as_of()
-    here.fill("c", f"c of {here.get('b')}", deps=("b", "a"), as_of=as_of)
-    assert there.get("c") in (MISS, f"c of {MISS}"), "MISS"
+        with monkeypatch.context() as patched:
+            patched.setattr(InvalidationView, "_publish", broken_off)
+            with pytest.raises(KeyboardInterrupt):
+                here.refresh()
+        as_of = here.as_of()
+        here.fill("c", f"c of {here.get('b')}", deps=("b", "a"), as_of=as_of)
+        assert there.get("c") in (MISS, f"c of {MISS}"), "MISS"
 
 
 def forgets_the_deps_of_discarded_values(monkeypatch: pytest.MonkeyPatch) -> None:

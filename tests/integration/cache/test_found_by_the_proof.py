@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 from broken_off import broken_off_at
@@ -90,7 +90,7 @@ def test_a_late_page_of_a_former_log_while_a_value_is_computed(valkey: ValkeySer
     here._coherence.log = log = SteppedLog(here._coherence.log)  # type: ignore[assignment]
     read = l2.read
     there.refresh()
-    with slow_threads(3) as (first, second, third):
+    with closing(here), closing(there), slow_threads(3) as (first, second, third):
 
         def read_slowly(key: str) -> tuple[bytes | None, bytes | None]:
             first()
@@ -113,17 +113,18 @@ def test_a_late_page_of_a_former_log_while_a_value_is_computed(valkey: ValkeySer
         b = here.get("b", "new")
         here.get("anything")  # by which this process knows the log as it is
         here.fill("c", f"c of {b}", deps=("b",), as_of=as_of)
-    assert there.get_or_compute("c", lambda: "c of new") == "c of new"
+        assert there.get_or_compute("c", lambda: "c of new") == "c of new"
 
 
 def test_a_page_that_came_too_late_is_no_reading_of_the_log(namespace: str) -> None:
     """After a failover the log itself is asked. Where the view could not take the answer, nothing has been learned by it: the
     tail that another thread has from the new server may be one that lost records."""
-    with ValkeyServer() as master, slow_threads(2) as (refreshes, reads):
+    with ValkeyServer() as master, slow_threads(2) as (refreshes, reads), ExitStack() as opened:
         clock = Clock()
         l2 = SteppedRedisCache(master.url, namespace)
-        here = TwoTierCache(LocalCache(), l2, staleness_bound_s=A_MINUTE_S, clock=clock)
-        there = TwoTierCache(LocalCache(), RedisCache(url=master.url, namespace=namespace, timeout_s=5.0))
+        here = opened.enter_context(closing(TwoTierCache(LocalCache(), l2, staleness_bound_s=A_MINUTE_S, clock=clock)))
+        l2_there = RedisCache(url=master.url, namespace=namespace, timeout_s=5.0)
+        there = opened.enter_context(closing(TwoTierCache(LocalCache(), l2_there)))
         there.invalidate("something")
         here.get_or_compute("k", lambda: "old")
         with master.client() as client:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.cache import MISS, LocalCache, RedisCache, TwoTierCache
-from pipeline.cache.entry import decode_entry
+from pipeline.cache.entry import OUTDATED, decode_entry
 from pipeline.cache.flight.claims import Claims
 from pipeline.cache.flight.filling import Filling
 from pipeline.cache.flight.leases import Leases
@@ -74,16 +74,15 @@ def _reads(recorder: Recorder, names: Names) -> None:
         return get
 
     def looking(real: Callable[..., Any]) -> Callable[..., Any]:
-        def lookup(tiers: Tiers, key: str, **named: Any) -> Any:
-            here = recorder.here
-            view, now_s = tiers._view, named.get("now_s")
+        def lookup(tiers: Tiers, key: str, type: Any, stale_age_s: float = 0.0, now_s: float | None = None, *leads: bool) -> Any:
+            here, view = recorder.here, tiers._view
             since, bus, began = view.generation, bus_version(tiers._coherence), now_ns()
             began = began if now_s is None else min(began, int(now_s * 1e9))
             here.promoted = None
-            found = real(tiers, key, **named)
+            found = real(tiers, key, type, stale_age_s, now_s, *leads)
             here.looked = True
             number = names.view(view)
-            if number and found is not MISS:
+            if number and found is not MISS and found is not OUTDATED:
                 entry = _entry_of(here.slot) if found.source == "l1" else here.promoted or UNJUDGED
                 told = ("lookup", number, found.source, key, *entry, since, newest(view), bus, found.degraded)
                 recorder.note(Served(this_thread(), began, now_ns(), *told))

@@ -299,7 +299,7 @@ def _source(name: str) -> str:
     """A script, with what it uses before it."""
     source = _read(name)
     flags, _, rest = source.partition("\n")
-    return f"{flags}\n{_read('short')}{rest}" if "short(" in rest else source
+    return f"{flags}\n{_read('short')}{rest}" if "short(" in rest or "told(" in rest else source
 
 
 def _read(name: str) -> str:

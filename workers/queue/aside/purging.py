@@ -11,10 +11,17 @@ from typing import Any
 from celery.app.amqp import AMQP
 from celery.app.control import Control
 from kombu import Connection
+from kombu.utils.collections import HashedSeq
 
 
 class PurgingConnection(Connection):
-    """kombu's connection; where it leads to Redis by kombu's own transport, a purge removes what is aside as well."""
+    """kombu's connection; where it leads to Redis by kombu's own transport, a purge removes what is aside as well.
+
+    kombu's pools are the process's, one for all that are equal by this: two apps with other certificates at one server are not.
+    """
+
+    def __eqhash__(self) -> HashedSeq:
+        return HashedSeq(*super().__eqhash__(), repr(self.ssl))
 
     def get_transport_cls(self) -> Any:
         found = super().get_transport_cls()

@@ -24,16 +24,6 @@ for number, list in ipairs(KEYS) do
       items = redis.call('LRANGE', list, -count, -1)
     end
   end
-  local bytes, first = 0, #items + 1
-  while first > 1 and bytes < most do
-    first = first - 1
-    items[first] = short(items[first], most)
-    bytes = bytes + #items[first]
-  end
-  local told = {}
-  for place = first, #items do
-    told[#told + 1] = items[place]
-  end
-  found[number] = told
+  found[number] = told(items, most)
 end
 return found
