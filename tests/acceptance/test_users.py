@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import subprocess
 import sys
 import threading
@@ -48,7 +49,8 @@ from workers.stack.processes import ChildProcess
 
 KEY: Final = "calm-flowing-planning"
 ROLES: Final = ("caller", "worker", "beat", "flower", "operator")
-PASSWORD: Final = "a-password"
+PASSWORD: Final = secrets.token_hex(12)
+"""No other program of this host has it on its command line, where the doctor looks for it."""
 WAITING: Final = 12
 """More than a node claims at once."""
 _SEEN: Final = re.compile(rb'\[\d+ (\S+)\] "(\w+)"')
