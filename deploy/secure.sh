@@ -64,7 +64,7 @@ for role in caller worker beat flower operator; do
   address broker "$role" > "$role/broker-url"
   case $role in
     beat) ;;
-    flower) address cache flower > "$role/cache-url" ;;
+    flower | operator) address cache "$role" > "$role/cache-url" ;;
     *) address cache app > "$role/cache-url" ;;
   esac
 done

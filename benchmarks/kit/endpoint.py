@@ -73,9 +73,9 @@ def echo(messages: Messages) -> str:
 class ScriptedEndpoint:
     """Listens on 127.0.0.1 from its making until `close`. Its methods may be called from any thread."""
 
-    def __init__(self, *, delay_ms: float = 0.0, answer: Callable[[Messages], str] = echo) -> None:
+    def __init__(self, *, delay_ms: float = 0.0, answer: Callable[[Messages], str] = echo, port: int = 0) -> None:
         """Answers take `delay_ms`, however many are asked for at once, and what the machine adds; also after a script has run
-        out. `answer` makes the content; what it raises of ValueError, KeyError or TypeError is a bad request."""
+        out. `answer` makes the content; what it raises of ValueError, KeyError or TypeError is a bad request. `port` 0: any."""
         self._usual = Fault(delay_ms=delay_ms)
         self._lock = threading.Lock()
         self._fault = self._usual
@@ -84,7 +84,7 @@ class ScriptedEndpoint:
         self._asked: deque[Asked] = deque(maxlen=1000)
         self._released = threading.Event()
         self.answer = answer
-        self._server = _Server(self)
+        self._server = _Server(self, port)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, name="scripted-endpoint", daemon=True
         )
@@ -154,13 +154,13 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, endpoint: ScriptedEndpoint) -> None:
+    def __init__(self, endpoint: ScriptedEndpoint, port: int) -> None:
         self.endpoint = endpoint
         self.closing = False
         self._open: dict[socket.socket, threading.Thread] = {}
         self._open_lock = threading.Lock()
         self._free = threading.Semaphore(MAX_CONNECTIONS)
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", port), _Handler)
 
     def server_bind(self) -> None:
         TCPServer.server_bind(self)  # HTTPServer's own asks the DNS for this machine's name

@@ -87,6 +87,7 @@ class ModelServer:
             raise ValueError(f"delay_ms: {delay_ms}; expected 0 to 60000")
         self.delay_ms = delay_ms
         self.url = ""
+        self._starts = 0
 
     @property
     def calls(self) -> int:
@@ -100,20 +101,32 @@ class ModelServer:
         """The variables by which a node or a client uses it."""
         return {"PERSONA_LLM_URL": self.url, "PERSONA_LLM_MODEL": self.name, "PERSONA_LLM_API_KEY": "none"}
 
+    def kill(self) -> None:
+        """End the process at once, with all that it was asked: its port refuses connections."""
+        self._process.kill()
+
+    def come_back(self) -> None:
+        """Begin anew at the same port, after `kill`. Its calls are counted from 0."""
+        self._start(urlsplit(self.url).port or 0)
+
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="persona-bench-"))
-        self._process = ChildProcess(
-            [sys.executable, "-m", "benchmarks.kit.model_server", "--delay-ms", str(self.delay_ms)],
-            log=self._folder / "log",
-            environ=own_environment(),
-            directory=self._folder,  # no file of the user's directory is imported
-        )
         try:
-            self.url = self._await_url()
+            self._start(0)
         except BaseException:
             self._end()
             raise
         return self
+
+    def _start(self, port: int) -> None:
+        self._starts += 1
+        self._process = ChildProcess(
+            [sys.executable, "-m", "benchmarks.kit.model_server", "--delay-ms", str(self.delay_ms), "--port", str(port)],
+            log=self._folder / f"log{self._starts}",
+            environ=own_environment(),
+            directory=self._folder,  # no file of the user's directory is imported
+        )
+        self.url = self._await_url()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._end()
@@ -162,9 +175,11 @@ def main() -> None:
     """Serve until TERM; the first line on standard output is the URL."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kit.model_server", description=__doc__)
     parser.add_argument("--delay-ms", type=float, default=0.0)
+    parser.add_argument("--port", type=int, default=0)
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    with ScriptedEndpoint(delay_ms=parser.parse_args().delay_ms, answer=answer_to) as endpoint:
+    given = parser.parse_args()
+    with ScriptedEndpoint(delay_ms=given.delay_ms, answer=answer_to, port=given.port) as endpoint:
         sys.stdout.write(f"{endpoint.url}\n")
         sys.stdout.flush()
         stopped.wait()

@@ -15,7 +15,9 @@ import pytest
 from celery.result import AsyncResult
 from envelopes import envelope, whole
 from fleet import Fleet, answers_of, captured_events, send_plain
+from monitor import FlowerServer
 from polling import until
+from prometheus_client.parser import text_string_to_metric_families
 from servers import NO_STACK
 
 from benchmarks.kit.endpoint import Fault
@@ -265,6 +267,21 @@ def test_a_task_beyond_its_time_limit_is_kept(fleet: Fleet, failures: Failures) 
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("limits", [{"time_limit": 2}, {"time_limit": 2, "soft_time_limit": 30}], ids=str)
+def test_a_hard_limit_below_the_soft_one_holds(limits: dict[str, int], fleet: Fleet, failures: Failures) -> None:
+    """Also below that of the task itself, which is 75 s; Celery alone would let it run until then."""
+    fleet.endpoint.script(Fault("hang"))
+    request = PersonaRequest.create(f"Endless? {time.time_ns()}", KEY)
+    began_s = time.monotonic()
+    task = fleet.app.send_task("persona.process", args=[request.to_wire()], queue="persona", **limits)
+    with pytest.raises(Exception, match="TimeLimitExceeded"):
+        task.get(timeout=60)
+    assert time.monotonic() - began_s < 20
+    fleet.endpoint.script(Fault())
+    until(lambda: failures.count() == 1, "it is kept")
+
+
+@pytest.mark.long
 def test_a_task_that_ends_its_process_is_kept_when_it_is_given_up() -> None:
     """Not after each death, of which the next try is the cure."""
     with Fleet(concurrency=1) as fleet, closing(make_app(load_settings(fleet.environ))) as app:
@@ -288,3 +305,11 @@ def _aged(letter: Any, at: float) -> Any:
     import msgspec
 
     return msgspec.structs.replace(letter, at=at)
+
+
+def test_flower_tells_prometheus_how_many_are_kept(fleet: Fleet, failures: Failures) -> None:
+    failed(fleet, failures, 2)
+    with FlowerServer(broker_url=fleet.broker.url, cache_url=fleet.cache.url) as flower:
+        families = text_string_to_metric_families(flower.ask("/metrics").text)
+        found = {sample.name: sample.value for family in families for sample in family.samples}
+    assert found["persona_failed_tasks"] == 2

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import subprocess
 import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -30,14 +32,27 @@ from pipeline.discovery import STACK_DIR
 from pipeline.models import PersonaRequest
 from pipeline.settings import load_settings
 from workers.client import PersonaClient
+from workers.client.preload import FleetPreload
+from workers.doctor.judging import judge
+from workers.doctor.looks.beat import PREFIX, SCHEDULE
+from workers.doctor.observing import observe
+from workers.node.fetch.claims import NODES
+from workers.queue.aside.messages import ASIDE
+from workers.queue.dead_letters.box import DeadLetters
 from workers.queue.dead_letters.letter import DEAD_LETTERS, written
 from workers.queue.errors import WorkerError
+from workers.queue.factory import make_app
+from workers.queue.failures.box import Failures
 from workers.queue.failures.box import keep as keep_failure
+from workers.queue.reach import bound_waits
 from workers.stack.processes import ChildProcess
 
 KEY: Final = "calm-flowing-planning"
 ROLES: Final = ("caller", "worker", "beat", "flower", "operator")
-PASSWORD: Final = "a-password"
+PASSWORD: Final = secrets.token_hex(12)
+"""No other program of this host has it on its command line, where the doctor looks for it."""
+WAITING: Final = 12
+"""More than a node claims at once."""
 _SEEN: Final = re.compile(rb'\[\d+ (\S+)\] "(\w+)"')
 """A line of MONITOR: who has what run."""
 
@@ -123,7 +138,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Guarded,
             role: persona_environ(
                 broker_url=broker.url(role),
                 result_url=broker.url(role, 1),
-                cache_url=cache.url("flower" if role == "flower" else "app"),
+                cache_url=cache.url(role if role in ("flower", "operator") else "app"),
             )
             | {"PERSONA_UNKNOWN_TASK_S": "3"}
             for role in ROLES
@@ -140,6 +155,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Guarded,
             flower.login = login["FLOWER_BASIC_AUTH"]
             ask(environ["caller"], broker)
             operate(environ["operator"], broker)
+            examine(environ["operator"], broker, node)
             for path in ("/fleet/figures", "/metrics", "/api/workers?refresh=1", f"/worker/{node.name}", "/broker"):
                 assert flower.ask(path).status == 200, path
             until(lambda: broker.admin.hget("persona:redbeat:cache.preload", "meta"), "beat has queued a task")
@@ -213,6 +229,40 @@ def operate(environ: Mapping[str, str], broker: Guarded) -> None:
         assert done.returncode == 0, (words, done.stdout, done.stderr)
 
 
+OF_THESE_SERVERS: Final = {"cache: unbounded", "results: endless", "queues: waits-long"}
+"""What the doctor is right to say of them: `examine` has queued and kept something."""
+
+
+REFUSED_TO_THE_DOCTOR: Final = {"operator: celery-task-meta-none", "operator: lindex", "operator: subscribe"}
+"""Results, which an operator does not wait for; a look at a message, of which the nodes tell how long it waits."""
+
+
+def examine(environ: Mapping[str, str], broker: Guarded, node: WorkerNode) -> None:
+    """The doctor sees all of it under an operator's user, also how long a message waits that this user may not read."""
+    old = {"persona_published_at": time.time() - 900}
+    children = node.pids
+    for pid in children:
+        node.freeze(pid)
+    try:
+        for number in range(WAITING):
+            request = PersonaRequest.create(f"For how long, {number}?", KEY)
+            broker.admin.lpush("persona", envelope(whole(request.to_wire()), **old))
+        broker.admin.zadd(ASIDE, {"persona\n{}": 1e15})
+        broker.admin.zadd(NODES, {"gone@host/1/abcdef01": 1000 * (time.time() - 60)})
+        with closing(redis.Redis.from_url(broker.server.url_of(1))) as results:
+            results.set("celery-task-meta-endless", "1")
+        seen = observe(load_settings(environ), 20.0)
+    finally:
+        for pid in children:
+            node.thaw(pid)
+    broker.admin.zrem(ASIDE, "persona\n{}")
+    assert {line.partition(" (")[0] for line in broker.refused()} == REFUSED_TO_THE_DOCTOR
+    broker.admin.execute_command("ACL", "LOG", "RESET")
+    assert seen.unseen == ("flower: its address is not known; give it by --flower",)
+    again = {"queues: dead-letters"}  # `operate` has queued one anew, which no worker knows
+    assert {f"{one.part}: {one.name}" for one in judge(seen)} - again == OF_THESE_SERVERS, judge(seen)
+
+
 def test_nothing_that_a_part_does_is_refused(servers: tuple[Guarded, Guarded]) -> None:
     for server in servers:
         assert server.refused() == []
@@ -223,7 +273,7 @@ RARELY: Final[dict[tuple[str, str], set[str]]] = {
     ("broker.acl", "worker"): {"HSET", "HGET", "HDEL", "SET", "ZRANGE"} | {"ZSCORE", "LINDEX"} | {"SUBSCRIBE", "UNSUBSCRIBE"},
     ("broker.acl", "beat"): {"SREM", "ZREM", "LLEN"},  # a release that schedules less than the one before; a queue that is new
     ("broker.acl", "flower"): {"ZREM"},  # another Flower that was killed
-    ("broker.acl", "operator"): {"UNWATCH"},  # two operators at once
+    ("broker.acl", "operator"): {"UNWATCH", "ZREM"} | {"CONFIG"},  # two operators at once; MONITOR shows no CONFIG
     # Another database than 0; a sweep; the hot set, now and then, and a full one; a server that was away; a caller that gives up;
     # a preload that ends early; two processes that miss one key at the same moment.
     ("cache.acl", "app"): {"SELECT", "SCAN", "ZUNIONSTORE", "ZREMRANGEBYRANK", "PING", "PTTL", "HSETNX"}
@@ -235,12 +285,20 @@ RARELY: Final[dict[tuple[str, str], set[str]]] = {
 
 def test_no_right_is_unused(servers: tuple[Guarded, Guarded]) -> None:
     """Without any one of them something above would have failed."""
+    _, cache = servers
+    cache.used["app"] |= cache.used["operator"]  # the same rights, but for two
     unused = {
         (server.file, user): server.granted(user) - server.used[user] - server.used["?"] - RARELY.get((server.file, user), set())
         for server in servers
-        for user in set(server.users) - {"default", "health"}
+        for user in set(server.users) - {"default", "health"} - ({"operator"} if server is cache else set())
     }
     assert not any(unused.values()), unused
+
+
+def test_an_operator_at_the_cache_may_do_what_callers_may_and_see_how_it_is_set() -> None:
+    """Two long lines of one file, which are to stay alike."""
+    app, operator = (users_of("cache.acl")[user] for user in ("app", "operator"))
+    assert [rule for rule in operator if rule not in ("+client|setinfo", "+config|get")] == app
 
 
 def test_every_command_that_the_cache_has_is_granted() -> None:
@@ -280,14 +338,17 @@ def test_every_command_that_the_cache_has_is_granted() -> None:
             for user in ROLES
             for words in (
                 ("FLUSHALL",),
-                ("CONFIG", "GET", "*"),
+                ("CONFIG", "SET", "save", ""),
                 ("ACL", "LIST"),
                 ("KEYS", "*"),
-                ("SCAN", "0"),
                 ("MONITOR",),
                 ("DEBUG", "SLEEP", "1"),
             )
         ],
+        *[(user, words) for user in ROLES if user != "operator" for words in (("CONFIG", "GET", "*"), ("SCAN", "0"))],
+        ("operator", ("ZRANGE", "persona.fetch.aside", "0", "0")),
+        ("operator", ("LRANGE", "persona.fetch.claims:a/1/b:persona", "0", "-1")),
+        ("operator", ("HGET", "celery-task-meta-x", "x")),
         ("caller", ("GET", "persona.dead.count")),
         ("caller", ("SET", "celery-task-meta-x", "forged")),
         ("caller", ("EVAL", "return 1", "0")),
@@ -336,6 +397,80 @@ def test_the_health_check_has_no_password_and_can_do_nothing_else(servers: tuple
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
+def test_each_right_that_is_taken_from_an_operator_is_missed() -> None:
+    """One at a time: a command fails, or the doctor says what it could not see, or finds its own rights too few."""
+    with guarded() as (broker, cache):
+        environ = {
+            role: persona_environ(
+                broker_url=broker.url(role),
+                result_url=broker.url(role, 1),
+                cache_url=cache.url("operator" if role == "operator" else "app"),
+            )
+            for role in ("operator", "worker")
+        }
+        unnoticed = []
+        with WorkerNode(broker_url=broker.url("worker"), environ=environ["worker"]):
+            assert noticed(environ["operator"], broker) == set()
+            for rule, right in rights_of(broker, "operator"):
+                without(broker, "operator", rule, right)
+                if not noticed(environ["operator"], broker):
+                    unnoticed.append(right if "pidbox" not in rule else f"{right} of remote control")
+        assert {*unnoticed} <= SELDOM_MISSED, "\n".join(unnoticed)
+
+
+SELDOM_MISSED: Final = {
+    "+unwatch",  # two operators at once
+    # Kombu's: a server that has begun anew; a lock that is given back; replies that a program left behind that was killed.
+    *(f"+{word} of remote control" for word in ("script|load", "get", "zrem", "zrange")),
+}
+
+
+def rights_of(server: Guarded, user: str) -> list[tuple[str, str]]:
+    """Each with the rule that gives it."""
+    return [(rule, right) for rule in server.users[user] for right in re.findall(r"\+[\w|]+", rule)]
+
+
+def without(server: Guarded, user: str, rule: str, right: str) -> None:
+    """Give that user anew all rights but that one of that rule, as a new program would find them."""
+    pools.reset()  # an old one's connections have their queues declared
+    server.admin.execute_command("ACL", "LOG", "RESET")
+    server.admin.execute_command("ACL", "DELUSER", user)
+    less = re.sub(rf"(?<=[ (]){re.escape(right)}(?=[ )])", "", f" {rule} ").strip()
+    rules = [less if each == rule else each for each in server.users[user]]
+    server.admin.execute_command("ACL", "SETUSER", user, *[each for each in rules if each])
+
+
+def noticed(environ: Mapping[str, str], broker: Guarded) -> set[str]:
+    """What an operator's work is refused that is not refused to one with all rights."""
+    settings = load_settings(environ)
+    for number in range(2):
+        letter = written("persona", envelope(b"[[], {}, {}]"), "KeyError", whole=True, task_id=f"one-{number}")
+        broker.admin.lpush(DEAD_LETTERS, letter)
+        with closing(redis.Redis.from_url(broker.url("worker"))) as worker:
+            keep_failure(worker, f"failed-{number}", letter)
+    with suppress(WorkerError, OperationalError, redis.RedisError), closing(make_app(settings)) as app:
+        bound_waits(app)
+        for box in (Failures(app), DeadLetters(app)):
+            box.count(), box.ever()
+            first, *rest = box.all()
+            assert box.retry([first])["queued"] == 1
+            box.drop(rest)
+        box = Failures(app)
+        assert box.find("nothing") is None
+    with suppress(WorkerError, OperationalError, redis.RedisError), closing(FleetPreload(settings)) as preload:
+        preload.ask(None, 1.0)
+    with suppress(WorkerError, OperationalError, redis.RedisError), PersonaClient(settings) as client:
+        client.invalidate("persona:*", wait_s=0)
+    broker.admin.zadd(NODES, {"gone@host/1/abcdef01": 1000 * (time.time() - 60)})
+    broker.admin.zadd(SCHEDULE, {f"{PREFIX}cache.maintain": time.time() + 60})
+    with closing(redis.Redis.from_url(broker.server.url_of(1))) as results:
+        results.set("celery-task-meta-some", "1", ex=60)
+    seen = observe(settings, 10.0)
+    return {line.partition(" (")[0] for line in broker.refused()} - REFUSED_TO_THE_DOCTOR | {*seen.unseen[:-1]}
+
+
+@pytest.mark.long
 def test_each_right_that_is_taken_from_a_caller_is_missed() -> None:
     """One at a time, on a fleet that runs: the server refuses what needs it, and the caller fails, or is told in its log."""
     with guarded() as (broker, cache):
@@ -344,23 +479,16 @@ def test_each_right_that_is_taken_from_a_caller_is_missed() -> None:
             for role in ("caller", "worker")
         }
         unnoticed = []
-        rights = [rule for rule in " ".join(broker.users["caller"]).replace("(", " ").replace(")", " ").split() if rule[0] == "+"]
         with WorkerNode(broker_url=broker.url("worker"), environ=environ["worker"]):
             call(environ["caller"], broker, "with all")
             assert broker.refused() == []
-            for right in rights:
-                pools.reset()  # a new program: an old one's connections have their queues declared
-                broker.admin.execute_command("ACL", "LOG", "RESET")
-                broker.admin.execute_command("ACL", "DELUSER", "caller")
-                taken = [
-                    re.sub(rf"(?<=[ (]){re.escape(right)}(?=[ )])", "", f" {rule} ").strip() for rule in broker.users["caller"]
-                ]
-                broker.admin.execute_command("ACL", "SETUSER", "caller", *[rule for rule in taken if rule])
+            for rule, right in rights_of(broker, "caller"):
+                without(broker, "caller", rule, right)
                 with suppress(WorkerError, OperationalError, redis.RedisError, CeleryTimeoutError, RuntimeError):
                     call(environ["caller"], broker, right)
                 if not any(line.startswith("caller: ") for line in broker.refused()):
                     unnoticed.append(right)
-        assert unnoticed == []
+        assert {*unnoticed} <= SELDOM_MISSED, "\n".join(unnoticed)
 
 
 def call(environ: Mapping[str, str], broker: Guarded, about: str) -> None:

@@ -9,7 +9,9 @@ from typing import Final, NamedTuple
 
 from polling import PAUSE_S
 
-from doctor.faults import FAULTS, OF_THE_DEAD, Fault, killed
+from doctor.faults.dead import OF_THE_DEAD, killed
+from doctor.faults.every import FAULTS
+from doctor.faults.planted import Fault
 from doctor.stacks import Stack
 from workers.doctor.finding import Finding
 

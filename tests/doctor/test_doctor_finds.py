@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from doctor.faults import FAULTS, OF_THE_DEAD
+from doctor.faults.dead import OF_THE_DEAD
+from doctor.faults.every import FAULTS
 from doctor.healthy import HEALTHY
 from doctor.planting import said_of, said_of_the_dead
 from doctor.stacks import Stack

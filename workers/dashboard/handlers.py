@@ -18,6 +18,7 @@ from workers.dashboard.acting.handlers import user_of
 from workers.dashboard.metrics import exposition
 from workers.dashboard.page import page_document
 from workers.queue.dead_letters.letter import DEAD_LETTERS
+from workers.queue.failures.box import FAILURES, kept_now
 
 logger: Final = logging.getLogger(__name__)
 
@@ -101,10 +102,12 @@ class Metrics(BaseHandler):
     @authenticated
     async def get(self) -> None:
         self.application.purge_offline_worker_metrics()
-        figures, lengths = await asyncio.gather(self.application.figures.latest(), self._queue_lengths())
+        figures, lengths, failed = await asyncio.gather(
+            self.application.figures.latest(), self._queue_lengths(), self._failed_tasks()
+        )
         self.set_header("Content-Type", TEXT_FORMAT)
         dead = lengths.pop(DEAD_LETTERS, None)
-        self.write(prometheus_client.generate_latest() + exposition(figures, lengths, dead))
+        self.write(prometheus_client.generate_latest() + exposition(figures, lengths, dead, failed))
 
     async def _queue_lengths(self) -> dict[str, int]:
         """The lengths of the configured queues: a user cannot choose a label. RabbitMQ is asked by --broker_api. On Redis the
@@ -121,6 +124,19 @@ class Metrics(BaseHandler):
             logger.info("dashboard.queues_not_read: %s", type(error).__name__)
             return {}
         return {queue["name"]: queue["messages"] for queue in queues if queue["name"] in names}
+
+    async def _failed_tasks(self) -> int | None:
+        """How many are kept; None where nobody could be asked, or the broker is not Redis."""
+        if not self.capp.conf.broker_url.startswith("redis"):
+            return None
+        client = self.get_broker().redis
+        try:
+            return int(await asyncio.wait_for(client.zcount(FAILURES, *kept_now()), QUEUES_BOUND_S))
+        except (redis.RedisError, OSError) as error:
+            logger.info("dashboard.failed_tasks_not_read: %s", type(error).__name__)
+            return None
+        finally:
+            await client.aclose()
 
 
 class WithheldResult(BaseApiHandler):

@@ -27,11 +27,18 @@ BOUNDS: Final = tuple(wide for wide in range(WIDE_BUCKETS - 1) if SHOWN_MS[0] < 
 
 
 class FleetCollector(Collector):
-    """One reading's figures. If there are none, only that the cache's server does not answer. The length of a queue that could
-    not be asked is left out."""
+    """One reading's figures. If there are none, only that the cache's server does not answer. What could not be
+    asked is left out: the length of a queue, dead letters, failed tasks."""
 
-    def __init__(self, figures: FleetFigures, queue_lengths: Mapping[str, int], dead_letters: int | None = None) -> None:
-        self._figures, self._queue_lengths, self._dead_letters = figures, queue_lengths, dead_letters
+    def __init__(
+        self,
+        figures: FleetFigures,
+        queue_lengths: Mapping[str, int],
+        dead_letters: int | None = None,
+        failed_tasks: int | None = None,
+    ) -> None:
+        self._figures, self._queue_lengths = figures, queue_lengths
+        self._dead_letters, self._failed_tasks = dead_letters, failed_tasks
 
     def collect(self) -> Iterator[Metric]:
         up = self._figures.available and not self._figures.refused
@@ -42,15 +49,20 @@ class FleetCollector(Collector):
         yield lengths
         if self._dead_letters is not None:
             yield _gauge("persona_dead_letters", "Messages that no worker could take, kept for a day.", self._dead_letters)
+        if self._failed_tasks is not None:
+            failed = "Tasks that have failed, kept for a day, or until they are tried again or dropped."
+            yield _gauge("persona_failed_tasks", failed, self._failed_tasks)
         if self._figures.available:
             yield from _now(self._figures)
             yield from _ever(self._figures.ever)
 
 
-def exposition(figures: FleetFigures, queue_lengths: Mapping[str, int], dead_letters: int | None = None) -> bytes:
+def exposition(
+    figures: FleetFigures, queue_lengths: Mapping[str, int], dead_letters: int | None = None, failed_tasks: int | None = None
+) -> bytes:
     """In Prometheus's text format."""
     registry = CollectorRegistry()
-    registry.register(FleetCollector(figures, queue_lengths, dead_letters))
+    registry.register(FleetCollector(figures, queue_lengths, dead_letters, failed_tasks))
     return generate_latest(registry)
 
 

@@ -22,7 +22,7 @@ from workers.doctor.looks.nodes import nodes_of
 from workers.doctor.looks.server import client_of, look_at
 from workers.doctor.looks.site import flower_at, model_at
 from workers.doctor.looks.waiting import kept_under, waiting_at
-from workers.doctor.seen import Kept, Log, Seen, Waiting
+from workers.doctor.seen import Kept, Log, Nodes, Seen, Waiting
 from workers.install.rights import to_ask, to_be_answered, to_cache
 from workers.install.standing import secrets_of
 from workers.queue.factory import not_obeyed
@@ -33,6 +33,7 @@ MODEL_S: Final = 1.0
 CALL_S: Final = 2.0
 """How long one call to a server may take."""
 RESULTS: Final = b"celery-task-meta-"
+LOOK_AT_ONE: Final = "LINDEX"
 SERVERS: Final = ("broker", "results", "cache")
 
 Look = Callable[[], Any]
@@ -77,7 +78,7 @@ def looks_of(settings: Settings, timeout_s: float, flower_url: str) -> dict[str,
 def _assembled(settings: Settings, found: Mapping[str, Any], late: tuple[str, ...], flower_url: str) -> Seen:
     shown, unlocked = found.get("host") or ((), ())
     beat = found.get("beat")
-    waiting: Waiting = found.get("queues") or Waiting()
+    waiting = with_told(found.get("queues") or Waiting(), found.get("nodes"))
     results, entries = found.get("kept results") or Kept(), found.get("kept entries") or Kept()
     servers = {name: found.get(name) for name in SERVERS}
     return Seen(
@@ -98,6 +99,15 @@ def _assembled(settings: Settings, found: Mapping[str, Any], late: tuple[str, ..
     )
 
 
+def with_told(waiting: Waiting, nodes: Nodes | None) -> Waiting:
+    """With what the workers tell of how long messages wait, where this user may not look at a message."""
+    if LOOK_AT_ONE not in waiting.denied or nodes is None or not nodes.told:
+        return waiting
+    told = [item for node in nodes.told if node.product for item in node.waits_s.items()]
+    oldest = {queue: max(wait_s for name, wait_s in told if name == queue) for queue, _ in told}
+    return replace(waiting, oldest_s=oldest, denied=tuple(word for word in waiting.denied if word != LOOK_AT_ONE))
+
+
 def _unseen(settings: Settings, found: Mapping[str, Any], flower_url: str) -> Iterator[str]:
     """What could not be looked at, and why."""
     known = [server for name in SERVERS if (server := found.get(name)) is not None and server.known]
@@ -109,7 +119,8 @@ def _unseen(settings: Settings, found: Mapping[str, Any], flower_url: str) -> It
         yield f"INFO (memory, policy, role): refused by {', '.join(blind)}"
     waiting, nodes, beat, log = (found.get(name) for name in ("queues", "nodes", "beat", "log"))
     if waiting is not None and waiting.denied:
-        yield f"queues: {', '.join(waiting.denied)} refused to this user"
+        denied = with_told(waiting, nodes).denied
+        yield from [f"queues: {', '.join(denied)} refused to this user"] * bool(denied)
     if nodes is not None and nodes.denied:
         yield "nodes: remote control is refused to this user"
     if beat is not None and not beat.known:

@@ -109,7 +109,8 @@ class Log:
 @ready
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker told of itself; see `workers.install.standing`. `skew_s`: its clock less this machine's, half a round trip
-    more or less. `lags`: it stood behind the log although it had time to follow."""
+    more or less. `waits_s`: for how long the next message of each queue has waited. `lags`: it stood behind the log although
+    it had time to follow."""
 
     name: str
     app: str = ""
@@ -138,6 +139,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     visible_s: float = 0.0
     shows_secret: bool = False
     refused: tuple[str, ...] = ()
+    waits_s: dict[str, float] = msgspec.field(default_factory=dict)
     lags: int = 0
 
 

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from pipeline.settings import SECRETS, Settings, without_password
 from workers.install.node import node_of
 from workers.install.rights import refused, to_work
+from workers.queue.backlog import queued_at
 from workers.queue.factory import PersonaApp
 from workers.queue.names import PROCESS_TASK
 
@@ -42,7 +43,7 @@ def standing(state: Any, **_: Any) -> dict[str, Any]:
         **_settings(node.settings),
         **_celery(app, consumer),
         "shows_secret": shows_secret(sys.argv, secrets_of(node.settings)),
-        "refused": list(_refused(consumer)),
+        **_at_broker(consumer),
     }
 
 
@@ -101,13 +102,29 @@ def _celery(app: Any, consumer: Any) -> dict[str, Any]:
     }
 
 
-def _refused(consumer: Any) -> tuple[str, ...]:
-    """The needs of a worker that the broker refuses its user."""
-    create = getattr(getattr(consumer.task_consumer, "channel", None), "_create_client", None)
+def _at_broker(consumer: Any) -> dict[str, Any]:
+    """The needs of a worker that the broker refuses its user, and for how long the next message of each queue has waited: an
+    operator may not have the right to look at a message."""
+    channel = getattr(consumer.task_consumer, "channel", None)
+    create = getattr(channel, "_create_client", None)
     if create is None:
-        return ()  # the broker is no Redis
+        return {}  # the broker is no Redis
     try:
         client = create()
-        return refused(client, to_work(int(client.connection_pool.connection_kwargs.get("db") or 0)))
+        needs = to_work(int(client.connection_pool.connection_kwargs.get("db") or 0))
+        return {"refused": list(refused(client, needs)), "waits_s": _waits(client, consumer, channel)}
     except (RedisError, OSError):
-        return ()
+        return {}
+
+
+def _waits(client: Any, consumer: Any, channel: Any) -> dict[str, float]:
+    places = [(queue.name, step) for queue in consumer.task_consumer.queues for step in channel.priority_steps]
+    with client.pipeline(transaction=False) as pipe:
+        for name, step in places:
+            pipe.lindex(f"{name}{channel.sep}{step}" if step else name, -1)
+        items = pipe.execute(raise_on_error=False)
+    found: dict[str, float] = {}
+    for (name, _), item in zip(places, items, strict=True):
+        if isinstance(item, bytes) and (at := queued_at(item)) is not None:
+            found[name] = max(found.get(name, 0.0), time.time() - at)
+    return found

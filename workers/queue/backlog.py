@@ -66,8 +66,14 @@ class Backlog:
                 item = client.lindex(queue, -1)
         if item is None:
             return math.inf
-        try:
-            published_at = msgspec.json.decode(item, type=_Item).headers.get(PUBLISHED_HEADER)
-        except (msgspec.DecodeError, UnicodeError):
-            return -math.inf
-        return float(published_at) if isinstance(published_at, int | float) else -math.inf
+        queued = queued_at(item)
+        return -math.inf if queued is None else queued
+
+
+def queued_at(item: bytes) -> float | None:
+    """When a message was queued, in seconds since 1970 by its sender's clock; None where it does not say so."""
+    try:
+        at = msgspec.json.decode(item, type=_Item).headers.get(PUBLISHED_HEADER)
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+    return float(at) if isinstance(at, int | float) else None

@@ -269,7 +269,7 @@ def _worker(options: StackOptions, settings: Settings, base: Mapping[str, str]) 
     return Service(
         name="worker",
         command=command,
-        where=f"with {concurrency} pool children",
+        where=f"with {concurrency} pool {'child' if concurrency == 1 else 'children'}",
         grace_s=options.worker_grace_s,
         is_ready=lambda _log: worker_is_ready(settings.broker_url, node_name()),
         environ=base,

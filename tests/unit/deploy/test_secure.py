@@ -88,7 +88,7 @@ def test_a_parts_settings_come_from_its_files(name: str, made: Path, tmp_path: P
     if name == "beat":
         assert not settings.cache_url
     else:
-        assert (cache.scheme, cache.username, cache.hostname) == ("rediss", "flower" if name == "flower" else "app", "cache")
+        assert (cache.scheme, cache.username, cache.hostname) == ("rediss", "app" if name == "worker" else name, "cache")
     assert urlsplit(settings.result_backend_url).username == name
 
 

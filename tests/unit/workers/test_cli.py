@@ -176,6 +176,7 @@ def test_version_is_that_of_the_package(environ: dict[str, str]) -> None:
         (("invalidate", "--user", ""), "invalid_request", "user_id"),
         (("up", "--concurrency", "0"), "usage", "--concurrency"),
         (("up", "--flower-port", "70000"), "usage", "--flower-port"),
+        (("up", "--cache-memory", "plenty"), "usage", "--cache-memory"),
         (("up", "--broker-port", "7000", "--cache-port", "7000"), "usage", "--cache-port"),
         (("demo", "--in-flight", "0"), "usage", "--in-flight"),
         (("demo", "--requests", "/nowhere"), "usage", "/nowhere"),

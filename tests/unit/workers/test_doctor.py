@@ -15,6 +15,7 @@ from workers.doctor.checks import cache, keeping, servers
 from workers.doctor.checks.servers import pubsub_limits
 from workers.doctor.judging import COUNT, OF_ALL, judge
 from workers.doctor.loopback import is_local_url, is_loopback
+from workers.doctor.observing import with_told
 from workers.doctor.report import lines_of, report_of
 from workers.doctor.seen import Beat, Entry, Kept, Log, Nodes, Orphan, Seen, Server, Site, Stranger, Told, Waiting
 from workers.install.standing import secrets_of, shows_secret
@@ -94,6 +95,18 @@ def well(**fields: Any) -> Seen:
         "kept_entries": Kept(looked_at=20),
     }
     return Seen(**{**given, **fields})
+
+
+def test_how_long_messages_wait_is_told_by_the_workers_where_a_user_may_not_look_at_one() -> None:
+    """The longest that one of ours has seen; of strangers nothing is believed, and what nobody tells stays unseen."""
+    denied = Waiting(lists={("persona", 0): 3}, denied=("LINDEX", "ZRANGE"))
+    ours = (told(waits_s={"persona": 70.0}), told(name="b@h", waits_s={"persona": 71.0}))
+    other = told(name="c@h", product=False, waits_s={"persona": 900.0})
+    seen = with_told(denied, Nodes(told=(*ours, other)))
+    assert (seen.oldest_s, seen.denied) == ({"persona": 71.0}, ("ZRANGE",))
+    assert with_told(denied, Nodes()) == denied
+    looked = Waiting(oldest_s={"persona": 4.0})
+    assert with_told(looked, Nodes(told=ours)) == looked
 
 
 def nodes(*given: Told, **fields: Any) -> dict[str, Nodes]:

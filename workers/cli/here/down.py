@@ -31,13 +31,13 @@ def down(
     failure. Exit 1 if it has not ended in time; run it again then, and the stack ends at once.
     """
     screen = begin(context, as_json)
-    from workers.stack.running.place import find_place
+    from workers.stack.running.place import find_place, where_sought
     from workers.stack.running.stopping import clean, stop
 
     place = find_place()
     document = {"folder": None if place is None else str(place.directory), "stopped": False, "cleaned": False}
     if place is None:
-        sentence = "no stack runs in this directory or above it"
+        sentence = f"no stack runs {where_sought()}"
     elif place.owner is None:
         words = place.last_words
         clean(place.directory)

@@ -54,10 +54,12 @@ def status(context: typer.Context, as_json: JsonFlag = False) -> None:
 
 def no_stack_here() -> CommandError:
     """There is nothing to ask."""
+    from workers.stack.running.place import where_sought
+
     return CommandError(
         "no_stack",
         "PERSONA_STACK_DIR",
-        "no stack runs in this directory or above it. Start one with `persona up`, or say here where the other one is.",
+        f"no stack runs {where_sought()}. Start one with `persona up`, or say here where the other one is.",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,6 +60,8 @@ def up(
     screen = begin(context, as_json)
     from workers.stack import SERVICES, Stack
 
+    if cache_memory is not None and not re.fullmatch(r"\d+([kmg]b?)?", cache_memory, re.IGNORECASE):
+        raise CommandError("usage", "--cache-memory", f"{cache_memory!r}; expected a size, such as 256mb", exit_code=BAD_USAGE)
     left_out = {"model": no_model, "flower": no_flower}
     options = make_options(
         services=tuple(service for service in SERVICES if not left_out.get(service)),
@@ -135,7 +138,8 @@ def show(screen: Screen, facts: dict[str, Any], how_to_stop: str) -> None:
     rows = [(name, facts[name]["url"] or "none") for name in ("broker", "cache")]
     model = facts["model"]
     rows.append(("model", f"{model['name']} at {model['url']}" if model["url"] else "none: answers are the prompts"))
-    rows.append(("worker", f"{facts['worker']['concurrency']} pool children"))
+    children = facts["worker"]["concurrency"]
+    rows.append(("worker", f"{children} pool {'child' if children == 1 else 'children'}"))
     if flower := facts["flower"]:
         rows += [("Flower", flower["url"]), ("  user", flower["user"]), ("  password", flower["password"])]
     rows.append(("folder", facts["folder"]))

@@ -100,7 +100,8 @@ def _fresh(audit: Audit) -> str:
     if audit.least_fresh is None:
         return f"not checked yet{f', {audit.undecided} undecided' if audit.undecided else ''}"
     stale = f", {audit.stale} stale" if audit.stale else ""
-    return f"{nines(audit.least_fresh)} at least, 95 % sure, by {audit.checks:,} checks{stale}, {audit.undecided:,} undecided"
+    checks = _number(audit.checks, "check")
+    return f"{nines(audit.least_fresh)} at least, 95 % sure, by {checks}{stale}, {audit.undecided:,} undecided"
 
 
 def _spread(spread: Spread) -> str:
@@ -164,10 +165,10 @@ def _process(process: Process) -> tuple[Text, ...]:
     requests = process.requests
     looked = process.look_ups
     entries = "" if process.l1_entries is None else f"{process.l1_entries} in L1"
-    found = f"found {requests.saved / looked:.1%} of {looked} look-ups" if looked else ""
+    found = f"found {requests.saved / looked:.1%} of {_number(looked, 'look-up')}" if looked else ""
     return (
         Text(f"  {process.role} {process.pid}"),
-        Text(f"{requests.total} requests", justify="right"),
+        Text(_number(requests.total, "request"), justify="right"),
         _cut(found),
         Text(entries, justify="right"),
     )
@@ -178,6 +179,10 @@ def _counted(nodes: Sequence[Node]) -> str:
     producers = sum(process.role == "producer" for node in nodes for process in node.processes)
     counted = ((sum(node.alive for node in nodes), "node", "s"), (workers, "worker process", "es"), (producers, "producer", "s"))
     return ", ".join(f"{number} {name}{'' if number == 1 else plural}" for number, name, plural in counted)
+
+
+def _number(number: int, name: str) -> str:
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
 def _hot(figures: FleetFigures) -> list[RenderableType]:

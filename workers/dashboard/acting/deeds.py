@@ -100,9 +100,9 @@ class Deeds:
         box, name, meant = self._box(wish.kind), NAMES[wish.kind], frozenset(deed.letters)
         letters = [one for one in box.all() if _name(one) in meant]
         if wish.what == "drop":
-            dropped = box.drop(letters) if isinstance(box, Failures) else sum(map(box.drop, letters))
+            dropped = box.drop(letters)
             return f"Dropped {_counted(dropped, name)}{_gone(len(meant) - dropped)}."
-        counts = box.retry(letters) if isinstance(box, Failures) else box.requeue_all(letters)
+        counts = box.retry(letters)
         cut = f"; {counts['cut']} not kept whole" if counts["cut"] else ""
         return f"Queued {_counted(counts['queued'], name)} anew{_gone(len(meant) - counts['queued'] - counts['cut'])}{cut}."
 

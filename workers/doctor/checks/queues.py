@@ -61,7 +61,8 @@ def overdue(seen: Seen) -> Finding | None:
     waiting = seen.waiting
     if not waiting.overdue:
         return None
-    shown = f"{waiting.overdue} of {waiting.aside} delayed tasks, the first for {waiting.overdue_s:.0f} s"
+    since = f", the first for {waiting.overdue_s:.0f} s" if waiting.overdue_s else ""  # it may not be known
+    shown = f"{waiting.overdue} of {waiting.aside} delayed tasks{since}"
     why = "Delayed tasks are past their time, and no worker puts them back into their queue."
     return error("queues", "overdue", shown, why, _CLAIMS)
 

@@ -7,15 +7,13 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
-from pipeline.cache.encoding.decoders import ready
 from workers.doctor.seen import Kept, Orphan, Waiting
 from workers.node.fetch.claims import BEAT_S, CLAIMS, NODES, SILENT_MS, SOURCES
 from workers.queue.aside.messages import ASIDE
+from workers.queue.backlog import queued_at
 from workers.queue.dead_letters.letter import DEAD_LETTERS
-from workers.queue.names import PUBLISHED_HEADER
 
 STEPS: Final = range(10)
 SEP: Final = "\x06\x16"
@@ -29,11 +27,6 @@ MOST_NODES: Final = 200
 _NODE: Final = re.compile(r"(.*/\d+/[0-9a-f]+):(.*)", re.DOTALL)
 
 
-@ready
-class _Item(msgspec.Struct):
-    headers: dict[str, Any]
-
-
 def waiting_at(client: Any, queues: Iterable[str]) -> Waiting:
     """Raises RedisError but for what the user has no right to: that is named."""
     denied: set[str] = set()
@@ -43,21 +36,14 @@ def waiting_at(client: Any, queues: Iterable[str]) -> Waiting:
     items = _all(client, [("LINDEX", _list(*place), -1) for place in lists], denied)
     oldest: dict[str, float] = {}
     for (queue, _), item in zip(lists, items, strict=True):
-        if (queued_at := _queued_at(item)) is not None:
-            oldest[queue] = max(oldest.get(queue, 0.0), time.time() - queued_at)
+        if (at := queued_at(item or b"")) is not None:
+            oldest[queue] = max(oldest.get(queue, 0.0), time.time() - at)
     (now,) = _all(client, [("TIME",)], denied)
     now_ms = int(now[0]) * 1000 + int(now[1]) // 1000 if now else time.time() * 1000
     until = now_ms - 1000 * LATE_S
-    aside, overdue, first, letters = _all(
-        client,
-        [
-            ("ZCARD", ASIDE),
-            ("ZCOUNT", ASIDE, "-inf", until),
-            ("ZRANGE", ASIDE, 0, 0, "WITHSCORES"),
-            ("LLEN", DEAD_LETTERS),
-        ],
-        denied,
-    )
+    counts = [("ZCARD", ASIDE), ("ZCOUNT", ASIDE, "-inf", until), ("LLEN", DEAD_LETTERS)]
+    aside, overdue, letters = _all(client, counts, denied)
+    (first,) = _all(client, [("ZRANGE", ASIDE, 0, 0, "WITHSCORES")], denied) if overdue else (None,)
     return Waiting(
         lists=lists,
         oldest_s=oldest,
@@ -117,14 +103,6 @@ def _scan(client: Any, prefix: bytes) -> Iterator[list[bytes]]:
             yield names
         if cursor == 0:
             return
-
-
-def _queued_at(item: Any) -> float | None:
-    try:
-        at = msgspec.json.decode(item or b"", type=_Item).headers.get(PUBLISHED_HEADER)
-    except (msgspec.DecodeError, UnicodeError):
-        return None
-    return float(at) if isinstance(at, int | float) else None
 
 
 def _orphans(client: Any, now_ms: float, denied: set[str]) -> Iterator[Orphan]:

@@ -17,6 +17,7 @@ from workers.node.fetch.channel import FetchChannel
 from workers.queue.dead_letters.letter import written
 from workers.queue.failures.box import keep
 from workers.queue.names import INVALIDATE_TASK, PROCESS_TASK, QUEUE, RENEWAL_HEADER
+from workers.queue.outcomes.limits import limits_of
 from workers.queue.redaction import RedactedRequest, RedactedTask
 
 logger: Final = logging.getLogger(__name__)
@@ -35,6 +36,11 @@ class KeepingRequest(RedactedRequest):
 
     _goes_on = False
     _why = ""
+    time_limits: Any = (None, None)
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        super().__init__(message, **options)
+        self.time_limits = limits_of(self.time_limits, self._task)
 
     def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> None:
         error = exc_info.exception

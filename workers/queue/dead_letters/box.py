@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, TypeVar
 
 from redis.exceptions import WatchError
@@ -21,8 +21,6 @@ from workers.queue.factory import PersonaApp
 from workers.queue.reach import at_redis
 
 T = TypeVar("T")
-
-Requeued = Literal["queued", "gone", "cut"]
 
 _TRIES: Final = 100
 """The list may change between a look and the step that follows from it: workers add to it."""
@@ -57,23 +55,23 @@ class DeadLetters:
         """How many there have been since the broker first counted."""
         return int(self._do(lambda client: client.get(DEAD_LETTERS_COUNT)) or 0)
 
-    def requeue(self, one: Found) -> Requeued:
-        """Put its item at the end of its queue. `gone`: somebody else has queued or dropped it. `cut`: not all of it was kept."""
+    def retry(self, letters: Sequence[Found]) -> dict[str, int]:
+        """Put their items at the end of their queues: how many were `queued`; `gone`, since somebody else has queued or dropped
+        them; `cut`, as not all of them was kept."""
+        counts = {"queued": 0, "gone": 0, "cut": 0}
+        for one in letters:
+            counts[self._queued(one)] += 1
+        return counts
+
+    def drop(self, letters: Sequence[Found]) -> int:
+        """Forget these; how many there still were."""
+        return self._do(lambda client: sum(int(client.lrem(DEAD_LETTERS, 1, one.raw)) for one in letters))
+
+    def _queued(self, one: Found) -> Literal["queued", "gone", "cut"]:
         item = to_queue(one.letter)
         if item is None:
             return "cut"
         return "queued" if self._do(lambda client: _moved(client, one, item)) else "gone"
-
-    def requeue_all(self, letters: Iterable[Found]) -> dict[str, int]:
-        """How many of these were queued, were gone, or cannot be queued: see `requeue`."""
-        counts = {"queued": 0, "gone": 0, "cut": 0}
-        for one in letters:
-            counts[self.requeue(one)] += 1
-        return counts
-
-    def drop(self, one: Found) -> bool:
-        """False if it is gone."""
-        return bool(self._do(lambda client: client.lrem(DEAD_LETTERS, 1, one.raw)))
 
     def _do(self, command: Callable[[Any], T]) -> T:
         return at_redis(self._app, command)

@@ -47,6 +47,11 @@ def keep(client: Any, task_id: str, raw: bytes) -> None:
         client.eval(_KEEP.source, *words)
 
 
+def kept_now() -> tuple[int, str]:
+    """The range of scores of those that are kept: what is older was let go of, though the index may still name it."""
+    return int((time.time() - FAILURES_TTL_S) * 1e6), "+inf"
+
+
 class Failures:
     """Methods raise QueueUnavailableError, and NoRedisError where the broker is not Redis."""
 
@@ -71,8 +76,7 @@ class Failures:
 
     def count(self) -> int:
         """How many are kept, without reading them."""
-        since_us = int((time.time() - FAILURES_TTL_S) * 1e6)
-        return int(self._do(lambda client: client.zcount(FAILURES, since_us, "+inf")))
+        return int(self._do(lambda client: client.zcount(FAILURES, *kept_now())))
 
     def retry(self, letters: Sequence[Found]) -> dict[str, int]:
         """Put these tasks at the end of their queues, with their ids, as if they had never been tried. How many were `queued`;

@@ -44,6 +44,12 @@ def find_place(start: Path | None = None, environ: Mapping[str, str] | None = No
     return left
 
 
+def where_sought(environ: Mapping[str, str] | None = None) -> str:
+    """Where `find_place` looks, in words."""
+    named = (os.environ if environ is None else environ).get(STACK_DIR)
+    return f"in {Path(named).absolute()}, which {STACK_DIR} names" if named else "in this directory or above it"
+
+
 def _candidates(start: Path | None, environ: Mapping[str, str]) -> Iterator[Path]:
     if named := environ.get(STACK_DIR):
         yield Path(named).absolute()
