@@ -3,7 +3,7 @@
 A field is `n.<name>` (how many, of a series or an event), `us.<series>` (the sum of the times, in microseconds),
 `b.<series>.<bucket>` (how many in a bucket), `max.<series>` (the longest, in microseconds) and, in the sums without an end,
 `w.<series>.<wide bucket>` and `p.<source>` (requests that a producer counted). `lua/report.lua` adds them up, and knows `max.`
-alone.
+alone. In the slots `max.queued.<queue>` is the most that waited in a queue, as it was seen a few times in each.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ as a request."""
 
 _WITH_MAX: Final = frozenset(series.name for series in SPREADS if series.has_max)
 _MAX: Final = "max."
+_QUEUED: Final = "max.queued."
 
 
 def count_event(fields: Counter[str], event: str, amount: int) -> None:
@@ -106,6 +107,11 @@ def lasting(fresh: Counter[str], role: Role) -> Counter[str]:
     return kept
 
 
+def queued_fields(lengths: Mapping[str, int]) -> Counter[str]:
+    """So many messages are waiting, by queue."""
+    return Counter({_QUEUED + queue: length for queue, length in lengths.items()})
+
+
 def as_arguments(sums: Counter[str]) -> list[Any]:
     """As `lua/report.lua` reads them: how many, then each field with its amount."""
     return [len(sums), *(part for item in sums.items() for part in item)]
@@ -138,6 +144,10 @@ class Sums:
 
     def longest_ms(self, series: str) -> float:
         return self._fields[_MAX + series] / 1000
+
+    def queued(self) -> dict[str, int]:
+        """Queue -> the most that were seen to wait in it; without the queues that nobody looked at."""
+        return {field.removeprefix(_QUEUED): amount for field, amount in self._fields.items() if field.startswith(_QUEUED)}
 
     def buckets(self, series: str) -> dict[int, int]:
         """Bucket -> how many."""

@@ -28,7 +28,7 @@ def stats(
     context: typer.Context,
     watch: Annotated[bool, typer.Option("--watch", help="Show it live, until Ctrl-C.")] = False,
     window_s: Annotated[
-        float, typer.Option("--window", metavar="SECONDS", min=5, max=900, help="The last seconds to show, 5 to 900.")
+        float, typer.Option("--window", metavar="SECONDS", min=5, max=86_400, help="The last seconds to show, 5 to 86400.")
     ] = 900,
     every_s: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.2, max=60, help="How often --watch looks.")] = 1,
     as_json: JsonFlag = False,
