@@ -83,7 +83,8 @@ def count_buckets(samples: list[float]) -> Counter[int]:
 
 def quantiles_ms(counts: Mapping[int, int], *shares: float) -> list[float]:
     """The times that these shares of all, in rising order, do not exceed, each 6 % off at most; 0.0 of none."""
-    total, seen, found = sum(counts.values()), 0, []
+    total, seen = sum(counts.values()), 0
+    found: list[float] = []
     for bucket in sorted(counts):
         seen += counts[bucket]
         while counts[bucket] and len(found) < len(shares) and seen >= shares[len(found)] * total:

@@ -89,11 +89,15 @@ def _read(connection: RedisConnection, settings: Settings, window_s: float) -> F
 
 
 def _document(figures: FleetFigures) -> dict[str, Any]:
-    """All of it; of the five seconds each, those with a request. Each says when it was: what is not there had none."""
+    """All of it; of the slots, those in which something happened. Each says when it was: in what is not there nothing did."""
     import msgspec
 
     document: dict[str, Any] = msgspec.to_builtins(figures)
-    document["slots"] = [slot for slot in document["slots"] if any(slot["requests"].values())]
+    document["slots"] = [
+        slot
+        for slot in document["slots"]
+        if any(slot["requests"].values()) or any(slot["queued"].values()) or slot["times"] or slot["invalidations"]
+    ]
     return document
 
 

@@ -17,7 +17,7 @@ from workers.dashboard.acting.handlers import user_of
 from workers.dashboard.metrics import exposition
 from workers.dashboard.page import page_document, window_of
 from workers.dashboard.queues import queue_lengths
-from workers.dashboard.source import WINDOW_S
+from workers.dashboard.source import WINDOW_S, WINDOWS
 from workers.queue.dead_letters.letter import DEAD_LETTERS
 
 logger: Final = logging.getLogger(__name__)
@@ -73,7 +73,8 @@ class FleetPage(BaseHandler):
         self.set_header("Content-Security-Policy", POLICY)
         self.set_header("Referrer-Policy", "same-origin")
         acting = self.application.acting
-        self.render("fleet.html", acting=acting.allowed, mark=acting.mark(user_of(self.request, self.current_user)))
+        mark = acting.mark(user_of(self.request, self.current_user))
+        self.render("fleet.html", acting=acting.allowed, mark=mark, windows=WINDOWS, window_s=WINDOW_S)
 
 
 class FleetDocument(BaseHandler):

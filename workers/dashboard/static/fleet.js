@@ -11,10 +11,9 @@
         silent: "Flower does not answer. This page comes back with it."
     };
     const page = document.getElementById("fleet");
-    const chart = document.getElementById("fleet-chart");
     // Not the path alone: fetch refuses it where the page's own address has a password in it.
     const address = window.location.origin + page.dataset.figures;
-    let latest = null, pointedAt = null;
+    let latest = null, turns = 0, timer = 0;
 
     function put(id, text) {
         document.getElementById(id).textContent = text;
@@ -66,7 +65,7 @@
 
     function showSummary(figures, tiers) {
         const requests = figures.requests;
-        figure("window", Fleet.span(figures.window_s));
+        figure("window", Fleet.windowName(figures.window_s), figures.window_s);
         figure("rate", Fleet.rate(figures.requests_per_s), figures.requests_per_s);
         figure("total", Fleet.count(total(requests)), total(requests));
         figure("failed", Fleet.count(requests.failed), requests.failed);
@@ -88,29 +87,6 @@
         figure("stale-serves", Fleet.count(audit.stale), audit.stale);
         figure("undecided", Fleet.count(audit.undecided), audit.undecided);
         document.getElementById("fleet-fresh").classList.toggle("fleet-broken", audit.stale > 0);
-    }
-
-    function showChart(figures) {
-        const slots = figures.slots.slice(0, -1);
-        if (!slots.length) {
-            return;
-        }
-        const most = Fleet.drawChart(chart, slots, figures.slot_s);
-        const now = Fleet.rate(figures.requests_per_s);
-        const highest = Fleet.rate(Math.max(...slots.map((slot) => total(slot.requests))) / figures.slot_s);
-        put("fleet-axis-top", Fleet.count(most) + "/s");
-        put("fleet-axis-half", Fleet.rate(most / 2) + "/s");
-        put("fleet-from", Fleet.span(figures.window_s) + " ago");
-        put("fleet-chart-summary", now + " requests a second now, " + highest + " at most. The table below has the counts.");
-        put("fleet-at", "");
-        if (pointedAt !== null) {
-            const at = Math.min(Math.floor(pointedAt * slots.length), slots.length - 1);
-            const parts = Fleet.SOURCES.filter((source) => slots[at].requests[source]).map(
-                (source) => Fleet.NAMES[source] + " " + Fleet.rate(slots[at].requests[source] / figures.slot_s)
-            );
-            put("fleet-at", Fleet.clock(slots[at].at) + ": " + (parts.join(", ") || "no requests"));
-            Fleet.drawPointer(chart, (at + 0.5) / slots.length);
-        }
     }
 
     function showSources(figures) {
@@ -210,7 +186,7 @@
         latest = answer.figures;
         showSummary(latest, answer.tiers);
         showAudit(answer.audit, answer.fresh);
-        showChart(latest);
+        Fleet.showCharts(latest);
         showSources(latest);
         showNodes(latest);
         showInvalidations(latest);
@@ -235,7 +211,7 @@
 
     async function ask() {
         try {
-            const answer = await fetch(address, {
+            const answer = await fetch(address + "?window=" + Fleet.windowSeconds(), {
                 cache: "no-store",
                 credentials: "same-origin",
                 signal: AbortSignal.timeout(PATIENCE_MS)
@@ -249,28 +225,22 @@
         }
     }
 
+    // An answer that comes after another window was chosen is of no use any more.
     async function poll() {
+        const turn = ++turns;
+        window.clearTimeout(timer);
         try {
-            if (!document.hidden) {
-                show(await ask());
+            const answer = document.hidden ? null : await ask();
+            if (answer && turn === turns) {
+                show(answer);
             }
         } finally {
-            window.setTimeout(poll, EVERY_MS);
+            if (turn === turns) {
+                timer = window.setTimeout(poll, EVERY_MS);
+            }
         }
     }
 
-    chart.addEventListener("pointermove", (event) => {
-        const box = chart.getBoundingClientRect();
-        pointedAt = Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
-        if (latest) {
-            showChart(latest);
-        }
-    });
-    chart.addEventListener("pointerleave", () => {
-        pointedAt = null;
-        if (latest) {
-            showChart(latest);
-        }
-    });
+    Fleet.onWindow(poll);
     poll();
 }());
