@@ -228,7 +228,8 @@ RARELY: Final[dict[tuple[str, str], set[str]]] = {
     # a preload that ends early; two processes that miss one key at the same moment.
     ("cache.acl", "app"): {"SELECT", "SCAN", "ZUNIONSTORE", "ZREMRANGEBYRANK", "PING", "PTTL", "HSETNX"}
     | {"GETRANGE", "STRLEN", "XADD", "XREAD"},
-    ("cache.acl", "flower"): {"SELECT", "EVAL", "PING"},  # a server that has begun anew, or was away
+    # A server that has begun anew, or was away; a node that fell silent.
+    ("cache.acl", "flower"): {"SELECT", "EVAL", "PING"} | {"ZREM", "LPUSH", "LTRIM"},
 }
 """What only a fault, another release or another setting needs."""
 
