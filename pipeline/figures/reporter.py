@@ -30,6 +30,7 @@ from pipeline.figures.records import (
     KEPT_INVALIDATIONS,
     ROW_MS,
     SHOW_EVERY_S,
+    SLOT_S,
     STEPS,
     InvalidationRow,
     ProcessRow,
@@ -76,7 +77,7 @@ class Reporter:
     What a caller may rely on: nothing here raises, and nothing waits for Redis. What was counted is added to the fleet's figures
     once: also when an answer of Redis was lost, or when Redis was away, for as long as a window reaches back by the slot it was
     counted in and later as part of the sums without an end. What a process has counted since its last report, a second or less,
-    is lost if it is killed. A forked child begins from nothing.
+    is lost if it is killed; in the windows of more than 15 minutes up to six seconds. A forked child begins from nothing.
 
     Slots are by the server's clock, as those of every other process.
     """
@@ -115,6 +116,7 @@ class Reporter:
         self._since = self._wall_clock()
         self._process = f"{os.getpid()}-{secrets.token_hex(6)}"
         self._slots: Slots = _no_slots()
+        self._holds_since = 0
         self._ever: Counter[str] = Counter()
         self._invalidations: deque[InvalidationRow] = deque(maxlen=KEPT_INVALIDATIONS)
         self._reaches: deque[Reach] = deque(maxlen=KEPT_REACHES)
@@ -161,7 +163,7 @@ class Reporter:
             if self._under_way is not None:
                 self._send(connection, self._under_way)
                 self._under_way = None
-            report = self._next_report(shows=occasion != "due" or self._is_due())
+            report = self._next_report(shows=occasion != "due" or self._is_due(), all_of_it=occasion != "due")
             if report is not None:
                 self._under_way = report
                 self._send(connection, report)
@@ -190,22 +192,35 @@ class Reporter:
         if not fresh:
             return
         at_s = self._clock() + self._ahead_s
+        if not any(self._slots.values()):
+            self._holds_since = self._slot_now()
         for step, slots in self._slots.items():
             add(slots.setdefault(int(at_s // step.slot_s), Counter()), fresh)
             while len(slots) > step.slots:
                 del slots[min(slots)]
         add(self._ever, lasting(fresh, self._role))
 
+    def _slot_now(self) -> int:
+        return int((self._clock() + self._ahead_s) // SLOT_S)
+
+    def _take_slots(self, *, all_of_them: bool) -> Slots:
+        """What is to be told. The coarser slots wait until a slot of five seconds has ended: to add to three slots each second
+        would double what a report costs the server."""
+        taken = _no_slots()
+        for step in STEPS if all_of_them or self._holds_since != self._slot_now() else STEPS[:1]:
+            taken[step], self._slots[step] = self._slots[step], {}
+        return taken
+
     def _is_due(self) -> bool:
         """Whether a process with nothing to count is to show itself."""
         since_s = self._clock() - self._reported_at_s
         return since_s >= SHOW_EVERY_S or (since_s >= CHANGED_EVERY_S and self._row() != self._told_row)
 
-    def _next_report(self, *, shows: bool) -> Report | None:
+    def _next_report(self, *, shows: bool, all_of_it: bool) -> Report | None:
         invalidations, reaches = _drained(self._invalidations), _drained(self._reaches)
-        slots, self._slots = self._slots, _no_slots()
+        slots = self._take_slots(all_of_them=all_of_it)
         ever, self._ever = self._ever, Counter()
-        if not (ever or invalidations or reaches):
+        if not (any(slots.values()) or ever or invalidations or reaches):
             return _EMPTY if shows else None
         self._number += 1
         return Report(self._number, slots, ever, invalidations, reaches)
@@ -283,12 +298,18 @@ def _no_slots() -> Slots:
 
 
 def _groups(slots: Slots) -> list[tuple[list[tuple[Step, int]], Counter[str]]]:
-    """The slots that are to get the same, with what that is. Of a report as it usually is, all of a moment, that is one group:
-    its sums are sent once. Else each slot is one."""
+    """The slots that are to get the same, with what that is: it is sent once. Looked for where there are few, as in any report
+    but the first after an outage."""
     each = [((step, number), counts) for step, numbers in slots.items() for number, counts in numbers.items()]
-    if each and all(len(numbers) == 1 for numbers in slots.values()):
-        return [([slot for slot, _ in each], each[0][1])]
-    return [([slot], counts) for slot, counts in each]
+    groups: list[tuple[list[tuple[Step, int]], Counter[str]]] = []
+    for slot, counts in each:
+        like = (of_group for of_group, sums in groups if sums.items() == counts.items())
+        of_group = next(like, None) if len(each) <= len(STEPS) else None
+        if of_group is None:
+            groups.append(([slot], counts))
+        else:
+            of_group.append(slot)
+    return groups
 
 
 @cache

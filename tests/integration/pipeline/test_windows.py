@@ -230,6 +230,28 @@ def test_a_report_of_a_moment_sends_its_sums_once(make: MakeReporter) -> None:
     assert [len(of_group) for of_group, _ in _groups(reporter._slots)] == [1] * 6
 
 
+def test_the_coarser_slots_are_told_once_in_five_seconds(
+    make: MakeReporter, connection: LosingConnection, keys: FigureKeys, client: redis.Redis
+) -> None:
+    """By a busy process, and soon by one that is at rest: all of it arrives, without its end or another count."""
+    reporter = make(clock=(clock := Clock(200_000.0)))
+    reporter.courier.deliver()
+    reporter._ahead_s = 0.0  # a slot begins
+    added = []
+    for _ in range(8):
+        reporter.tally.record("l1", 0.5)
+        assert reporter.courier.deliver("due")
+        added.append(sum(int(client.hget(name, "n.l1") or 0) for name in client.scan_iter(f"*{keys.namespace}:*:slot-60:*")))
+        reporter._ahead_s = 0.0  # the server's clock has not moved: the test's has
+        clock.tick(1.0)
+    assert added == [0, 0, 0, 0, 0, 6, 6, 6]
+    clock.tick(SLOT_S)
+    assert reporter.courier.deliver("due")
+    assert not any(reporter._slots.values())
+    total = sum(int(client.hget(name, "n.l1") or 0) for name in client.scan_iter(f"*{keys.namespace}:*:slot-600:*"))
+    assert total == 8
+
+
 # -- how many wait, and marks
 
 
