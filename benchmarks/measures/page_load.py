@@ -51,6 +51,7 @@ MAX_TASKS: Final = 1000
 SETTLE_S: Final = 10.0
 FADE_S: Final = 0.5  # colours change by degrees
 TOLERANCE: Final = 0.02
+LONG_WINDOWS: Final = {3600: "60 min", 86_400: "24 h"}
 MAX_GROWTH_MB: Final = 4.0
 KEYS: Final = ("frustrated-burst-seek_advice", "calm-flowing-planning", "curious-medium-learning", "playful-burst-reflection")
 PATTERNS: Final = ("routing:*", "persona:lua:*", f"routing:{KEYS[1]}", "prompt:*")
@@ -138,8 +139,14 @@ def measure_page(progress: Progress, *, quick: bool, pictures: Path | None = Non
                 watch.look()
             rate_per_s = running.result()
         shown = _settled(browser, sum(load.counts.values()))
+        wider = {name: _total_of(browser, window_s, shown["total"]) for window_s, name in LONG_WINDOWS.items()}
         figures = _figures(load, shown, watch, rate_per_s)
         problems = _problems(load.counts, shown, browser.errors, figures, quick=quick)
+        problems += [
+            f"the last {name}: the page shows {total} requests, the load generator has counted {sum(load.counts.values())}"
+            for name, total in wider.items()
+            if abs(total - sum(load.counts.values())) > TOLERANCE * sum(load.counts.values())
+        ]
         if problems:
             raise BenchmarkFailedError(problems, figures)
         return Measured(figures)
@@ -182,6 +189,16 @@ def _settled(browser: Browser, total: int) -> dict[str, int]:
         time.sleep(0.2)
     shown = {source: _number(browser, f"#fleet-sources [data-source='{source}'] [data-value]") for source in REQUESTS}
     return {"total": int(_number(browser, "[data-figure='total']"))} | {source: int(count) for source, count in shown.items()}
+
+
+def _total_of(browser: Browser, window_s: int, total: int) -> int:
+    """The requests that the page shows for another window, once they are that many, or after a while."""
+    browser.evaluate(f"document.querySelector('label[for=fleet-window-{window_s}]').click()")
+    browser.wait(f"document.querySelector(\"[data-figure='window']\").dataset.value === '{window_s}'")
+    deadline_s = time.monotonic() + SETTLE_S
+    while (found := _number(browser, "[data-figure='total']")) != total and time.monotonic() < deadline_s:
+        time.sleep(0.2)
+    return int(found)
 
 
 def _figures(load: Load, shown: dict[str, int], watch: _Watch, rate_per_s: float) -> Figures:

@@ -74,7 +74,8 @@ def read_figures(connection: RedisConnection, keys: FigureKeys, window_s: float 
     minutes up to a day, which is the most. What a process of a release without the coarser slots has counted is in windows of up
     to 15 minutes alone. Never raises because Redis is away.
 
-    Four round trips, some 20 ms of this process: several readers in one program should share an answer for a second.
+    Four round trips, and of a busy fleet up to some 100 ms of this process: several readers in one program should share an answer
+    for a second.
     """
     step = step_of(window_s)
     count = min(max(math.ceil(window_s / step.slot_s), 1), step.slots)

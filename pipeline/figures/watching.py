@@ -1,4 +1,4 @@
-"""Who lives, of which version, and how many messages wait: told by each node's main process, and seen by one who looks on.
+"""Which nodes live, of which version, and how many messages wait: told by each node's main process, and by one that looks on.
 
 What counts up goes another way, by `reporter`. This does not count: told twice it is as told once.
 """
@@ -23,7 +23,7 @@ from pipeline.figures.records import ANEW_MS, GAP_MS, KEPT_MARKS, MARKS_KEEP_MS,
 
 class LifeSign:
     """Tells every 15 s that a node lives and of which version it is, and at its end that it leaves: one that does not is marked
-    as lost a minute later, by whoever tells or looks next. A passenger of the node's courier. Nothing here raises."""
+    as lost a minute later, by the next that tells or looks. A passenger of the node's courier. Nothing here raises."""
 
     def __init__(
         self,

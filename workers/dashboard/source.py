@@ -17,6 +17,8 @@ from pipeline.settings import Settings
 T = TypeVar("T")
 
 FRESH_S: Final = 1.0
+LONG_FRESH_S: Final = 5.0
+"""For windows of more than 15 minutes: what is in them is told once in five seconds."""
 BOUND_S: Final = 3.0
 """How long one reading may take, and a caller may wait for it."""
 COMMAND_S: Final = 1.0
@@ -24,7 +26,7 @@ AWAY: Final = FleetFigures(available=False)
 WINDOWS: Final = {60: "1 min", 300: "5 min", 900: "15 min", 3600: "60 min", DAY_S: "24 h"}
 """The windows that can be looked at, by their seconds. Each is read by itself, so that they are few."""
 WINDOW_S: Final = 900
-"""That of the metrics, and of who asks for none."""
+"""That of the metrics, and of a page that asks for none."""
 
 
 class Shared(Generic[T]):
@@ -60,8 +62,9 @@ class Shared(Generic[T]):
 
 
 class FigureSource:
-    """The figures of each of WINDOWS, at most a second old, read in a thread of its own: Flower's threads may all be waiting
-    for workers that do not answer. `configured`: whether a cache's server is configured at all."""
+    """The figures of each of WINDOWS, a second old at most, or five of the long ones. They are read in a thread of its own:
+    Flower's threads may all be waiting for workers that do not answer. `configured`: whether a cache's server is configured at
+    all."""
 
     def __init__(self, settings: Settings) -> None:
         """Connects at the first reading."""
@@ -69,7 +72,14 @@ class FigureSource:
         self._connection = RedisConnection(settings.cache_url, timeout_s=COMMAND_S) if self.configured else None
         self._keys = FigureKeys(settings.cache_namespace)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="figures")
-        self._shared = {window_s: Shared(partial(self._read, window_s), fresh_s=FRESH_S, bound_s=BOUND_S) for window_s in WINDOWS}
+        self._shared = {
+            window_s: Shared(
+                partial(self._read, window_s),
+                fresh_s=FRESH_S if window_s <= WINDOW_S else LONG_FRESH_S,
+                bound_s=BOUND_S,
+            )
+            for window_s in WINDOWS
+        }
 
     async def latest(self, window_s: int = WINDOW_S) -> FleetFigures:
         """Of one of WINDOWS. Never raises because the server is away, or slow: then the figures are not `available`."""
