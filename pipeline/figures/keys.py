@@ -33,7 +33,7 @@ class FigureKeys:
         self.marks = f"{root}:marks".encode()
         """list: the last marks, as JSON, newest first"""
         self.watch = f"{root}:watch".encode()
-        """hash: `last`, server time (ms) at which anybody last told or looked who lives; `since`, from when on without a gap"""
+        """hash: `last`, server time (ms) at which anybody last looked which nodes live; `since`, from when on without a gap"""
         self._root = root
         self._row = f"{root}:row:"
         self._applied = f"{root}:applied:"

@@ -40,12 +40,14 @@ STEPS: Final = (
 DAY_S: Final = STEPS[-1].span_s
 KEPT_MARKS: Final = 100
 MARKS_KEEP_MS: Final = STEPS[-1].keep_ms
-TELL_EVERY_S: Final = 15.0
+TELL_EVERY_S: Final = 20.0
 """How often a node's main process tells that it lives and of which version it is."""
 SILENT_MS: Final = 60_000
 """One that has told nothing for so long, and has not left, is marked as lost."""
-GAP_MS: Final = 30_000
-"""While nobody could tell anything for so long, silence says nothing: it is counted from there on."""
+GAP_MS: Final = 15_000
+"""While nobody could look for so long, silence says nothing: it is counted from there on."""
+VERSION_EVERY_MS: Final = 60_000
+"""So often the moment at which a version was last told is put forward."""
 ANEW_MS: Final = 600_000
 """A version that nobody has told for so long is a deploy when it appears, if another was told since."""
 CHANGED_EVERY_S: Final = 5.0

@@ -18,12 +18,21 @@ from pipeline.cache.server.scripts import Script
 from pipeline.courier import Courier, Occasion
 from pipeline.figures.fields import queued_fields
 from pipeline.figures.keys import FigureKeys
-from pipeline.figures.records import ANEW_MS, GAP_MS, KEPT_MARKS, MARKS_KEEP_MS, SILENT_MS, STEPS, TELL_EVERY_S
+from pipeline.figures.records import (
+    ANEW_MS,
+    GAP_MS,
+    KEPT_MARKS,
+    MARKS_KEEP_MS,
+    SILENT_MS,
+    STEPS,
+    TELL_EVERY_S,
+    VERSION_EVERY_MS,
+)
 
 
 class LifeSign:
-    """Tells every 15 s that a node lives and of which version it is, and at its end that it leaves: one that does not is marked
-    as lost a minute later, by the next that tells or looks. A passenger of the node's courier. Nothing here raises."""
+    """Tells every 20 s that a node lives and of which version it is, and at its end that it leaves: one that does not is marked
+    as lost a minute later, by the next that looks. A passenger of the node's courier. Nothing here raises."""
 
     def __init__(
         self,
@@ -38,7 +47,7 @@ class LifeSign:
         self._keys, self._node, self._version, self._clock = keys, node, version, clock
         self._told_at_s = -math.inf
         if courier.connects:
-            _script()  # read here, as the reporter does
+            _script("tell")  # read here, as the reporter does
             courier.carry(self._tell)
 
     def _tell(self, connection: RedisConnection, occasion: Occasion) -> None:
@@ -46,8 +55,10 @@ class LifeSign:
         if occasion == "due" and now_s - self._told_at_s < TELL_EVERY_S:
             return
         leaves = occasion == "last"
+        names = [self._keys.heard, self._keys.versions, self._keys.marks]
+        arguments: list[Any] = [self._node, "" if leaves else self._version, MARKS_KEEP_MS, KEPT_MARKS, VERSION_EVERY_MS, ANEW_MS]
         try:
-            connection.call(lambda client: _run(client, self._keys, self._node, "" if leaves else self._version))
+            connection.call(lambda client: _script("tell").run(client, names, arguments, integer))
         except SharedTierUnavailableError:
             if leaves:
                 return  # then it is marked as lost, which it is for all that the others can know
@@ -61,23 +72,17 @@ def look_on(connection: RedisConnection, keys: FigureKeys, lengths: Mapping[str,
 
     def command(client: Commands) -> None:
         seconds, _ = client.time()
-        _run(client, keys, "", "", seconds, lengths)
+        names = [keys.heard, keys.marks, keys.watch]
+        arguments: list[Any] = [SILENT_MS, GAP_MS, MARKS_KEEP_MS, KEPT_MARKS]
+        if lengths:
+            names += [keys.slot(seconds // step.slot_s, step.slot_s) for step in STEPS]
+            arguments += [step.keep_ms for step in STEPS]
+            arguments += [part for field in queued_fields(lengths).items() for part in field]
+        _script("look").run(client, names, arguments, integer)
 
     connection.call(command)
 
 
-def _run(
-    client: Commands, keys: FigureKeys, node: str, version: str, at_s: int = 0, lengths: Mapping[str, int] | None = None
-) -> int:
-    names = [keys.heard, keys.versions, keys.marks, keys.watch]
-    arguments: list[Any] = [node, version, SILENT_MS, GAP_MS, ANEW_MS, MARKS_KEEP_MS, KEPT_MARKS]
-    if lengths:
-        names += [keys.slot(at_s // step.slot_s, step.slot_s) for step in STEPS]
-        arguments += [step.keep_ms for step in STEPS]
-        arguments += [part for field in queued_fields(lengths).items() for part in field]
-    return _script().run(client, names, arguments, integer)
-
-
 @cache
-def _script() -> Script:
-    return Script.read(__file__, "watch")
+def _script(name: str) -> Script:
+    return Script.read(__file__, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import product
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 from faults import Clock
+from servers import calls
 
 from pipeline.cache.errors import SharedTierUnavailableError
 from pipeline.cache.server.commands import Commands
@@ -294,13 +296,14 @@ def test_a_version_is_marked_when_it_first_appears(connection: LosingConnection,
 def silent_since(client: redis.Redis, keys: FigureKeys, node: str, ago_ms: int) -> None:
     """As if the node had told nothing for so long, while others did."""
     client.zincrby(keys.heard, -ago_ms, node)
-    client.hset(keys.watch, "since", str(int(time.time() * 1000) - 10 * SILENT_MS))
+    now_ms = int(time.time() * 1000)
+    client.hset(keys.watch, mapping={"last": str(now_ms), "since": str(now_ms - 10 * SILENT_MS)})
 
 
 def test_a_node_that_ends_without_leaving_is_marked_once(
     connection: LosingConnection, keys: FigureKeys, client: redis.Redis
 ) -> None:
-    """By whoever looks first, also if that is no node; at the time at which it was last heard of. One that leaves is not."""
+    """By the first that looks; at the time at which it was last heard of. One that leaves is not."""
     couriers = [sign(connection, keys, node) for node in (NODE, "n2@host/18-0a1b", "n3@host/19-0a1b")]
     for courier in couriers:
         assert courier.deliver()
@@ -313,8 +316,17 @@ def test_a_node_that_ends_without_leaving_is_marked_once(
     assert time.time() - lost.at == pytest.approx(SILENT_MS / 1000 + 1, abs=5)
 
 
+def test_an_idle_node_sends_few_commands(connection: LosingConnection, keys: FigureKeys, client: redis.Redis) -> None:
+    """Once its version is known: the call of the script, and three within it."""
+    courier = sign(connection, keys, NODE)
+    assert courier.deliver()
+    before = calls(client)
+    assert courier.deliver()
+    assert calls(client) - before == Counter({"evalsha": 1, "time": 1, "zadd": 1, "zscore": 1})
+
+
 def test_after_an_outage_nobody_is_taken_for_lost(connection: LosingConnection, keys: FigureKeys, client: redis.Redis) -> None:
-    """While nobody could tell anything, silence proves nothing: it counts from there on."""
+    """While nobody could look, silence proves nothing: it counts from there on."""
     for node in (NODE, "n2@host/18-0a1b"):
         assert sign(connection, keys, node).deliver()
     silent_since(client, keys, NODE, SILENT_MS + 1000)
@@ -336,7 +348,7 @@ def test_marks_are_bounded(connection: LosingConnection, keys: FigureKeys, clien
     assert marks(connection, keys)[0] == ("version", f"1.{KEPT_MARKS + 19}")
 
 
-def test_a_node_tells_every_15_seconds(connection: LosingConnection, keys: FigureKeys) -> None:
+def test_a_node_tells_every_20_seconds(connection: LosingConnection, keys: FigureKeys) -> None:
     """However often its courier goes; and at once where the last time failed."""
     clock = Clock()
     told: list[float] = []
@@ -350,7 +362,7 @@ def test_a_node_tells_every_15_seconds(connection: LosingConnection, keys: Figur
 
     connection.call = call  # type: ignore[method-assign]
     connection.lose = 1
-    for _ in range(31):
+    for _ in range(41):
         courier.deliver("due")
         clock.tick(1.0)
-    assert [at_s - told[0] for at_s in told] == [0, 1, 16]
+    assert [at_s - told[0] for at_s in told] == [0, 1, 21]
