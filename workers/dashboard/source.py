@@ -30,14 +30,19 @@ WINDOW_S: Final = 900
 
 
 class Shared(Generic[T]):
-    """What `read` gives, at most `fresh_s` old, within `bound_s`. Of one event loop.
+    """What `read` gives, at most `fresh_s` old (it may depend on what was read), within `bound_s`. Of one event loop.
 
     However many callers ask, one reading runs at a time. A caller that comes meanwhile gets its answer; one that leaves does not
     end it.
     """
 
     def __init__(
-        self, read: Callable[[], Awaitable[T]], *, fresh_s: float, bound_s: float, clock: Callable[[], float] = time.monotonic
+        self,
+        read: Callable[[], Awaitable[T]],
+        *,
+        fresh_s: float | Callable[[T], float],
+        bound_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._read = read
         self._fresh_s, self._bound_s, self._clock = fresh_s, bound_s, clock
@@ -52,13 +57,21 @@ class Shared(Generic[T]):
         return await asyncio.shield(reading)
 
     def _is_over(self, reading: asyncio.Task[T]) -> bool:
-        return reading.cancelled() or reading.exception() is not None or self._clock() >= self._ended_s + self._fresh_s
+        if reading.cancelled() or reading.exception() is not None:
+            return True
+        fresh_s = self._fresh_s(reading.result()) if callable(self._fresh_s) else self._fresh_s
+        return self._clock() >= self._ended_s + fresh_s
 
     async def _read_now(self) -> T:
         try:
             return await asyncio.wait_for(self._read(), self._bound_s)
         finally:
             self._ended_s = self._clock()
+
+
+def _fresh_s(figures: FleetFigures) -> float:
+    """Of a long window. That the server is away is no news for as long."""
+    return LONG_FRESH_S if figures.available else FRESH_S
 
 
 class FigureSource:
@@ -75,7 +88,7 @@ class FigureSource:
         self._shared = {
             window_s: Shared(
                 partial(self._read, window_s),
-                fresh_s=FRESH_S if window_s <= WINDOW_S else LONG_FRESH_S,
+                fresh_s=FRESH_S if window_s <= WINDOW_S else _fresh_s,
                 bound_s=BOUND_S,
             )
             for window_s in WINDOWS
