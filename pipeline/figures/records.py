@@ -92,6 +92,7 @@ class InvalidationRow(msgspec.Struct, frozen=True):
     durable: bool
 
 
+@ready
 class MarkRow(msgspec.Struct, frozen=True):
     """Something that befell the fleet, `at` seconds since 1970 by the server's clock. `version`: a version of workers appeared,
     by its name. `lost`: a node told nothing any more and had not left, by its id; `at` is then when it was last heard of."""
