@@ -1,7 +1,4 @@
-"""Flower's page of the fleet under load, in a real Chromium: the figures shown beside those that the load generator has counted.
-
-python -m benchmarks.measures.page_load DIR runs it and writes screenshots of the busy page into DIR.
-"""
+"""Flower's page of the fleet under load, in a real Chromium: the figures shown beside those that the generator has counted."""
 
 from __future__ import annotations
 
@@ -64,17 +61,23 @@ class Load:
         self._client, self._app = client, app
         self._lock = threading.Lock()
         self._random = random.Random(20)  # noqa: S311 - which question comes next is no secret
+        self._stopped = threading.Event()
         self.counts: Counter[str] = Counter()
         self.invalidations = 0
 
-    def run(self, run_s: float) -> float:
+    def stop(self) -> None:
+        """End the run before its time. May be called again."""
+        self._stopped.set()
+
+    def run(self, run_s: float, rate_per_s: float = RATE_PER_S) -> float:
         """Run for that time. Returns the requests a second."""
         began_s = time.monotonic()
         next_invalidation_s = INVALIDATE_EVERY_S / 2
         with ThreadPoolExecutor(SENDERS, thread_name_prefix="load") as senders:
-            for number in range(round(run_s * RATE_PER_S)):
-                at_s = number / RATE_PER_S
-                time.sleep(max(0.0, began_s + at_s - time.monotonic()))
+            for number in range(round(run_s * rate_per_s)):
+                at_s = number / rate_per_s
+                if self._stopped.wait(max(0.0, began_s + at_s - time.monotonic())):
+                    break
                 if at_s >= next_invalidation_s:
                     next_invalidation_s += INVALIDATE_EVERY_S
                     self._client.invalidate(PATTERNS[self.invalidations % len(PATTERNS)])
@@ -107,8 +110,8 @@ class Load:
             self.counts[source] += 1
 
 
-def measure_page(progress: Progress, *, quick: bool, pictures: Path | None = None) -> Measured:
-    """Figures of the page and of Flower under 200 requests a second. `pictures`: the folder for screenshots of the busy page.
+def measure_page(progress: Progress, *, quick: bool) -> Measured:
+    """Figures of the page and of Flower under 200 requests a second.
 
     Raises BenchmarkFailedError if the page did not show the counted figures, within 2 %, if its console had an error, or if
     Flower grew. Without a Chromium there are no figures, and a note.
@@ -123,7 +126,7 @@ def measure_page(progress: Progress, *, quick: bool, pictures: Path | None = Non
         flower_environ["FLOWER_MAX_TASKS"] = str(MAX_TASKS)
         fleet = resources.enter_context(Fleet(progress, nodes=2, children=2, environ={**model.environment, **flower_environ}))
         port = choose_ports({"flower": None})["flower"]
-        flower = _start_flower(fleet, port)
+        flower = start_flower(fleet, port)
         browser = resources.enter_context(Browser())
         browser.open(f"http://{FLOWER_USER}:{password}@{HOST}:{port}/fleet")
         browser.wait("document.getElementById('fleet').dataset.state === 'live'")
@@ -132,7 +135,7 @@ def measure_page(progress: Progress, *, quick: bool, pictures: Path | None = Non
         app = make_app(fleet.settings)
         resources.callback(app.close)
         load = Load(client, app)
-        watch = _Watch(flower, browser, pictures)
+        watch = _Watch(flower, browser)
         with ThreadPoolExecutor(1, thread_name_prefix="load") as generator:
             running = generator.submit(load.run, run_s)
             while not running.done():
@@ -155,9 +158,8 @@ def measure_page(progress: Progress, *, quick: bool, pictures: Path | None = Non
 class _Watch:
     """Looks at the page and at Flower about once a second while the load runs."""
 
-    def __init__(self, flower: ChildProcess, browser: Browser, pictures: Path | None) -> None:
-        self._flower, self._browser, self._pictures = flower, browser, pictures
-        self._began_s = time.monotonic()
+    def __init__(self, flower: ChildProcess, browser: Browser) -> None:
+        self._flower, self._browser = flower, browser
         self.rates: list[float] = []
         self.memory_mb: list[float] = []
 
@@ -165,15 +167,9 @@ class _Watch:
         time.sleep(1)
         self.rates.append(_number(self._browser, "[data-figure='rate']"))
         self.memory_mb.append(_resident_mb(self._flower.pid))
-        if self._pictures is not None and time.monotonic() - self._began_s > RUN_S * 0.9:
-            for theme, name in (("light", "flower.png"), ("dark", "flower-dark.png")):
-                self._browser.prefer(theme)
-                time.sleep(FADE_S)
-                self._browser.screenshot(self._pictures / name)
-            self._pictures = None
 
 
-def _start_flower(fleet: Fleet, port: int) -> ChildProcess:
+def start_flower(fleet: Fleet, port: int) -> ChildProcess:
     command = [sys.executable, "-m", "celery", "-A", "workers", "flower", f"--address={HOST}", f"--port={port}"]
     flower = fleet.start("flower", command)
     fleet.await_(lambda: flower.exit_code is not None or http_is_ready(port, "/healthcheck"), "Flower answers", timeout_s=30)
@@ -244,10 +240,6 @@ def _resident_mb(pid: int) -> float:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / max(len(values), 1)
-
-
-if __name__ == "__main__":
-    print(measure_page(print, quick=False, pictures=Path(sys.argv[1])))
 
 
 BENCHMARK: Final = Benchmark(

@@ -140,7 +140,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Guarded,
             flower.login = login["FLOWER_BASIC_AUTH"]
             ask(environ["caller"], broker)
             operate(environ["operator"], broker)
-            for path in ("/fleet/figures", "/metrics", "/api/workers?refresh=1", f"/worker/{node.name}", "/broker"):
+            read = ("/fleet/figures", "/fleet/asked", "/fleet/explain?of=routing:nobody")
+            for path in (*read, "/metrics", "/api/workers?refresh=1", f"/worker/{node.name}", "/broker"):
                 assert flower.ask(path).status == 200, path
             until(lambda: broker.admin.hget("persona:redbeat:cache.preload", "meta"), "beat has queued a task")
             until(lambda: not broker.admin.llen("maintenance"), "it is taken")

@@ -77,6 +77,14 @@ class FleetPage(BaseHandler):
         self.render("fleet.html", acting=acting.allowed, mark=mark, windows=WINDOWS, window_s=WINDOW_S)
 
 
+class Landing(BaseHandler):
+    """Flower's address itself: leads to the page."""
+
+    @authenticated
+    async def get(self) -> None:
+        self.redirect(self.reverse_url(PAGE))
+
+
 class FleetDocument(BaseHandler):
     """The page's figures. `window`: of how many of the last seconds, one of those that there are."""
 

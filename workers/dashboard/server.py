@@ -15,6 +15,8 @@ from pipeline.settings import get_settings
 from workers.dashboard import handlers
 from workers.dashboard.acting import handlers as acts
 from workers.dashboard.acting.handlers import Acting
+from workers.dashboard.asked import Asked, AskedSource
+from workers.dashboard.explaining import Explain, Explaining
 from workers.dashboard.login import USER, Login, login_of
 from workers.dashboard.queues import Onlooker, queue_lengths
 from workers.dashboard.source import FigureSource
@@ -46,12 +48,18 @@ class Dashboard(Flower):
         self._onlooker = Onlooker(get_settings(), partial(queue_lengths, self))
         allowed = not get_settings().flower_read_only and bool(self.login.basic or self.login.emails)
         self.acting = Acting(get_settings(), settings["cookie_secret"], allowed=allowed)
+        self.asked = AskedSource(get_settings(), self.figures)
+        self.explaining = Explaining(get_settings())
         page = f"{self._root}/{handlers.PAGE}"
+        landing = [url(f"{self._root}/?", handlers.Landing)] if get_settings().flower_landing == "fleet" else []
         self.add_handlers(
             ".*",
             [
+                *landing,
                 url(page, handlers.FleetPage, name=handlers.PAGE),
                 url(f"{page}/figures", handlers.FleetDocument),
+                url(f"{page}/asked", Asked),
+                url(f"{page}/explain", Explain),
                 url(f"{page}/letters", acts.Letters),
                 url(f"{page}/ask", acts.Ask),
                 url(f"{page}/confirm", acts.Confirm),
@@ -95,3 +103,5 @@ class Dashboard(Flower):
         self._onlooker.close()
         self.figures.close()
         self.acting.close()
+        self.asked.close()
+        self.explaining.close()

@@ -3,7 +3,7 @@
     "use strict";
 
     const EVERY_MS = 1000, PATIENCE_MS = 10000;
-    const SHOWN_INVALIDATIONS = 10, SHOWN_HOT = 10, SHOWN_PROCESSES = 16;
+    const SHOWN_INVALIDATIONS = 10, SHOWN_PROCESSES = 16;
     const NOTICES = {
         away: "The cache's server does not answer: there are no figures now. This page comes back with it.",
         unconfigured: "There is no shared cache (PERSONA_CACHE_URL is empty), so processes tell no figures.",
@@ -38,16 +38,6 @@
             element.dataset.value = String(value);
         }
         return element;
-    }
-
-    function fill(id, rows, none) {
-        const body = document.querySelector("#" + id + " tbody");
-        if (!rows.length) {
-            const empty = cell(none, "empty-table-message");
-            empty.colSpan = document.querySelectorAll("#" + id + " thead th").length;
-            rows = [Fleet.row("", [empty])];
-        }
-        body.replaceChildren(...rows);
     }
 
     function total(requests) {
@@ -91,7 +81,7 @@
 
     function showSources(figures) {
         const failed = {source: "failed", count: figures.requests.failed, share: null};
-        fill("fleet-sources", [...figures.sources, failed].map((each) => {
+        Fleet.fill("fleet-sources", [...figures.sources, failed].map((each) => {
             const name = Fleet.element("th", "");
             name.scope = "row";
             name.append(Fleet.element("span", "fleet-mark fleet-" + each.source), Fleet.NAMES[each.source]);
@@ -148,7 +138,7 @@
             const rest = more > 0 ? [Fleet.row("fleet-muted", [cell("", ""), cell("and " + more + " more", "")])] : [];
             return [nodeRow(node), ...shown, ...rest];
         });
-        fill("fleet-nodes", rows, "No process has told of itself within 45 s.");
+        Fleet.fill("fleet-nodes", rows, "No process has told of itself within 45 s.");
     }
 
     function reach(made) {
@@ -160,25 +150,22 @@
     }
 
     function showInvalidations(figures) {
-        fill("fleet-invalidations", figures.invalidations.slice(0, SHOWN_INVALIDATIONS).map((made) => {
+        Fleet.fill("fleet-invalidations", figures.invalidations.slice(0, SHOWN_INVALIDATIONS).map((made) => {
             const more = made.pattern_count - made.patterns.length;
+            const text = made.patterns.join(" ") + (more > 0 ? " and " + more + " more" : "");
+            const what = cell("", "");
+            what.append(Fleet.asks(text, () => Fleet.explainInvalidation(made)));
             return Fleet.row("", [
                 cell(Fleet.span(figures.at - made.at) + " ago", "text-nowrap"),
-                cell(made.patterns.join(" ") + (more > 0 ? " and " + more + " more" : ""), "fleet-code"),
+                what,
                 cell(reach(made), ""),
                 cell(made.by, "fleet-name fleet-muted")
             ]);
         }), "None so far.");
     }
 
-    function showHot(figures) {
-        fill("fleet-hot", figures.hot.slice(0, SHOWN_HOT).map((hot) => Fleet.row("", [
-            cell(hot.key, "fleet-code"),
-            number(hot.score.toFixed(1))
-        ])), "No counts yet.");
-    }
-
     function show(answer) {
+        page.dispatchEvent(new CustomEvent("figures", {detail: answer}));
         if (answer.state !== "live") {
             say(answer.state, answer.refused);
             return;
@@ -190,7 +177,6 @@
         showSources(latest);
         showNodes(latest);
         showInvalidations(latest);
-        showHot(latest);
         say("live", answer.refused);
     }
 
