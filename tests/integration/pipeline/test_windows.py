@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,7 +21,9 @@ from pipeline.cache.server.connection import RedisConnection
 from pipeline.cache.server.scripts import Script
 from pipeline.courier import Courier
 from pipeline.figures import FigureKeys, FleetFigures, LifeSign, Reporter, look_on, read_figures
+from pipeline.figures.fields import SERIES, count_times
 from pipeline.figures.fleet import Requests
+from pipeline.figures.histogram import BUCKETS, count_buckets, middle_ms
 from pipeline.figures.records import DAY_S, GAP_MS, KEPT_MARKS, MARKS_KEEP_MS, SILENT_MS, SLOT_S, STEPS, step_of
 from pipeline.figures.reporter import _groups
 
@@ -250,6 +253,23 @@ def test_the_coarser_slots_are_told_once_in_five_seconds(
     assert not any(reporter._slots.values())
     total = sum(int(client.hget(name, "n.l1") or 0) for name in client.scan_iter(f"*{keys.namespace}:*:slot-600:*"))
     assert total == 8
+
+
+@pytest.mark.parametrize(("full", "most_mb"), [(False, 3), (True, 40)])
+def test_what_all_slots_take_is_bounded(client: redis.Redis, keys: FigureKeys, full: bool, most_mb: float) -> None:
+    """As many slots as there can be, of times spread as times are, and with a time in every bucket of every series."""
+    choose = random.Random(1).lognormvariate
+    total = 0
+    for step, samples in zip(STEPS, (60, 400, 2000), strict=True):
+        fields: Counter[str] = Counter()
+        for number, series in enumerate(SERIES):
+            usual = [0.02 * 4**number * choose(0, 0.6) for _ in range(samples)]
+            times_ms = [middle_ms(bucket) for bucket in range(BUCKETS)] if full else usual
+            count_times(fields, series, times_ms, int(sum(times_ms) * 1000), count_buckets(times_ms))
+        client.hset(name := keys.slot(0, step.slot_s), mapping=dict(fields))
+        client.pexpire(name, step.keep_ms)
+        total += step.keep_ms // 1000 // step.slot_s * (client.memory_usage(name, samples=0) or 0)
+    assert most_mb / 4 < total / 1e6 < most_mb
 
 
 # -- how many wait, and marks
