@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo check test test-pythons test-long test-browser lint check-coherence check-audit check-model check-connections test-faults soak bench lock clean help
+.PHONY: demo check test test-pythons test-long test-browser screenshots lint check-coherence check-audit check-model check-connections test-faults soak bench lock clean help
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -42,9 +42,19 @@ test-long: $(VENV)/.installed ## what make test leaves out: benchmarks as tests,
 test-pythons: ## unit and integration tests on each Python from 3.11 to 3.14 that is here, an environment each; some minutes each
 	@$(PYTHON) tests/pythons.py $(VERSIONS)
 
-test-browser: $(VENV)/.installed ## Flower's page in a real Chromium, which must be installed (apt-get install chromium)
+test-browser: $(VENV)/.browser ## Flower's page in a real Chromium, which must be installed (apt-get install chromium), and by axe-core, for which npm is needed
 	@$(BIN)/python -c 'from benchmarks.kit.browser import Browser; Browser().close()'
-	@$(PYTEST) tests/acceptance/test_fleet_page.py
+	@$(PYTEST) -m "long or not long" tests/acceptance/test_fleet_page.py tests/acceptance/test_fleet_acts.py \
+	  tests/acceptance/test_fleet_explain.py tests/acceptance/test_fleet_narrow.py tests/acceptance/test_fleet_axe.py
+
+$(VENV)/.browser: $(VENV)/.installed requirements/browser/package-lock.json
+	@mkdir -p $(VENV)/browser
+	@cp requirements/browser/package.json requirements/browser/package-lock.json $(VENV)/browser
+	@npm ci --prefix $(VENV)/browser --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+screenshots: $(VENV)/.installed ## the pictures of Flower's page in docs, of a fleet under load; needs Chromium, and three minutes
+	@$(BIN)/python -m benchmarks.screenshots docs
 
 check-coherence: $(VENV)/.installed ## the long random run of the coherence checker, some minutes
 	@PYTHONPATH=tests $(BIN)/python -m coherence --steps 100000

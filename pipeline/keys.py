@@ -13,6 +13,7 @@ a method of OptimizedPipeline.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Container
 from typing import Final
 
 import msgspec
@@ -129,6 +130,13 @@ def resonance_of(response_key: str) -> str:
     return response_key.split(":")[2]
 
 
+def parts_of(key: str) -> tuple[str, str] | None:
+    """The persona and the resonance within an answer's key; None for any other key."""
+    kind, _, rest = key.partition(":")
+    parts = rest.split(":")
+    return (parts[0], parts[1]) if kind == "persona" and len(parts) == 3 else None
+
+
 def response_kind(context: ChatContext | None) -> Kind:
     return PERSONAL if context is not None and context.is_personal else RESPONSE
 
@@ -140,3 +148,16 @@ def response_deps(slug: str, request: PersonaRequest) -> tuple[str, ...]:
     if request.context is not None and request.context.user_id is not None:
         deps += (user_key(request.context.user_id),)
     return deps
+
+
+def deps_of(key: str, slugs: Container[str]) -> tuple[str, ...]:
+    """What a value of that key is computed from, if the key is the pipeline's and its persona one of `slugs`; else nothing. An
+    answer's key has no user."""
+    kind, _, rest = key.partition(":")
+    slug, _, resonance = rest.partition(":")
+    if kind == "prompt":
+        return (info_key(slug),)
+    if kind != "persona" or slug not in slugs or resonance.count(":") != 1:
+        return ()
+    resonance = resonance.partition(":")[0]
+    return routing_key(resonance), template_key(slug, resonance), info_key(slug)

@@ -257,14 +257,7 @@ class OptimizedPipeline:
 
     def deps_of(self, key: str) -> tuple[str, ...]:
         """What a value of that key is computed from; nothing if it is none of the pipeline's. An answer's key has no user."""
-        kind, _, rest = key.partition(":")
-        slug, _, resonance = rest.partition(":")
-        if kind == "prompt":
-            return (keys.info_key(slug),)
-        if kind != "persona" or slug not in self._made_by or resonance.count(":") != 1:
-            return ()
-        resonance = resonance.partition(":")[0]
-        return keys.routing_key(resonance), keys.template_key(slug, resonance), keys.info_key(slug)
+        return keys.deps_of(key, self._made_by)
 
     def _fetch(self, request: PersonaRequest, counted: bool) -> Found:
         # Before the routing is read: an answer computed from a routing that L1 still held must not pass for newer than it.

@@ -137,6 +137,9 @@ class Settings(BaseModel):
     flower_read_only: bool = Field(
         False, description="Whether Flower's page of the fleet only shows, and nothing can be done from it."
     )
+    flower_landing: Literal["fleet", "workers"] = Field(
+        "fleet", description="Which page Flower's address leads to: the fleet's, or its own list of workers."
+    )
     log: Literal["text", "json"] = Field("text", description="How worker and beat write their logs: json is one object a line.")
     stack_dir: str = Field("", description="Where `persona up` keeps what it runs. Empty: .persona in the working directory.")
 

@@ -1,7 +1,4 @@
-"""Flower's page of the fleet under load, in a real Chromium: the figures shown beside those that the load generator has counted.
-
-python -m benchmarks.measures.page_load DIR runs it and writes screenshots of the busy page into DIR.
-"""
+"""Flower's page of the fleet under load, in a real Chromium: the figures shown beside those that the generator has counted."""
 
 from __future__ import annotations
 
@@ -51,6 +48,7 @@ MAX_TASKS: Final = 1000
 SETTLE_S: Final = 10.0
 FADE_S: Final = 0.5  # colours change by degrees
 TOLERANCE: Final = 0.02
+LONG_WINDOWS: Final = {3600: "60 min", 86_400: "24 h"}
 MAX_GROWTH_MB: Final = 4.0
 KEYS: Final = ("frustrated-burst-seek_advice", "calm-flowing-planning", "curious-medium-learning", "playful-burst-reflection")
 PATTERNS: Final = ("routing:*", "persona:lua:*", f"routing:{KEYS[1]}", "prompt:*")
@@ -63,17 +61,23 @@ class Load:
         self._client, self._app = client, app
         self._lock = threading.Lock()
         self._random = random.Random(20)  # noqa: S311 - which question comes next is no secret
+        self._stopped = threading.Event()
         self.counts: Counter[str] = Counter()
         self.invalidations = 0
 
-    def run(self, run_s: float) -> float:
+    def stop(self) -> None:
+        """End the run before its time. May be called again."""
+        self._stopped.set()
+
+    def run(self, run_s: float, rate_per_s: float = RATE_PER_S) -> float:
         """Run for that time. Returns the requests a second."""
         began_s = time.monotonic()
         next_invalidation_s = INVALIDATE_EVERY_S / 2
         with ThreadPoolExecutor(SENDERS, thread_name_prefix="load") as senders:
-            for number in range(round(run_s * RATE_PER_S)):
-                at_s = number / RATE_PER_S
-                time.sleep(max(0.0, began_s + at_s - time.monotonic()))
+            for number in range(round(run_s * rate_per_s)):
+                at_s = number / rate_per_s
+                if self._stopped.wait(max(0.0, began_s + at_s - time.monotonic())):
+                    break
                 if at_s >= next_invalidation_s:
                     next_invalidation_s += INVALIDATE_EVERY_S
                     self._client.invalidate(PATTERNS[self.invalidations % len(PATTERNS)])
@@ -106,8 +110,8 @@ class Load:
             self.counts[source] += 1
 
 
-def measure_page(progress: Progress, *, quick: bool, pictures: Path | None = None) -> Measured:
-    """Figures of the page and of Flower under 200 requests a second. `pictures`: the folder for screenshots of the busy page.
+def measure_page(progress: Progress, *, quick: bool) -> Measured:
+    """Figures of the page and of Flower under 200 requests a second.
 
     Raises BenchmarkFailedError if the page did not show the counted figures, within 2 %, if its console had an error, or if
     Flower grew. Without a Chromium there are no figures, and a note.
@@ -122,7 +126,7 @@ def measure_page(progress: Progress, *, quick: bool, pictures: Path | None = Non
         flower_environ["FLOWER_MAX_TASKS"] = str(MAX_TASKS)
         fleet = resources.enter_context(Fleet(progress, nodes=2, children=2, environ={**model.environment, **flower_environ}))
         port = choose_ports({"flower": None})["flower"]
-        flower = _start_flower(fleet, port)
+        flower = start_flower(fleet, port)
         browser = resources.enter_context(Browser())
         browser.open(f"http://{FLOWER_USER}:{password}@{HOST}:{port}/fleet")
         browser.wait("document.getElementById('fleet').dataset.state === 'live'")
@@ -131,15 +135,21 @@ def measure_page(progress: Progress, *, quick: bool, pictures: Path | None = Non
         app = make_app(fleet.settings)
         resources.callback(app.close)
         load = Load(client, app)
-        watch = _Watch(flower, browser, pictures)
+        watch = _Watch(flower, browser)
         with ThreadPoolExecutor(1, thread_name_prefix="load") as generator:
             running = generator.submit(load.run, run_s)
             while not running.done():
                 watch.look()
             rate_per_s = running.result()
         shown = _settled(browser, sum(load.counts.values()))
+        wider = {name: _total_of(browser, window_s, shown["total"]) for window_s, name in LONG_WINDOWS.items()}
         figures = _figures(load, shown, watch, rate_per_s)
         problems = _problems(load.counts, shown, browser.errors, figures, quick=quick)
+        problems += [
+            f"the last {name}: the page shows {total} requests, the load generator has counted {sum(load.counts.values())}"
+            for name, total in wider.items()
+            if abs(total - sum(load.counts.values())) > TOLERANCE * sum(load.counts.values())
+        ]
         if problems:
             raise BenchmarkFailedError(problems, figures)
         return Measured(figures)
@@ -148,9 +158,8 @@ def measure_page(progress: Progress, *, quick: bool, pictures: Path | None = Non
 class _Watch:
     """Looks at the page and at Flower about once a second while the load runs."""
 
-    def __init__(self, flower: ChildProcess, browser: Browser, pictures: Path | None) -> None:
-        self._flower, self._browser, self._pictures = flower, browser, pictures
-        self._began_s = time.monotonic()
+    def __init__(self, flower: ChildProcess, browser: Browser) -> None:
+        self._flower, self._browser = flower, browser
         self.rates: list[float] = []
         self.memory_mb: list[float] = []
 
@@ -158,15 +167,9 @@ class _Watch:
         time.sleep(1)
         self.rates.append(_number(self._browser, "[data-figure='rate']"))
         self.memory_mb.append(_resident_mb(self._flower.pid))
-        if self._pictures is not None and time.monotonic() - self._began_s > RUN_S * 0.9:
-            for theme, name in (("light", "flower.png"), ("dark", "flower-dark.png")):
-                self._browser.prefer(theme)
-                time.sleep(FADE_S)
-                self._browser.screenshot(self._pictures / name)
-            self._pictures = None
 
 
-def _start_flower(fleet: Fleet, port: int) -> ChildProcess:
+def start_flower(fleet: Fleet, port: int) -> ChildProcess:
     command = [sys.executable, "-m", "celery", "-A", "workers", "flower", f"--address={HOST}", f"--port={port}"]
     flower = fleet.start("flower", command)
     fleet.await_(lambda: flower.exit_code is not None or http_is_ready(port, "/healthcheck"), "Flower answers", timeout_s=30)
@@ -182,6 +185,16 @@ def _settled(browser: Browser, total: int) -> dict[str, int]:
         time.sleep(0.2)
     shown = {source: _number(browser, f"#fleet-sources [data-source='{source}'] [data-value]") for source in REQUESTS}
     return {"total": int(_number(browser, "[data-figure='total']"))} | {source: int(count) for source, count in shown.items()}
+
+
+def _total_of(browser: Browser, window_s: int, total: int) -> int:
+    """The requests that the page shows for another window, once they are that many, or after a while."""
+    browser.evaluate(f"document.querySelector('label[for=fleet-window-{window_s}]').click()")
+    browser.wait(f"document.querySelector(\"[data-figure='window']\").dataset.value === '{window_s}'")
+    deadline_s = time.monotonic() + SETTLE_S
+    while (found := _number(browser, "[data-figure='total']")) != total and time.monotonic() < deadline_s:
+        time.sleep(0.2)
+    return int(found)
 
 
 def _figures(load: Load, shown: dict[str, int], watch: _Watch, rate_per_s: float) -> Figures:
@@ -227,10 +240,6 @@ def _resident_mb(pid: int) -> float:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / max(len(values), 1)
-
-
-if __name__ == "__main__":
-    print(measure_page(print, quick=False, pictures=Path(sys.argv[1])))
 
 
 BENCHMARK: Final = Benchmark(

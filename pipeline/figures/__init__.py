@@ -8,5 +8,6 @@ from pipeline.figures.keys import FigureKeys
 from pipeline.figures.reading import read_figures
 from pipeline.figures.reporter import Reporter, build_reporter
 from pipeline.figures.tally import Tally
+from pipeline.figures.watching import LifeSign, look_on
 
-__all__ = ["FigureKeys", "FleetFigures", "Reporter", "Tally", "build_reporter", "read_figures"]
+__all__ = ["FigureKeys", "FleetFigures", "LifeSign", "Reporter", "Tally", "build_reporter", "look_on", "read_figures"]

@@ -3,13 +3,14 @@
 A field is `n.<name>` (how many, of a series or an event), `us.<series>` (the sum of the times, in microseconds),
 `b.<series>.<bucket>` (how many in a bucket), `max.<series>` (the longest, in microseconds) and, in the sums without an end,
 `w.<series>.<wide bucket>` and `p.<source>` (requests that a producer counted). `lua/report.lua` adds them up, and knows `max.`
-alone.
+alone. In the slots `max.queued.<queue>` is the most that waited in a queue, as it was seen a few times in each.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from pipeline.figures.histogram import wide_bucket_of
@@ -67,6 +68,7 @@ as a request."""
 
 _WITH_MAX: Final = frozenset(series.name for series in SPREADS if series.has_max)
 _MAX: Final = "max."
+_QUEUED: Final = "max.queued."
 
 
 def count_event(fields: Counter[str], event: str, amount: int) -> None:
@@ -87,8 +89,11 @@ def count_times(fields: Counter[str], series: str, times_ms: list[float], sum_us
 
 def add(to: Counter[str], more: Mapping[str, int]) -> None:
     """Add sums to sums."""
+    known = to.get
     for field, amount in more.items():
-        to[field] = max(to[field], amount) if field.startswith(_MAX) else to[field] + amount
+        before = known(field, 0)
+        # A comparison of one character is half the price of looking for the whole of it.
+        to[field] = max(before, amount) if field[0] == "m" and field.startswith(_MAX) else before + amount
 
 
 def lasting(fresh: Counter[str], role: Role) -> Counter[str]:
@@ -106,13 +111,19 @@ def lasting(fresh: Counter[str], role: Role) -> Counter[str]:
     return kept
 
 
+def queued_fields(lengths: Mapping[str, int]) -> Counter[str]:
+    """So many messages are waiting, by queue."""
+    return Counter({_QUEUED + queue: length for queue, length in lengths.items()})
+
+
 def as_arguments(sums: Counter[str]) -> list[Any]:
     """As `lua/report.lua` reads them: how many, then each field with its amount."""
     return [len(sums), *(part for item in sums.items() for part in item)]
 
 
 class Sums:
-    """What some hashes of fields say together."""
+    """What some hashes of fields say together. Hundreds of slots are read each second where somebody looks: a field is looked at
+    once for all series."""
 
     def __init__(self, *hashes: Mapping[bytes, bytes]) -> None:
         self._fields: Counter[str] = Counter()
@@ -139,13 +150,25 @@ class Sums:
     def longest_ms(self, series: str) -> float:
         return self._fields[_MAX + series] / 1000
 
+    def queued(self) -> dict[str, int]:
+        """Queue -> the most that were seen to wait in it; without the queues that nobody looked at."""
+        return {field.removeprefix(_QUEUED): amount for field, amount in self._fields.items() if field.startswith(_QUEUED)}
+
     def buckets(self, series: str) -> dict[int, int]:
         """Bucket -> how many."""
-        return self._numbered(f"b.{series}.")
+        return self._numbered["b"].get(series, {})
 
     def wide_buckets(self, series: str) -> dict[int, int]:
         """Wide bucket -> how many, of sums without an end."""
-        return self._numbered(f"w.{series}.")
+        return self._numbered["w"].get(series, {})
 
-    def _numbered(self, prefix: str) -> dict[int, int]:
-        return {int(field.removeprefix(prefix)): amount for field, amount in self._fields.items() if field.startswith(prefix)}
+    @cached_property
+    def _numbered(self) -> dict[str, dict[str, dict[int, int]]]:
+        """Kind -> series -> number -> amount."""
+        found: dict[str, dict[str, dict[int, int]]] = {"b": {}, "w": {}}
+        for field, amount in self._fields.items():
+            of_kind = found.get(field[0]) if field[1:2] == "." else None
+            if of_kind is not None:
+                _, series, number = field.split(".")
+                of_kind.setdefault(series, {})[int(number)] = amount
+        return found

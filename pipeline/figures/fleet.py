@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import msgspec
 
@@ -43,11 +44,31 @@ class Requests(msgspec.Struct, frozen=True):
         }
 
 
+class Times(msgspec.Struct, frozen=True, array_like=True):
+    """How long some samples of a slot were, some at least; quantiles are 6 % off at most. In JSON the two numbers."""
+
+    p50_ms: float
+    p99_ms: float
+
+
 class Slot(msgspec.Struct, frozen=True):
-    """Five seconds from `at` on, in seconds since 1970 by the server's clock."""
+    """`slot_s` seconds of FleetFigures from `at` on, in seconds since 1970 by the server's clock. `times`: of the series of
+    `pipeline.figures.fields` that have samples in it. `queued`: the most that were seen to wait, by queue; a queue at which
+    nobody looked is not in it."""
 
     at: int
     requests: Requests
+    invalidations: int = 0
+    times: dict[str, Times] = {}
+    queued: dict[str, int] = {}
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """Something that befell the fleet: see MarkRow. `name`: the version, or the node as people are told of it."""
+
+    kind: Literal["version", "lost"]
+    at: float
+    name: str
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -173,11 +194,11 @@ class FleetFigures(msgspec.Struct, frozen=True):
     """What the fleet does. Without `available`, Redis was out of reach and everything else is empty. `refused`: the server's code
     if it refuses what a cache needs, such as OOM where nothing can be kept; empty if all is well.
 
-    `slots` cover the last `window_s` seconds, oldest first, without a gap; the last one is still running. `requests`, `sources`,
-    `hit_rate` (answers that were not computed, of all answers, 0.0-1.0), `saved` (model calls), `invalidation_count` and
-    `spreads` are of that window. `spreads` has the times of each series of `pipeline.figures.fields.SPREADS`: `queue_wait` (a
-    task published to begun), `staleness` (an invalidation published to applied, a sample a node). `requests_per_s`, failed ones
-    included, is of the last 10 s that have ended.
+    `slots` cover the last `window_s` seconds in steps of `slot_s`, oldest first, without a gap; the last one is still running.
+    `requests`, `sources`, `hit_rate` (answers that were not computed, of all answers, 0.0-1.0), `saved` (model calls),
+    `invalidation_count` and `spreads` are of that window, and so are the `marks`, the latest first. `spreads` has the times of
+    each series of `pipeline.figures.fields.SPREADS`: `queue_wait` (a task published to begun), `staleness` (an invalidation
+    published to applied, a sample a node). `requests_per_s`, failed ones included, is of the last 10 s that have ended.
 
     A process reports once a second: what it has counted since is not in here, and all of it is once it was at rest for so long.
     """
@@ -188,6 +209,7 @@ class FleetFigures(msgspec.Struct, frozen=True):
     window_s: int = 0
     slot_s: int = SLOT_S
     slots: tuple[Slot, ...] = ()
+    marks: tuple[Mark, ...] = ()
     requests: Requests = Requests()
     requests_per_s: float = 0.0
     hit_rate: float = 0.0

@@ -81,15 +81,15 @@ def count_buckets(samples: list[float]) -> Counter[int]:
     return buckets
 
 
-def quantile_ms(counts: Mapping[int, int], share: float) -> float:
-    """The time that `share` of all do not exceed, 6 % off at most; 0.0 of none."""
-    rank = share * sum(counts.values())
-    seen = 0
+def quantiles_ms(counts: Mapping[int, int], *shares: float) -> list[float]:
+    """The times that these shares of all, in rising order, do not exceed, each 6 % off at most; 0.0 of none."""
+    total, seen = sum(counts.values()), 0
+    found: list[float] = []
     for bucket in sorted(counts):
         seen += counts[bucket]
-        if counts[bucket] and seen >= rank:
-            return middle_ms(bucket)
-    return 0.0
+        while counts[bucket] and len(found) < len(shares) and seen >= shares[len(found)] * total:
+            found.append(middle_ms(bucket))
+    return found + [0.0] * (len(shares) - len(found))
 
 
 def _clamp(leading: int) -> int:

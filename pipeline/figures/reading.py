@@ -37,38 +37,56 @@ from pipeline.figures.fleet import (
     FleetFigures,
     HotKey,
     MadeInvalidation,
+    Mark,
     Node,
     Process,
     Requests,
     Slot,
     Source,
     Spread,
+    Times,
 )
-from pipeline.figures.histogram import quantile_ms
+from pipeline.figures.histogram import quantiles_ms
 from pipeline.figures.keys import FigureKeys
-from pipeline.figures.records import KEPT_INVALIDATIONS, ROW_MS, SLOT_S, SLOTS, InvalidationRow, ProcessRow, shown_patterns
+from pipeline.figures.records import (
+    KEPT_INVALIDATIONS,
+    KEPT_MARKS,
+    ROW_MS,
+    SLOT_S,
+    SLOTS,
+    InvalidationRow,
+    MarkRow,
+    ProcessRow,
+    Step,
+    shown_patterns,
+    step_of,
+)
 from pipeline.hot.keys import HotKeys
 
 WINDOW_S: Final = SLOT_S * SLOTS
 NOW_SLOTS: Final = 2
-"""`requests_per_s` is the mean of so many slots, the last that have ended."""
+"""`requests_per_s` is the mean of so many slots of five seconds, the last that have ended."""
 SHOWN_HOT: Final = 20
 
 
 def read_figures(connection: RedisConnection, keys: FigureKeys, window_s: float = WINDOW_S) -> FleetFigures:
-    """The figures of the last `window_s` seconds, in whole slots: 5 s to 15 minutes. Never raises because Redis is away.
+    """The figures of the last `window_s` seconds, in whole slots: of 5 s up to 15 minutes, of a minute up to an hour, of ten
+    minutes up to a day, which is the most. What a process of a release without the coarser slots has counted is in windows of up
+    to 15 minutes alone. Never raises because Redis is away.
 
-    Four round trips, some 10 ms of this process: several readers in one program should share an answer for a second.
+    Four round trips, and of a busy fleet up to some 100 ms of this process: several readers in one program should share an answer
+    for a second.
     """
-    count = min(max(math.ceil(window_s / SLOT_S), 1), SLOTS)
+    step = step_of(window_s)
+    count = min(max(math.ceil(window_s / step.slot_s), 1), step.slots)
     try:
         with suppress(SharedTierUnavailableError):  # what it does not take may not hinder it from being read
             connection.call(lambda client: probe(client, KeySpace(keys.namespace)))
         first = _read_lists(connection, keys)
-        raw = _read_hashes(connection, keys, first, count)
+        raw = _read_hashes(connection, keys, first, step, count)
     except SharedTierUnavailableError:
         return FleetFigures(available=False, refused=connection.refused or "")
-    return msgspec.structs.replace(_figures(first, raw, count), refused=connection.refused or "")
+    return msgspec.structs.replace(_figures(first, raw, step), refused=connection.refused or "")
 
 
 def who_invalidated(connection: RedisConnection, keys: FigureKeys, pattern: str, at: float | None) -> InvalidationRow | None:
@@ -83,6 +101,7 @@ def who_invalidated(connection: RedisConnection, keys: FigureKeys, pattern: str,
 class _Lists(NamedTuple):
     at: float
     invalidations: list[InvalidationRow]
+    marks: list[MarkRow]
     processes: list[tuple[bytes, float]]
     alive: list[str]
     hot: tuple[HotKey, ...]
@@ -90,6 +109,7 @@ class _Lists(NamedTuple):
 
 class _Hashes(NamedTuple):
     slots: list[dict[bytes, bytes]]
+    now: list[dict[bytes, bytes]]
     ever: dict[bytes, bytes]
     reaches: list[dict[bytes, bytes]]
     rows: list[bytes | None]
@@ -100,61 +120,67 @@ def _read_lists(connection: RedisConnection, keys: FigureKeys) -> _Lists:
         with client.pipeline() as pipe:
             pipe.time()
             pipe.lrange(keys.invalidations, 0, KEPT_INVALIDATIONS - 1)
+            pipe.lrange(keys.marks, 0, KEPT_MARKS - 1)
             pipe.zrange(keys.processes, 0, -1)
             pipe.zrevrange(HotKeys(keys.namespace).scores, 0, SHOWN_HOT - 1)
             return pipe.execute()
 
-    (seconds, microseconds), invalidations, processes, hot = connection.call(command)
+    (seconds, microseconds), invalidations, marks, processes, hot = connection.call(command)
     at = seconds + microseconds / 1e6
     return _Lists(
         at,
         [row for row in (_decoded(raw, InvalidationRow) for raw in invalidations) if row is not None],
+        [row for row in (_decoded(raw, MarkRow) for raw in marks) if row is not None],
         [(process, reported_ms) for process, reported_ms in processes if reported_ms >= at * 1000 - ROW_MS],
         NodeRegistry(connection, KeySpace(keys.namespace)).alive(),
         tuple(HotKey(key.decode(), score) for key, score in hot),
     )
 
 
-def _read_hashes(connection: RedisConnection, keys: FigureKeys, first: _Lists, count: int) -> _Hashes:
-    last = int(first.at // SLOT_S)
+def _read_hashes(connection: RedisConnection, keys: FigureKeys, first: _Lists, step: Step, count: int) -> _Hashes:
+    last, now = int(first.at // step.slot_s), int(first.at // SLOT_S)
+    names = [keys.slot(number, step.slot_s) for number in range(last - count + 1, last + 1)]
+    names += [keys.slot(number) for number in range(now - NOW_SLOTS, now)]
+    names += [keys.ever, *(keys.reach(row.id) for row in first.invalidations)]
 
     def command(client: Commands) -> list[Any]:
         with client.pipeline() as pipe:
-            for number in range(last - count + 1, last + 1):
-                pipe.hgetall(keys.slot(number))
-            pipe.hgetall(keys.ever)
-            for row in first.invalidations:
-                pipe.hgetall(keys.reach(row.id))
+            for name in names:
+                pipe.hgetall(name)
             for process, _ in first.processes:
                 pipe.get(keys.row(process.decode()))
             return pipe.execute()
 
     answers = connection.call(command)
-    reached = count + 1 + len(first.invalidations)
-    return _Hashes(answers[:count], answers[count], answers[count + 1 : reached], answers[reached:])
+    ever = count + NOW_SLOTS
+    return _Hashes(answers[:count], answers[count:ever], answers[ever], answers[ever + 1 : len(names)], answers[len(names) :])
 
 
-def _figures(first: _Lists, raw: _Hashes, count: int) -> FleetFigures:
-    began = (int(first.at // SLOT_S) - count + 1) * SLOT_S
+def _figures(first: _Lists, raw: _Hashes, step: Step) -> FleetFigures:
+    count = len(raw.slots)
+    began = (int(first.at // step.slot_s) - count + 1) * step.slot_s
     sums = [Sums(slot) for slot in raw.slots]
-    slots = tuple(Slot(began + number * SLOT_S, _requests(slot)) for number, slot in enumerate(sums))
     window = Sums.of(sums)
     requests = _requests(window)
     answered = max(requests.answered, 1)
-    ended = slots[-1 - NOW_SLOTS : -1] or slots
     reported = zip((at_ms for _, at_ms in first.processes), raw.rows, strict=True)
     decoded = ((at_ms, _decoded(row, ProcessRow)) for at_ms, row in reported if row is not None)
     rows = _living([(at_ms, row) for at_ms, row in decoded if row is not None])
     here = {*first.alive, *(row.node for row in rows)}
+    gone = {*(node.decode() for reach in raw.reaches for node in reach), *(row.name for row in first.marks if row.kind == "lost")}
     # A worker that was started anew does not share its name with the one before, although that one has applied things.
-    names = shown_nodes(here | {node.decode() for reach in raw.reaches for node in reach}) | shown_nodes(here)
+    names = shown_nodes(here | gone) | shown_nodes(here)
     return FleetFigures(
         available=True,
         at=first.at,
-        window_s=count * SLOT_S,
-        slots=slots,
+        window_s=count * step.slot_s,
+        slot_s=step.slot_s,
+        slots=tuple(_slot(began + number * step.slot_s, slot) for number, slot in enumerate(sums)),
+        marks=tuple(
+            Mark(row.kind, row.at, names[row.name] if row.kind == "lost" else row.name) for row in first.marks if row.at >= began
+        ),
         requests=requests,
-        requests_per_s=sum(slot.requests.total for slot in ended) / (len(ended) * SLOT_S),
+        requests_per_s=_requests(Sums(*raw.now)).total / (NOW_SLOTS * SLOT_S),
         hit_rate=requests.saved / answered,
         saved=requests.saved,
         sources=tuple(_source(source, window, answered) for source in ANSWERED),
@@ -170,6 +196,15 @@ def _figures(first: _Lists, raw: _Hashes, count: int) -> FleetFigures:
     )
 
 
+def _slot(at: int, sums: Sums) -> Slot:
+    times = {series: _times(series, sums) for series in SERIES if sums.count(series)}
+    return Slot(at, _requests(sums), sums.count(INVALIDATIONS), times, sums.queued())
+
+
+def _times(series: str, sums: Sums) -> Times:
+    return Times(*(float(f"{ms:.4g}") for ms in quantiles_ms(sums.buckets(series), 0.5, 0.99)))
+
+
 def _requests(sums: Sums) -> Requests:
     return Requests(**{source: sums.count(source) for source in REQUESTS})
 
@@ -177,12 +212,12 @@ def _requests(sums: Sums) -> Requests:
 def _source(source: str, sums: Sums, answered: int) -> Source:
     count, buckets = sums.count(source), sums.buckets(source)
     mean_ms = sums.sum_ms(source) / count if count else 0.0
-    return Source(source, count, count / answered, mean_ms, quantile_ms(buckets, 0.5), quantile_ms(buckets, 0.99))
+    return Source(source, count, count / answered, mean_ms, *quantiles_ms(buckets, 0.5, 0.99))
 
 
 def _spread(series: str, sums: Sums) -> Spread:
     buckets, longest_ms = sums.buckets(series), sums.longest_ms(series)
-    p50_ms, p99_ms = (min(quantile_ms(buckets, share), longest_ms) for share in (0.5, 0.99))
+    p50_ms, p99_ms = (min(ms, longest_ms) for ms in quantiles_ms(buckets, 0.5, 0.99))
     return Spread(sums.count(series), p50_ms, p99_ms, longest_ms)
 
 

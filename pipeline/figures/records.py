@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -16,7 +16,40 @@ SLOT_S: Final = 5
 SLOTS: Final = 180
 """A quarter of an hour."""
 KEEP_MS: Final = 20 * 60 * 1000
-"""How long Redis keeps a slot, and which nodes applied an invalidation."""
+"""How long Redis keeps a slot of five seconds, and which nodes applied an invalidation."""
+
+
+class Step(NamedTuple):
+    """Slots of one length: a window of them has `slots` at most, and Redis keeps one for `keep_ms` after it was last added to."""
+
+    slot_s: int
+    slots: int
+    keep_ms: int
+
+    @property
+    def span_s(self) -> int:
+        return self.slot_s * self.slots
+
+
+STEPS: Final = (
+    Step(SLOT_S, SLOTS, KEEP_MS),
+    Step(60, 60, 80 * 60 * 1000),
+    Step(600, 144, (24 * 60 + 40) * 60 * 1000),
+)
+"""A quarter of an hour, an hour, a day. All count the same: a report adds to a slot of each."""
+DAY_S: Final = STEPS[-1].span_s
+KEPT_MARKS: Final = 100
+MARKS_KEEP_MS: Final = STEPS[-1].keep_ms
+TELL_EVERY_S: Final = 20.0
+"""How often a node's main process tells that it lives and of which version it is."""
+SILENT_MS: Final = 60_000
+"""One that has told nothing for so long, and has not left, is marked as lost."""
+GAP_MS: Final = 15_000
+"""While nobody could look for so long, silence says nothing: it is counted from there on."""
+VERSION_EVERY_MS: Final = 60_000
+"""So often the moment at which a version was last told is put forward."""
+ANEW_MS: Final = 600_000
+"""A version that nobody has told for so long is a deploy when it appears, if another was told since."""
 CHANGED_EVERY_S: Final = 5.0
 """A process with nothing to count says no more often than this that its row has changed."""
 SHOW_EVERY_S: Final = 15.0
@@ -57,6 +90,21 @@ class InvalidationRow(msgspec.Struct, frozen=True):
     pattern_count: int
     by: str
     durable: bool
+
+
+@ready
+class MarkRow(msgspec.Struct, frozen=True):
+    """Something that befell the fleet, `at` seconds since 1970 by the server's clock. `version`: a version of workers appeared,
+    by its name. `lost`: a node told nothing any more and had not left, by its id; `at` is then when it was last heard of."""
+
+    kind: Literal["version", "lost"]
+    at: float
+    name: str
+
+
+def step_of(window_s: float) -> Step:
+    """The finest step whose slots reach that far back, or the coarsest."""
+    return next((step for step in STEPS if window_s <= step.span_s), STEPS[-1])
 
 
 def shown_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:

@@ -31,10 +31,11 @@ from pipeline.figures.records import (
     ROW_MS,
     SHOW_EVERY_S,
     SLOT_S,
-    SLOTS,
+    STEPS,
     InvalidationRow,
     ProcessRow,
     Role,
+    Step,
     shown_patterns,
 )
 from pipeline.figures.tally import Tally, delay_ms
@@ -55,12 +56,16 @@ class Reach(NamedTuple):
     delay_ms: float
 
 
+Slots = dict[Step, dict[int, Counter[str]]]
+"""Sums by step and slot. Each step has all of them."""
+
+
 class Report(NamedTuple):
     """Sums that go to Redis at once, under a number of their own: sent again, they are not added again. The number 0: there are
     none, and the process only shows itself."""
 
     number: int
-    slots: dict[int, Counter[str]]
+    slots: Slots
     ever: Counter[str]
     invalidations: list[InvalidationRow]
     reaches: list[Reach]
@@ -70,9 +75,9 @@ class Reporter:
     """One process's counts, which a courier tells the fleet. Thread-safe.
 
     What a caller may rely on: nothing here raises, and nothing waits for Redis. What was counted is added to the fleet's figures
-    once: also when an answer of Redis was lost, or when Redis was away, for up to 15 minutes by the slot it was counted in
-    and later as part of the sums without an end. What a process has counted since its last report, a second or less, is lost
-    if it is killed. A forked child begins from nothing.
+    once: also when an answer of Redis was lost, or when Redis was away, for as long as a window reaches back by the slot it was
+    counted in and later as part of the sums without an end. What a process has counted since its last report, a second or less,
+    is lost if it is killed; in the windows of more than 15 minutes up to six seconds. A forked child begins from nothing.
 
     Slots are by the server's clock, as those of every other process.
     """
@@ -110,7 +115,8 @@ class Reporter:
     def _begin(self) -> None:
         self._since = self._wall_clock()
         self._process = f"{os.getpid()}-{secrets.token_hex(6)}"
-        self._slots: dict[int, Counter[str]] = {}
+        self._slots: Slots = _no_slots()
+        self._holds_since = 0
         self._ever: Counter[str] = Counter()
         self._invalidations: deque[InvalidationRow] = deque(maxlen=KEPT_INVALIDATIONS)
         self._reaches: deque[Reach] = deque(maxlen=KEPT_REACHES)
@@ -157,7 +163,7 @@ class Reporter:
             if self._under_way is not None:
                 self._send(connection, self._under_way)
                 self._under_way = None
-            report = self._next_report(shows=occasion != "due" or self._is_due())
+            report = self._next_report(shows=occasion != "due" or self._is_due(), all_of_it=occasion != "due")
             if report is not None:
                 self._under_way = report
                 self._send(connection, report)
@@ -170,7 +176,7 @@ class Reporter:
 
     def _leave(self, connection: RedisConnection) -> None:
         try:
-            self._send(connection, Report(0, {}, Counter(), [], []), row=b"")
+            self._send(connection, _EMPTY, row=b"")
         except SharedTierUnavailableError:
             return  # then the row ends by itself
 
@@ -181,47 +187,62 @@ class Reporter:
             self._knows_the_time = True
 
     def _gather(self) -> None:
-        """Take what was counted into the slot of this moment. A slot too old to be read is given up."""
+        """Take what was counted into the slots of this moment. A slot too old to be read is given up."""
         fresh = self.tally.take()
         if not fresh:
             return
-        number = int((self._clock() + self._ahead_s) // SLOT_S)
-        add(self._slots.setdefault(number, Counter()), fresh)
+        at_s = self._clock() + self._ahead_s
+        if not any(self._slots.values()):
+            self._holds_since = self._slot_now()
+        for step, slots in self._slots.items():
+            add(slots.setdefault(int(at_s // step.slot_s), Counter()), fresh)
+            while len(slots) > step.slots:
+                del slots[min(slots)]
         add(self._ever, lasting(fresh, self._role))
-        while len(self._slots) > SLOTS:
-            del self._slots[min(self._slots)]
+
+    def _slot_now(self) -> int:
+        return int((self._clock() + self._ahead_s) // SLOT_S)
+
+    def _take_slots(self, *, all_of_them: bool) -> Slots:
+        """What is to be told. The coarser slots wait until a slot of five seconds has ended: to add to three slots each second
+        would double what a report costs the server."""
+        taken = _no_slots()
+        for step in STEPS if all_of_them or self._holds_since != self._slot_now() else STEPS[:1]:
+            taken[step], self._slots[step] = self._slots[step], {}
+        return taken
 
     def _is_due(self) -> bool:
         """Whether a process with nothing to count is to show itself."""
         since_s = self._clock() - self._reported_at_s
         return since_s >= SHOW_EVERY_S or (since_s >= CHANGED_EVERY_S and self._row() != self._told_row)
 
-    def _next_report(self, *, shows: bool) -> Report | None:
+    def _next_report(self, *, shows: bool, all_of_it: bool) -> Report | None:
         invalidations, reaches = _drained(self._invalidations), _drained(self._reaches)
-        slots, self._slots = self._slots, {}
+        slots = self._take_slots(all_of_them=all_of_it)
         ever, self._ever = self._ever, Counter()
-        if not (slots or ever or invalidations or reaches):
-            return Report(0, {}, Counter(), [], []) if shows else None
+        if not (any(slots.values()) or ever or invalidations or reaches):
+            return _EMPTY if shows else None
         self._number += 1
         return Report(self._number, slots, ever, invalidations, reaches)
 
     def _send(self, connection: RedisConnection, report: Report, row: bytes | None = None) -> None:
+        groups = _groups(report.slots)
         keys = [
             self._keys.applied(self._process),
             self._keys.processes,
             self._keys.row(self._process),
             self._keys.invalidations,
             self._keys.ever,
-            *(self._keys.slot(number) for number in report.slots),
+            *(self._keys.slot(number, step.slot_s) for of_group, _ in groups for step, number in of_group),
             *(self._keys.reach(reach.invalidation) for reach in report.reaches),
         ]
         row = self._row() if row is None else row
         arguments: list[Any] = [report.number, self._process, row, ROW_MS, KEEP_MS, REMEMBER_MS]
         arguments += [KEPT_INVALIDATIONS, len(report.invalidations), *map(msgspec.json.encode, report.invalidations)]
         arguments += as_arguments(report.ever)
-        arguments.append(len(report.slots))
-        for counts in report.slots.values():
-            arguments += as_arguments(counts)
+        arguments.append(len(groups))
+        for of_group, counts in groups:
+            arguments += [len(of_group), *(step.keep_ms for step, _ in of_group), *as_arguments(counts)]
         arguments.append(len(report.reaches))
         for reach in report.reaches:
             arguments += [reach.node, f"{reach.delay_ms:.3f}"]
@@ -267,6 +288,28 @@ def _forget_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_in_child)
+
+
+_EMPTY: Final = Report(0, {}, Counter(), [], [])
+
+
+def _no_slots() -> Slots:
+    return {step: {} for step in STEPS}
+
+
+def _groups(slots: Slots) -> list[tuple[list[tuple[Step, int]], Counter[str]]]:
+    """The slots that are to get the same, with what that is: it is sent once. Looked for where there are few, as in any report
+    but the first after an outage."""
+    each = [((step, number), counts) for step, numbers in slots.items() for number, counts in numbers.items()]
+    groups: list[tuple[list[tuple[Step, int]], Counter[str]]] = []
+    for slot, counts in each:
+        like = (of_group for of_group, sums in groups if sums.items() == counts.items())
+        of_group = next(like, None) if len(each) <= len(STEPS) else None
+        if of_group is None:
+            groups.append(([slot], counts))
+        else:
+            of_group.append(slot)
+    return groups
 
 
 @cache

@@ -181,12 +181,15 @@ def look_everywhere(fleet: Fleet, flower: FlowerServer, everyone: list[User]) ->
         assert_none("\n".join(names(server)), "the name of a key or of a channel")
     assert_none(beside_the_answers(fleet), "what the cache's server holds beside answers and log")
     pages = ["/", "/workers", "/tasks", "/broker", "/fleet", "/fleet/figures", "/metrics", "/api/workers", "/api/task/types"]
+    pages += ["/fleet/asked", "/fleet/letters"]
     pages += ["/api/workers?refresh=1", "/api/tasks?limit=10000", "/api/queues/length"]
     pages += [f"/worker/{node.name}" for node in fleet.nodes]
     tasks = list(flower.ask("/api/tasks?limit=20").json())
     assert tasks, "Flower knows tasks"
     for task in tasks:
         pages += [f"/task/{task}", f"/api/task/info/{task}", f"/api/task/result/{task}"]
+    entries = [name.partition(":e:")[2] for name in names(fleet.cache) if ":e:persona:" in name]
+    pages += [f"/fleet/explain?of={each}" for each in [*tasks[:2], *entries[:20]]]
     table = "draw=1&start=0&length=5000&search[value]=&order[0][column]=0&order[0][dir]=asc&columns[0][data]=name"
     for path in [*pages, f"/tasks/datatable?{table}"]:
         answer = flower.ask(path)

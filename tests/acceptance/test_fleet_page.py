@@ -94,7 +94,7 @@ def test_the_page_shows_the_figures_and_the_console_stays_clean(
     reporter.tally.record("l1", 1.5)  # its own thread tells it
     browser.wait(f"document.querySelector(\"[data-figure='total']\").dataset.value === '{sum(COUNTS.values()) + 1}'")
     # The last slot is drawn when it has ended.
-    browser.wait("document.querySelectorAll('#fleet-chart path').length === 6")
+    browser.wait("document.querySelectorAll('#fleet-chart path.fleet-area').length === 6")
     assert browser.errors == []
     hosts = {re.sub(r"^http://([^/]*@)?", "", address).partition("/")[0] for address in browser.requested}
     assert hosts == {f"127.0.0.1:{flower.port}"}
@@ -121,7 +121,7 @@ def test_it_can_be_read_in_light_and_in_dark(flower: FlowerServer, reporter: Rep
         browser.prefer(theme)
         browser.open(flower.url + "/fleet")
         is_in(browser, "live")
-        browser.wait("document.querySelectorAll('#fleet-chart path').length === 6")
+        browser.wait("document.querySelectorAll('#fleet-chart path.fleet-area').length === 6")
         card = browser.evaluate("getComputedStyle(document.querySelector('.fleet-card')).backgroundColor")
         backgrounds[theme] = luminance(card)
         texts = (
@@ -129,9 +129,11 @@ def test_it_can_be_read_in_light_and_in_dark(flower: FlowerServer, reporter: Rep
             "#fleet-sources td",
             ".fleet-beneath",
             ".metric-label",
-            ".fleet-times",
             ".fleet-code",
-            ".fleet-axis",
+            ".fleet-tick",
+            ".fleet-legend li",
+            ".fleet-none",
+            ".fleet-windows label",
         )
         for selector in texts:
             colour = browser.evaluate(f"getComputedStyle(document.querySelector('{selector}')).color")

@@ -58,7 +58,8 @@ def test_the_fleets_page_works_beneath_a_prefix_by_a_password(kind: str, valkey:
         assert f"{PREFIX}/fleet" in named
         for path in named:
             assert path.startswith(PREFIX), path
-            assert ask(port, path, BASIC).status == 200, path
+            assert ask(port, path, BASIC).status == (302 if path == f"{PREFIX}/" else 200), path
+        assert ask(port, f"{PREFIX}/", BASIC).headers["Location"] == f"{PREFIX}/fleet"
         assert "persona_cache_up" in ask(port, f"{PREFIX}/metrics", BASIC).text
         assert ask(port, "/fleet", BASIC).status == 404, "what is not beneath the prefix is another program's"
 
@@ -132,6 +133,7 @@ def test_oauth_leads_to_the_provider_and_back_beneath_the_prefix(email: str, sta
             session = {"Cookie": cookies(returned)}
             if status == 302:
                 assert returned.headers["Location"] == PREFIX
+                assert ask(port, f"{PREFIX}/", session).headers["Location"] == f"{PREFIX}/fleet"
                 assert ask(port, f"{PREFIX}/fleet", session).status == 200
                 assert ask(port, f"{PREFIX}/fleet/figures", session).json()["state"] == "live"
             else:

@@ -64,8 +64,8 @@ ROOMS = (
     ("pipeline.cache.patterns", "pipeline.cache.memory", "pipeline.cache.server", "pipeline.cache.audit",
      "pipeline.cache.coherence", "pipeline.cache.flight", "pipeline.cache.decorators"),
     ("pipeline.cache", "pipeline.personas", "pipeline.responders", "pipeline.hot", "pipeline.figures", "pipeline.preload"),
-    ("workers.queue", "workers.install", "workers.stack", "workers.client", "workers.node", "workers.dashboard",
-     "workers.doctor", "workers.cli"),
+    ("workers.queue", "workers.install", "workers.stack", "workers.client", "workers.explain", "workers.node",
+     "workers.dashboard", "workers.doctor", "workers.cli"),
 )  # fmt: skip
 """Of each floor the rooms in their order: one may use those before it, and none behind it."""
 

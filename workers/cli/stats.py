@@ -28,7 +28,7 @@ def stats(
     context: typer.Context,
     watch: Annotated[bool, typer.Option("--watch", help="Show it live, until Ctrl-C.")] = False,
     window_s: Annotated[
-        float, typer.Option("--window", metavar="SECONDS", min=5, max=900, help="The last seconds to show, 5 to 900.")
+        float, typer.Option("--window", metavar="SECONDS", min=5, max=86_400, help="The last seconds to show, 5 to 86400.")
     ] = 900,
     every_s: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.2, max=60, help="How often --watch looks.")] = 1,
     as_json: JsonFlag = False,
@@ -89,11 +89,15 @@ def _read(connection: RedisConnection, settings: Settings, window_s: float) -> F
 
 
 def _document(figures: FleetFigures) -> dict[str, Any]:
-    """All of it; of the five seconds each, those with a request. Each says when it was: what is not there had none."""
+    """All of it; of the slots, those in which something happened. Each says when it was: in what is not there nothing did."""
     import msgspec
 
     document: dict[str, Any] = msgspec.to_builtins(figures)
-    document["slots"] = [slot for slot in document["slots"] if any(slot["requests"].values())]
+    document["slots"] = [
+        slot
+        for slot in document["slots"]
+        if any(slot["requests"].values()) or any(slot["queued"].values()) or slot["times"] or slot["invalidations"]
+    ]
     return document
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import prometheus_client
-import redis
 from flower.api import BaseApiHandler
 from flower.views import BaseHandler
 from tornado.httputil import url_concat
@@ -16,9 +15,10 @@ from tornado.web import HTTPError, RequestHandler, StaticFileHandler, authentica
 
 from workers.dashboard.acting.handlers import user_of
 from workers.dashboard.metrics import exposition
-from workers.dashboard.page import page_document
+from workers.dashboard.page import page_document, window_of
+from workers.dashboard.queues import failed_tasks, queue_lengths
+from workers.dashboard.source import WINDOW_S, WINDOWS
 from workers.queue.dead_letters.letter import DEAD_LETTERS
-from workers.queue.failures.box import FAILURES, kept_now
 
 logger: Final = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ FOLDER: Final = Path(__file__).parent
 STATIC: Final = FOLDER / "static"
 TEMPLATES: Final = FOLDER / "html"
 PAGE: Final = "fleet"
-QUEUES_BOUND_S: Final = 1.0
 TEXT_FORMAT: Final = "text/plain; version=0.0.4; charset=utf-8"
 # Scripts, styles and figures from this server alone, so that no name's text can become a script. Bootstrap's own style sheet has
 # its images within, and its scripts set styles of elements.
@@ -74,15 +73,31 @@ class FleetPage(BaseHandler):
         self.set_header("Content-Security-Policy", POLICY)
         self.set_header("Referrer-Policy", "same-origin")
         acting = self.application.acting
-        self.render("fleet.html", acting=acting.allowed, mark=acting.mark(user_of(self.request, self.current_user)))
+        mark = acting.mark(user_of(self.request, self.current_user))
+        self.render("fleet.html", acting=acting.allowed, mark=mark, windows=WINDOWS, window_s=WINDOW_S)
 
 
-class FleetDocument(BaseHandler):
-    """The page's figures."""
+class Landing(BaseHandler):
+    """Flower's address itself: leads to the page."""
 
     @authenticated
     async def get(self) -> None:
-        document = await page_document(self.application.figures)
+        self.redirect(self.reverse_url(PAGE))
+
+
+class FleetDocument(BaseHandler):
+    """The page's figures. `window`: of how many of the last seconds, one of those that there are."""
+
+    @authenticated
+    async def get(self) -> None:
+        try:
+            window_s = window_of(self.get_query_argument("window", str(WINDOW_S)))
+        except ValueError as error:
+            self.set_status(400)
+            self.set_header("Content-Type", "text/plain; charset=utf-8")
+            self.finish(f"{error}\n")
+            return
+        document = await page_document(self.application.figures, window_s)
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.set_header("Cache-Control", "no-store")
         self.write(document)
@@ -103,40 +118,11 @@ class Metrics(BaseHandler):
     async def get(self) -> None:
         self.application.purge_offline_worker_metrics()
         figures, lengths, failed = await asyncio.gather(
-            self.application.figures.latest(), self._queue_lengths(), self._failed_tasks()
+            self.application.figures.latest(), queue_lengths(self.application), failed_tasks(self.application)
         )
         self.set_header("Content-Type", TEXT_FORMAT)
         dead = lengths.pop(DEAD_LETTERS, None)
         self.write(prometheus_client.generate_latest() + exposition(figures, lengths, dead, failed))
-
-    async def _queue_lengths(self) -> dict[str, int]:
-        """The lengths of the configured queues: a user cannot choose a label. RabbitMQ is asked by --broker_api. On Redis the
-        list of dead letters is asked with them."""
-        names = [queue.name for queue in self.capp.conf.task_queues]
-        names += [DEAD_LETTERS] * self.capp.conf.broker_url.startswith("redis")
-        try:
-            queues = await asyncio.wait_for(self.get_broker().queues(names), QUEUES_BOUND_S)
-        except (
-            redis.RedisError,
-            OSError,
-            HTTPError,
-        ) as error:  # a TimeoutError is an OSError; HTTPError: a broker of another kind
-            logger.info("dashboard.queues_not_read: %s", type(error).__name__)
-            return {}
-        return {queue["name"]: queue["messages"] for queue in queues if queue["name"] in names}
-
-    async def _failed_tasks(self) -> int | None:
-        """How many are kept; None where nobody could be asked, or the broker is not Redis."""
-        if not self.capp.conf.broker_url.startswith("redis"):
-            return None
-        client = self.get_broker().redis
-        try:
-            return int(await asyncio.wait_for(client.zcount(FAILURES, *kept_now()), QUEUES_BOUND_S))
-        except (redis.RedisError, OSError) as error:
-            logger.info("dashboard.failed_tasks_not_read: %s", type(error).__name__)
-            return None
-        finally:
-            await client.aclose()
 
 
 class WithheldResult(BaseApiHandler):

@@ -8,7 +8,7 @@ import msgspec
 
 from pipeline.figures import FleetFigures
 from pipeline.figures.fleet import Audit, Ever, nines
-from workers.dashboard.source import FigureSource
+from workers.dashboard.source import WINDOWS, FigureSource
 
 State = Literal["live", "away", "unconfigured"]
 
@@ -28,9 +28,17 @@ class PageDocument(msgspec.Struct, frozen=True):
     fresh: str = ""
 
 
-async def page_document(source: FigureSource) -> bytes:
+def window_of(text: str) -> int:
+    """The window that an address asks for, in seconds. Raises ValueError with a sentence for any but those that there are."""
+    allowed = {str(window_s): window_s for window_s in WINDOWS}
+    if text not in allowed:
+        raise ValueError(f"the window is one of {', '.join(allowed)} seconds")
+    return allowed[text]
+
+
+async def page_document(source: FigureSource, window_s: int) -> bytes:
     """As JSON. Leaves out the sums without an end, which the page does not use."""
-    figures = await source.latest()
+    figures = await source.latest(window_s)
     if not figures.available:
         return msgspec.json.encode(PageDocument("away" if source.configured else "unconfigured", refused=figures.refused))
     shown = msgspec.structs.replace(figures, ever=Ever())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final, cast
 
 import click
@@ -14,7 +15,10 @@ from pipeline.settings import get_settings
 from workers.dashboard import handlers
 from workers.dashboard.acting import handlers as acts
 from workers.dashboard.acting.handlers import Acting
+from workers.dashboard.asked import Asked, AskedSource
+from workers.dashboard.explaining import Explain, Explaining
 from workers.dashboard.login import USER, Login, login_of
+from workers.dashboard.queues import Onlooker, queue_lengths
 from workers.dashboard.source import FigureSource
 from workers.dashboard.templates import stock_and_ours
 from workers.queue.tls.refusals import check_certificates
@@ -41,14 +45,21 @@ class Dashboard(Flower):
         self._root = f"/{options.url_prefix.strip('/')}" if options.url_prefix else ""
         self._login_url: Final[str] = settings["login_url"]
         self.figures = FigureSource(get_settings())
+        self._onlooker = Onlooker(get_settings(), partial(queue_lengths, self))
         allowed = not get_settings().flower_read_only and bool(self.login.basic or self.login.emails)
         self.acting = Acting(get_settings(), settings["cookie_secret"], allowed=allowed)
+        self.asked = AskedSource(get_settings(), self.figures)
+        self.explaining = Explaining(get_settings())
         page = f"{self._root}/{handlers.PAGE}"
+        landing = [url(f"{self._root}/?", handlers.Landing)] if get_settings().flower_landing == "fleet" else []
         self.add_handlers(
             ".*",
             [
+                *landing,
                 url(page, handlers.FleetPage, name=handlers.PAGE),
                 url(f"{page}/figures", handlers.FleetDocument),
+                url(f"{page}/asked", Asked),
+                url(f"{page}/explain", Explain),
                 url(f"{page}/letters", acts.Letters),
                 url(f"{page}/ask", acts.Ask),
                 url(f"{page}/confirm", acts.Confirm),
@@ -83,7 +94,14 @@ class Dashboard(Flower):
             )
         return port
 
+    def start(self) -> None:
+        self._onlooker.begin(self.io_loop.asyncio_loop)
+        super().start()
+
     def stop(self) -> None:
         super().stop()
+        self._onlooker.close()
         self.figures.close()
         self.acting.close()
+        self.asked.close()
+        self.explaining.close()

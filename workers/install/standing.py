@@ -64,13 +64,17 @@ def shows_secret(arguments: list[str], secrets: frozenset[str]) -> bool:
     return any(secret in argument for argument in arguments for secret in secrets)
 
 
-def _settings(settings: Settings) -> dict[str, Any]:
+def version_here() -> str:
+    """This package's version; empty where it is not installed."""
     try:
-        release = version("persona-worker")
+        return version("persona-worker")
     except PackageNotFoundError:
-        release = ""
+        return ""
+
+
+def _settings(settings: Settings) -> dict[str, Any]:
     return {
-        "release": release,
+        "release": version_here(),
         "namespace": settings.cache_namespace,
         "bound_s": settings.staleness_bound_s,
         "max_ttl_s": settings.max_ttl_s,

@@ -14,12 +14,13 @@ from pipeline.assembly import Equipment, equip, get_optimized_pipeline
 from pipeline.cache.coherence.node import Notice
 from pipeline.courier import EVERY_S, build_courier
 from pipeline.errors import ConfigurationError
-from pipeline.figures import Reporter, build_reporter
+from pipeline.figures import FigureKeys, LifeSign, Reporter, build_reporter
 from pipeline.figures.records import shown_patterns
 from pipeline.persona_pipeline import get_pipeline
 from pipeline.responders.connection import load_client
 from pipeline.settings import Settings
 from workers.install.node import node_of
+from workers.install.standing import version_here
 from workers.install.step import FollowStep
 from workers.queue.broadcast import TASK, Announcer, note_in
 from workers.queue.dispatch import refresher
@@ -72,10 +73,11 @@ class InvalidationStep(FollowStep):
         if self._node is None:
             return
         if self._reporter is None:
-            courier = build_courier(self._node.settings, threaded=False)
-            self._reporter = build_reporter(
-                self._node.settings, courier, node=self._node.begin(c.hostname), role="main", pool=lambda: _pids(c.pool)
-            )
+            settings, node = self._node.settings, self._node.begin(c.hostname)
+            courier = build_courier(settings, threaded=False)
+            self._reporter = build_reporter(settings, courier, node=node, role="main", pool=lambda: _pids(c.pool))
+            if settings.figures:
+                LifeSign(courier, FigureKeys(settings.cache_namespace), node=node, version=version_here() or "unknown")
         self._reporter.courier.start()
         c.figures = self._reporter  # for the steps that follow
         self._parent = c

@@ -7,11 +7,12 @@
 -- KEYS[5] ever           hash: sums without an end
 -- KEYS[6..] as many slots (hashes of sums) as ARGV says, then as many reaches (hashes node -> delay)
 -- ARGV[1] the report's number, 0 for one without sums   ARGV[2] the process   ARGV[3] its row ('' at its end: the row goes)
--- ARGV[4] how long (ms) a row lives    ARGV[5] how long (ms) slots and reaches live
+-- ARGV[4] how long (ms) a row lives    ARGV[5] how long (ms) reaches live
 -- ARGV[6] how long (ms) the report's number is remembered   ARGV[7] how many invalidations are kept
 -- ARGV[8..] n, then n invalidations, oldest first; the number of fields for `ever`, then its fields, each with its amount;
---   s, the number of slots, and for each the number of its fields, then each with its amount; r, the number of reaches, and for
---   each the node and its delay. A field that begins with 'max.' becomes the larger of the two, any other the sum.
+--   g, the number of groups of slots that get the same, and for each the number of its slots, how long (ms) each of them lives,
+--   the number of its fields, then each with its amount; r, the number of reaches, and for each the node and its delay. A field
+--   that begins with 'max.' becomes the larger of the two, any other the sum.
 --
 -- Returns the server's time in ms.
 local now = redis.call('TIME')
@@ -24,15 +25,16 @@ local function following()
   return value
 end
 
-local function add_fields(key)
+local function add_fields(first, last)
   for _ = 1, tonumber(following()) do
     local field, amount = following(), following()
-    if string.sub(field, 1, 4) == 'max.' then
-      if tonumber(redis.call('HGET', key, field) or '-1') < tonumber(amount) then
-        redis.call('HSET', key, field, amount)
+    local is_longest = string.sub(field, 1, 4) == 'max.'
+    for key = first, last do
+      if not is_longest then
+        redis.call('HINCRBY', KEYS[key], field, amount)
+      elseif tonumber(redis.call('HGET', KEYS[key], field) or '-1') < tonumber(amount) then
+        redis.call('HSET', KEYS[key], field, amount)
       end
-    else
-      redis.call('HINCRBY', key, field, amount)
     end
   end
 end
@@ -61,12 +63,17 @@ for _ = 1, tonumber(following()) do
   redis.call('LPUSH', KEYS[4], following())
 end
 redis.call('LTRIM', KEYS[4], 0, ARGV[7] - 1)
-add_fields(KEYS[5])
+add_fields(5, 5)
 local key = 6
 for _ = 1, tonumber(following()) do
-  add_fields(KEYS[key])
-  redis.call('PEXPIRE', KEYS[key], ARGV[5])
-  key = key + 1
+  local slots = tonumber(following())
+  local lives_at = at
+  at = at + slots
+  add_fields(key, key + slots - 1)
+  for slot = 0, slots - 1 do
+    redis.call('PEXPIRE', KEYS[key + slot], ARGV[lives_at + slot])
+  end
+  key = key + slots
 end
 for _ = 1, tonumber(following()) do
   local node, delay_ms = following(), following()

@@ -249,6 +249,26 @@ def test_requests_at_one_time_share_one_reading_and_later_ones_get_another() -> 
     asyncio.run(scenario())
 
 
+def test_how_long_an_answer_serves_may_depend_on_it() -> None:
+    """That a server is away is asked anew sooner than what it told is."""
+
+    async def scenario() -> None:
+        clock, answers = Clock(), ["away", "there", "there"]
+
+        async def read() -> str:
+            return answers.pop(0)
+
+        shared = Shared(read, fresh_s=lambda answer: 1.0 if answer == "away" else 5.0, bound_s=5.0, clock=clock)
+        assert await shared.latest() == "away"
+        clock.tick(1.0)
+        assert await shared.latest() == "there"
+        clock.tick(4.9)
+        assert await shared.latest() == "there"
+        assert len(answers) == 1
+
+    asyncio.run(scenario())
+
+
 def test_a_reading_that_takes_too_long_or_fails_is_no_answer_for_the_next_one() -> None:
     """And one who goes away takes nothing from the others."""
 
@@ -289,7 +309,7 @@ def test_the_link_is_the_last_of_the_navigation_and_all_else_is_flowers() -> Non
     first_list = found[: found.index("</ul>")]
     assert [label for label in (">Workers<", ">Tasks<", ">Broker<", ">Fleet<") if label in first_list][-1] == ">Fleet<"
     assert "</ul>" + found.partition("</ul>")[2] == "</ul>" + original.partition("</ul>")[2]
-    assert {path.name for path in stock.glob("*.html")} | {"fleet.html"} == set(ours.dict)
+    assert {path.name for path in stock.glob("*.html")} | {"fleet.html", "letters.html"} == set(ours.dict)
 
 
 def test_a_navigation_that_is_not_as_it_was_gets_no_link_and_breaks_nothing(

@@ -195,5 +195,7 @@ def _hot(figures: FleetFigures) -> list[RenderableType]:
 
 
 def _span(seconds: float) -> str:
-    """`45 s`, `15 min`."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    """`45 s`, `15 min`, `24 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

@@ -73,7 +73,7 @@ class _Answering(BaseHandler):
         try:
             document = await self.acting.run(work)
         except (QueueUnavailableError, NoRedisError, SharedTierUnavailableError, InvalidPatternError, VanishedError) as error:
-            document = {"refused": True, "sentence": _sentence(str(error))}
+            document = {"refused": True, "sentence": as_sentence(str(error))}
         except TimeoutError:
             document = {"refused": True, "sentence": "The servers have not answered in time: look whether it was done."}
         self.reply(document)
@@ -194,5 +194,5 @@ def _line(words: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in words)
 
 
-def _sentence(words: str) -> str:
+def as_sentence(words: str) -> str:
     return words[:1].upper() + words[1:] + ("" if words.endswith((".", "?")) else ".")

@@ -48,7 +48,7 @@
         }
         word = answer.word;
         document.getElementById("fleet-question").textContent = answer.sentence;
-        document.getElementById("fleet-details").replaceChildren(...answer.details.map((line) => Fleet.element("li", "", line)));
+        document.getElementById("fleet-details").replaceChildren(...answer.details.map((line) => Fleet.element("li", "fleet-code", line)));
         dialog.showModal();
     }
 
@@ -75,7 +75,7 @@
     function row(card, one) {
         const cells = [
             Fleet.element("td", "text-nowrap", Fleet.span(Date.now() / 1000 - one.at) + " ago"),
-            Fleet.element("td", "text-nowrap", one.task),
+            Fleet.element("td", "fleet-name", one.task),
             Fleet.element("td", "fleet-why", one.why + (one.whole ? "" : " (cut: it cannot be queued anew)"))
         ];
         if (mark) {

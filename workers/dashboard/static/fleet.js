@@ -3,7 +3,7 @@
     "use strict";
 
     const EVERY_MS = 1000, PATIENCE_MS = 10000;
-    const SHOWN_INVALIDATIONS = 10, SHOWN_HOT = 10, SHOWN_PROCESSES = 16;
+    const SHOWN_INVALIDATIONS = 10, SHOWN_PROCESSES = 16;
     const NOTICES = {
         away: "The cache's server does not answer: there are no figures now. This page comes back with it.",
         unconfigured: "There is no shared cache (PERSONA_CACHE_URL is empty), so processes tell no figures.",
@@ -11,10 +11,9 @@
         silent: "Flower does not answer. This page comes back with it."
     };
     const page = document.getElementById("fleet");
-    const chart = document.getElementById("fleet-chart");
     // Not the path alone: fetch refuses it where the page's own address has a password in it.
     const address = window.location.origin + page.dataset.figures;
-    let latest = null, pointedAt = null;
+    let latest = null, turns = 0, timer = 0;
 
     function put(id, text) {
         document.getElementById(id).textContent = text;
@@ -41,16 +40,6 @@
         return element;
     }
 
-    function fill(id, rows, none) {
-        const body = document.querySelector("#" + id + " tbody");
-        if (!rows.length) {
-            const empty = cell(none, "empty-table-message");
-            empty.colSpan = document.querySelectorAll("#" + id + " thead th").length;
-            rows = [Fleet.row("", [empty])];
-        }
-        body.replaceChildren(...rows);
-    }
-
     function total(requests) {
         return Fleet.SOURCES.reduce((sum, source) => sum + requests[source], 0);
     }
@@ -66,7 +55,7 @@
 
     function showSummary(figures, tiers) {
         const requests = figures.requests;
-        figure("window", Fleet.span(figures.window_s));
+        figure("window", Fleet.windowName(figures.window_s), figures.window_s);
         figure("rate", Fleet.rate(figures.requests_per_s), figures.requests_per_s);
         figure("total", Fleet.count(total(requests)), total(requests));
         figure("failed", Fleet.count(requests.failed), requests.failed);
@@ -90,32 +79,9 @@
         document.getElementById("fleet-fresh").classList.toggle("fleet-broken", audit.stale > 0);
     }
 
-    function showChart(figures) {
-        const slots = figures.slots.slice(0, -1);
-        if (!slots.length) {
-            return;
-        }
-        const most = Fleet.drawChart(chart, slots, figures.slot_s);
-        const now = Fleet.rate(figures.requests_per_s);
-        const highest = Fleet.rate(Math.max(...slots.map((slot) => total(slot.requests))) / figures.slot_s);
-        put("fleet-axis-top", Fleet.count(most) + "/s");
-        put("fleet-axis-half", Fleet.rate(most / 2) + "/s");
-        put("fleet-from", Fleet.span(figures.window_s) + " ago");
-        put("fleet-chart-summary", now + " requests a second now, " + highest + " at most. The table below has the counts.");
-        put("fleet-at", "");
-        if (pointedAt !== null) {
-            const at = Math.min(Math.floor(pointedAt * slots.length), slots.length - 1);
-            const parts = Fleet.SOURCES.filter((source) => slots[at].requests[source]).map(
-                (source) => Fleet.NAMES[source] + " " + Fleet.rate(slots[at].requests[source] / figures.slot_s)
-            );
-            put("fleet-at", Fleet.clock(slots[at].at) + ": " + (parts.join(", ") || "no requests"));
-            Fleet.drawPointer(chart, (at + 0.5) / slots.length);
-        }
-    }
-
     function showSources(figures) {
         const failed = {source: "failed", count: figures.requests.failed, share: null};
-        fill("fleet-sources", [...figures.sources, failed].map((each) => {
+        Fleet.fill("fleet-sources", [...figures.sources, failed].map((each) => {
             const name = Fleet.element("th", "");
             name.scope = "row";
             name.append(Fleet.element("span", "fleet-mark fleet-" + each.source), Fleet.NAMES[each.source]);
@@ -172,7 +138,7 @@
             const rest = more > 0 ? [Fleet.row("fleet-muted", [cell("", ""), cell("and " + more + " more", "")])] : [];
             return [nodeRow(node), ...shown, ...rest];
         });
-        fill("fleet-nodes", rows, "No process has told of itself within 45 s.");
+        Fleet.fill("fleet-nodes", rows, "No process has told of itself within 45 s.");
     }
 
     function reach(made) {
@@ -184,25 +150,22 @@
     }
 
     function showInvalidations(figures) {
-        fill("fleet-invalidations", figures.invalidations.slice(0, SHOWN_INVALIDATIONS).map((made) => {
+        Fleet.fill("fleet-invalidations", figures.invalidations.slice(0, SHOWN_INVALIDATIONS).map((made) => {
             const more = made.pattern_count - made.patterns.length;
+            const text = made.patterns.join(" ") + (more > 0 ? " and " + more + " more" : "");
+            const what = cell("", "");
+            what.append(Fleet.asks(text, () => Fleet.explainInvalidation(made)));
             return Fleet.row("", [
                 cell(Fleet.span(figures.at - made.at) + " ago", "text-nowrap"),
-                cell(made.patterns.join(" ") + (more > 0 ? " and " + more + " more" : ""), "fleet-code"),
+                what,
                 cell(reach(made), ""),
                 cell(made.by, "fleet-name fleet-muted")
             ]);
         }), "None so far.");
     }
 
-    function showHot(figures) {
-        fill("fleet-hot", figures.hot.slice(0, SHOWN_HOT).map((hot) => Fleet.row("", [
-            cell(hot.key, "fleet-code"),
-            number(hot.score.toFixed(1))
-        ])), "No counts yet.");
-    }
-
     function show(answer) {
+        page.dispatchEvent(new CustomEvent("figures", {detail: answer}));
         if (answer.state !== "live") {
             say(answer.state, answer.refused);
             return;
@@ -210,11 +173,10 @@
         latest = answer.figures;
         showSummary(latest, answer.tiers);
         showAudit(answer.audit, answer.fresh);
-        showChart(latest);
+        Fleet.showCharts(latest);
         showSources(latest);
         showNodes(latest);
         showInvalidations(latest);
-        showHot(latest);
         say("live", answer.refused);
     }
 
@@ -235,7 +197,7 @@
 
     async function ask() {
         try {
-            const answer = await fetch(address, {
+            const answer = await fetch(address + "?window=" + Fleet.windowSeconds(), {
                 cache: "no-store",
                 credentials: "same-origin",
                 signal: AbortSignal.timeout(PATIENCE_MS)
@@ -249,28 +211,22 @@
         }
     }
 
+    // An answer that comes after another window was chosen is of no use any more.
     async function poll() {
+        const turn = ++turns;
+        window.clearTimeout(timer);
         try {
-            if (!document.hidden) {
-                show(await ask());
+            const answer = document.hidden ? null : await ask();
+            if (answer && turn === turns) {
+                show(answer);
             }
         } finally {
-            window.setTimeout(poll, EVERY_MS);
+            if (turn === turns) {
+                timer = window.setTimeout(poll, EVERY_MS);
+            }
         }
     }
 
-    chart.addEventListener("pointermove", (event) => {
-        const box = chart.getBoundingClientRect();
-        pointedAt = Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
-        if (latest) {
-            showChart(latest);
-        }
-    });
-    chart.addEventListener("pointerleave", () => {
-        pointedAt = null;
-        if (latest) {
-            showChart(latest);
-        }
-    });
+    Fleet.onWindow(poll);
     poll();
 }());

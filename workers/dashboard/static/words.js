@@ -45,11 +45,18 @@ const Fleet = {};
         if (className) {
             element.className = className;
         }
-        if (text !== undefined) {
+        if (text !== undefined && /\bfleet-(code|name)\b/.test(className)) {
+            element.append(...parts(text));
+        } else if (text !== undefined) {
             element.textContent = text;
         }
         return element;
     };
+
+    // A name may be broken behind what separates its parts, and not within one, as long as a part fits.
+    function parts(text) {
+        return text.split(/(?<=[:@\/._=&?,-])(?=[^\s])/).flatMap((part, at) => at ? [document.createElement("wbr"), part] : [part]);
+    }
 
     Fleet.row = function (className, cells) {
         const row = Fleet.element("tr", className);

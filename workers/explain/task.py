@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from workers.cli.terminal.failures import CommandError
-from workers.cli.terminal.letters import broker_app
-
-if TYPE_CHECKING:
-    from workers.queue.factory import PersonaApp
+from workers.explain.unknown import NothingKnownError
+from workers.queue.errors import NoRedisError, QueueUnavailableError
+from workers.queue.factory import PersonaApp
+from workers.queue.failures.box import Failures
+from workers.queue.names import PUBLISHED_HEADER
+from workers.queue.reach import at_redis, reaching
+from workers.queue.results import RESULTS
 
 T = TypeVar("T")
 
@@ -23,8 +25,9 @@ SEARCHED: Final = 1000
 """So many of each queue's next items are looked at."""
 
 
-def account_of_task(task_id: str) -> dict[str, Any]:
-    """Raises CommandError where nothing is known of it, and QueueUnavailableError where the broker cannot be asked at all."""
+def account_of_task(app: PersonaApp, task_id: str) -> dict[str, Any]:
+    """`app`: one whose waits end. Raises NothingKnownError; what could not be asked stands in its text, or in the document's
+    notes."""
     notes: list[str] = []
     document: dict[str, Any] = {
         "task": task_id,
@@ -42,21 +45,19 @@ def account_of_task(task_id: str) -> dict[str, Any]:
         "model": None,
         "source": None,
     }
-    with broker_app() as app:
-        found = [
-            _told(notes, "the results' server", lambda: _outcome(app, task_id)),
-            _told(notes, "the broker's failed tasks", lambda: _failure(app, task_id)),
-            _told(notes, "the broker's queues", lambda: _queued(app, task_id)),
-            _told(notes, "the workers", lambda: _at_work(app, task_id)),
-        ]
+    found = [
+        _told(notes, "the results' server", lambda: _outcome(app, task_id)),
+        _told(notes, "the broker's failed tasks", lambda: _failure(app, task_id)),
+        _told(notes, "the broker's queues", lambda: _queued(app, task_id)),
+        _told(notes, "the workers", lambda: _at_work(app, task_id, notes)),
+    ]
     known = [each for each in found if each]
     for each in known:
         document |= each
     if not known:
         words = f"; {'; '.join(notes)}" if notes else ""
-        raise CommandError(
-            "unknown_task",
-            "TASK",
+        raise NothingKnownError(
+            "task",
             f"nothing is known of it: no outcome, no failure, no worker, nor is it among the next {SEARCHED} of a queue{words}",
         )
     if document["queued_at"] is not None and document["begun_at"] is not None:
@@ -68,8 +69,6 @@ def account_of_task(task_id: str) -> dict[str, Any]:
 
 def _told(notes: list[str], whom: str, ask: Callable[[], T]) -> T | None:
     """What one of them says; a note where it refuses, or has none of it."""
-    from workers.queue.errors import NoRedisError, QueueUnavailableError
-
     try:
         return ask()
     except QueueUnavailableError as error:
@@ -80,9 +79,6 @@ def _told(notes: list[str], whom: str, ask: Callable[[], T]) -> T | None:
 
 
 def _outcome(app: PersonaApp, task_id: str) -> dict[str, Any] | None:
-    from workers.queue.reach import reaching
-    from workers.queue.results import RESULTS
-
     with reaching(RESULTS):
         meta = app.backend.get_task_meta(task_id)
     if meta["status"] == "PENDING":
@@ -100,8 +96,6 @@ def _outcome(app: PersonaApp, task_id: str) -> dict[str, Any] | None:
 
 
 def _failure(app: PersonaApp, task_id: str) -> dict[str, Any] | None:
-    from workers.queue.failures.box import Failures
-
     one = Failures(app).find(task_id)
     if one is None:
         return None
@@ -110,8 +104,6 @@ def _failure(app: PersonaApp, task_id: str) -> dict[str, Any] | None:
 
 
 def _queued(app: PersonaApp, task_id: str) -> dict[str, Any] | None:
-    from workers.queue.reach import at_redis
-
     def search(client: Any) -> dict[str, Any] | None:
         for queue in (queue.name for queue in app.conf.task_queues):
             for item in _next(client, queue):
@@ -122,11 +114,11 @@ def _queued(app: PersonaApp, task_id: str) -> dict[str, Any] | None:
     return at_redis(app, search)
 
 
-def _at_work(app: PersonaApp, task_id: str) -> dict[str, Any] | None:
-    from workers.queue.reach import reaching
-
+def _at_work(app: PersonaApp, task_id: str, notes: list[str]) -> dict[str, Any] | None:
     with reaching("the broker"):
         nodes = app.control.inspect(timeout=PATIENCE_S).query_task(task_id) or {}
+    if not nodes:
+        notes.append(f"no worker has answered within {PATIENCE_S:g} s")
     for node, tasks in nodes.items():
         for state, info in tasks.values():
             begun = info.get("time_start")
@@ -157,8 +149,6 @@ def _published(item: bytes) -> dict[str, Any]:
 
 
 def _published_in(headers: dict[str, Any]) -> dict[str, Any]:
-    from workers.queue.names import PUBLISHED_HEADER
-
     at = headers.get(PUBLISHED_HEADER)
     return {"queued_at": float(at)} if isinstance(at, int | float) else {}
 

@@ -1,4 +1,7 @@
-"""The command: what is meant, and its account as lines or as a document."""
+"""`persona explain`: what is known of a key, of a request's answer, or of a task, as lines or as a document.
+
+Reads only: computes, keeps and counts nothing. Never shows what a user wrote or was answered.
+"""
 
 from __future__ import annotations
 
@@ -49,12 +52,21 @@ def explain(
     from pipeline.settings import discover_settings
 
     settings = discover_settings()
-    if key is None and ":" not in subject:
-        from workers.cli.explain.task import account_of_task
+    from workers.explain.unknown import NothingKnownError
 
-        _show(screen, account_of_task(subject))
-        return
-    _show(screen, _account_of_key(settings, subject, key, user))
+    try:
+        if key is None and ":" not in subject:
+            from workers.cli.terminal.letters import broker_app
+            from workers.explain.task import account_of_task
+
+            with broker_app() as app:
+                document = account_of_task(app, subject)
+        else:
+            document = _account_of_key(settings, subject, key, user)
+    except NothingKnownError as error:
+        see = "; see `persona stats`" if error.kind == "key" else ""
+        raise CommandError(f"unknown_{error.kind}", error.kind.upper(), f"{error}{see}") from None
+    _show(screen, document)
 
 
 def _account_of_key(settings: Settings, subject: str, resonance: str | None, user: str | None) -> dict[str, Any]:
@@ -65,7 +77,7 @@ def _account_of_key(settings: Settings, subject: str, resonance: str | None, use
     from pipeline.persona_pipeline import PersonaPipeline
     from pipeline.personas import catalog_from
     from pipeline.responders import responder_from
-    from workers.cli.explain.key import document_of
+    from workers.explain.key import account_of_key
 
     if not settings.cache_url:
         raise CommandError("no_shared_cache", "PERSONA_CACHE_URL", "not set, so there is no shared cache to ask")
@@ -78,21 +90,13 @@ def _account_of_key(settings: Settings, subject: str, resonance: str | None, use
             place, deps = pipeline.place_of(
                 PersonaRequest.create(subject, resonance, None if user is None else {"user_id": user})
             )
-        document = document_of(settings, place, deps)
+        return account_of_key(settings, place, deps, must_be_known=resonance is None)
     except SharedTierUnavailableError:
         from pipeline.settings import without_password
 
         raise CommandError("cache_unavailable", "cache", f"{without_password(settings.cache_url)} is out of reach") from None
     finally:
         pipeline.close()
-    if resonance is None and not document.pop("known"):
-        raise CommandError(
-            "unknown_key",
-            "KEY",
-            "nothing is known of it: no tier has it, nothing has ended it, nobody computes it; see `persona stats`",
-        )
-    document.pop("known", None)
-    return document
 
 
 def _show(screen: Screen, document: Mapping[str, Any]) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
-if TYPE_CHECKING:
-    from pipeline.cache.flight.account import Account, Ended
-    from pipeline.cache.server.shared import RedisCache
-    from pipeline.settings import Settings
+from pipeline.cache.flight.account import Account, Ended, account_of
+from pipeline.cache.server.shared import RedisCache
+from pipeline.figures import FigureKeys
+from pipeline.figures.reading import who_invalidated
+from pipeline.settings import Settings
+from workers.explain.unknown import NothingKnownError
+from workers.queue.names import BULK_QUEUE
 
 TIMEOUT_S: Final = 2.0
 SHOWN_OF_VALUES: Final = ("persona", "model", "language", "slug", "version", "catalog")
@@ -25,15 +28,14 @@ STANDINGS: Final = {
 }
 
 
-def document_of(settings: Settings, key: str, deps: tuple[str, ...]) -> dict[str, Any]:
-    """`known`: whether anything is. Raises SharedTierUnavailableError."""
-    from pipeline.cache.flight.account import account_of
-    from pipeline.cache.server.shared import RedisCache
-    from workers.queue.names import BULK_QUEUE
-
+def account_of_key(settings: Settings, key: str, deps: tuple[str, ...], *, must_be_known: bool = True) -> dict[str, Any]:
+    """`deps`: what a value of the key is computed from, as far as the key tells. Raises SharedTierUnavailableError, and
+    NothingKnownError unless the key is certain to be one that requests lead to."""
     cache = RedisCache(url=settings.cache_url, namespace=settings.cache_namespace, timeout_s=TIMEOUT_S)
     with closing(cache.connection):
         account = account_of(cache, key, deps=deps, names=(f"{BULK_QUEUE} {key}",))
+        if must_be_known and not account.is_known:
+            raise NothingKnownError("key", "nothing is known of it: no tier has it, nothing has ended it, nobody computes it")
         ended = None if account.ended is None else _ended(settings, cache, account.ended)
     now_s = time.time()
     served = account.standing in ("l2", "stale")
@@ -49,7 +51,6 @@ def document_of(settings: Settings, key: str, deps: tuple[str, ...]) -> dict[str
         "ended_by": ended,
         "computed_by": _computed_by(account),
         "notes": ["no entry says which release made it; an answer's key stands for prompts, model and parameters"],
-        "known": account.is_known,
     }
 
 
@@ -64,9 +65,6 @@ def _made_by(account: Account) -> dict[str, str] | None:
 
 
 def _ended(settings: Settings, cache: RedisCache, ended: Ended) -> dict[str, Any]:
-    from pipeline.figures import FigureKeys
-    from pipeline.figures.reading import who_invalidated
-
     row = who_invalidated(cache.connection, FigureKeys(settings.cache_namespace), ended.pattern, ended.at)
     at = ended.at if ended.at is not None or row is None else row.at
     return {"pattern": ended.pattern, "means": ended.means, "seq": ended.seq, "at": at, "by": None if row is None else row.by}
