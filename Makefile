@@ -45,7 +45,8 @@ test-pythons: ## unit and integration tests on each Python from 3.11 to 3.14 tha
 test-browser: $(VENV)/.browser ## Flower's page in a real Chromium, which must be installed (apt-get install chromium), and by axe-core, for which npm is needed
 	@$(BIN)/python -c 'from benchmarks.kit.browser import Browser; Browser().close()'
 	@$(PYTEST) -m "long or not long" tests/acceptance/test_fleet_page.py tests/acceptance/test_fleet_acts.py \
-	  tests/acceptance/test_fleet_explain.py tests/acceptance/test_fleet_narrow.py tests/acceptance/test_fleet_axe.py
+	  tests/acceptance/test_fleet_explain.py tests/acceptance/test_fleet_charts.py tests/acceptance/test_fleet_narrow.py \
+	  tests/acceptance/test_fleet_axe.py
 
 $(VENV)/.browser: $(VENV)/.installed requirements/browser/package-lock.json
 	@mkdir -p $(VENV)/browser
