@@ -137,6 +137,10 @@ class Settings(BaseModel):
     flower_read_only: bool = Field(
         False, description="Whether Flower's page of the fleet only shows, and nothing can be done from it."
     )
+    traces: bool = Field(
+        False,
+        description="Whether what is done for a request is told as OpenTelemetry spans, to the collector of OTEL_ variables.",
+    )
     log: Literal["text", "json"] = Field("text", description="How worker and beat write their logs: json is one object a line.")
     stack_dir: str = Field("", description="Where `persona up` keeps what it runs. Empty: .persona in the working directory.")
 

@@ -29,6 +29,7 @@ from pipeline.cache.flight.filling import Filling
 from pipeline.cache.flight.in_flight import InFlight
 from pipeline.cache.flight.leases import Leases
 from pipeline.cache.flight.single import SingleFlight
+from pipeline.cache.flight.watching import Watcher, watch
 from pipeline.cache.grace import Grace
 from pipeline.cache.keys import check_deps, check_key, check_text
 from pipeline.cache.kind import PLAIN, Kind, KindOptions, checked_ttl_s, lifetime_of
@@ -80,6 +81,7 @@ class TwoTierCache:
         listens: bool = False,
         announce: Announce | None = None,
         sampler: Sampler | None = None,
+        watcher: Watcher | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         rng: Callable[[], float] = random.random,
@@ -91,7 +93,7 @@ class TwoTierCache:
         another one's computation before it computes by itself. `bus`: the node's, which its main process keeps in step.
         `listens`: where none does, a thread hears what others invalidate, from the first read of L2 on; else the lease alone
         tells. `announce` is told of every invalidation made here, with the id to acknowledge it by if a caller waits for that; it
-        must not raise. `sampler`: is told of some of the answers that are served.
+        must not raise. `sampler`: is told of some of the answers that are served. `watcher`: of the steps beyond L1.
         """
         self._max_ttl_s = max_ttl_s
         counters = Counters(
@@ -147,6 +149,8 @@ class TwoTierCache:
             clock=clock,
         )
         self._parts = Parts(self._tiers, self._keeper, self._flight, coherence, Desk(blocks=l2 is not None))
+        if watcher is not None:
+            watch(watcher, self._tiers, self._flight, self._filling)
         # For `get` alone, which looks nothing up that need not be.
         self._view = coherence.view
         self._slots = self.l1.slots

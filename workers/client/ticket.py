@@ -132,6 +132,11 @@ class WaitingTicket:
         return str(self._sent.result.id)
 
     @property
+    def traceparent(self) -> object:
+        """Of the trace that computed the answer; None if that is not known."""
+        return self._sent.result.traceparent
+
+    @property
     def done(self) -> bool:
         with reaching(RESULTS):
             return bool(self._sent.result.ready())
