@@ -180,6 +180,10 @@ class WaitingTicket:
             return
         self._revoke(str(sent.result.id))
 
+    def send_again_by(self, around: Callable[[Callable[[], Sent]], Callable[[], Sent]]) -> None:
+        """Have what sends the task anew done within something else."""
+        self._send_again = around(self._send_again)
+
     def _wait_s(self, deadline_s: float) -> float:
         """Until the next look at what is waited for."""
         remaining_s = max(0.0, deadline_s - time.monotonic())

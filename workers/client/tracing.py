@@ -12,6 +12,7 @@ from pipeline.models import PersonaRequest, PersonaResponse, Source
 from pipeline.tracing.context import Place, derived, place_in
 from pipeline.tracing.spans import Span, Tracer, current
 from workers.client.ticket import Ticket, WaitingTicket
+from workers.queue.dispatch import Sent
 from workers.queue.errors import AnswerTimeoutError
 from workers.queue.names import QUEUE
 
@@ -43,6 +44,7 @@ class TracedTicket:
     def __init__(self, ticket: WaitingTicket, tracer: Tracer, place: Place) -> None:
         self._ticket, self._tracer, self._place = ticket, tracer, place
         self._span: Span | None = Span("persona.wait", place.span_id)
+        ticket.send_again_by(self._in_this_trace)
 
     @property
     def source(self) -> Source:
@@ -82,6 +84,15 @@ class TracedTicket:
 
     def look(self, deadline_s: float, timeout_s: float) -> bool:
         return self._ticket.look(deadline_s, timeout_s)
+
+    def _in_this_trace(self, send: Callable[[], Sent]) -> Callable[[], Sent]:
+        """A task that is sent in the place of one that was lost is a part of the same trace."""
+
+        def again() -> Sent:
+            with self._tracer.unit("persona.submit again", self._place, "producer"):
+                return send()
+
+        return again
 
     def _tell(self, error: Exception | None, response: PersonaResponse | None = None) -> None:
         span = self._span
