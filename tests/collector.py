@@ -1,5 +1,5 @@
-"""A collector for tests, in a process of its own: it takes OTLP over HTTP, decodes it with the protocol's own classes, and refuses
-what they cannot read. No collector of another project can be had from the package registries: `otelcol` comes by downloads."""
+"""A collector for tests, in a process of its own: it takes OTLP over HTTP, decodes it with the protocol's own classes, and
+refuses what they cannot read. `otelcol` itself is in no package registry that this project installs from."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
         """Nothing."""
 
 
