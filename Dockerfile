@@ -4,7 +4,9 @@ ARG PYTHON=3.13-slim
 FROM python:${PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /venv
-COPY requirements/runtime.lock .
+# LOCK=traces: with what PERSONA_TRACES needs.
+ARG LOCK=runtime
+COPY requirements/${LOCK}.lock runtime.lock
 # Wheels only, each with the hash that the lock file names: nothing is compiled, and nothing else is fetched.
 RUN /venv/bin/pip install --quiet --require-hashes --no-deps --only-binary :all: -r runtime.lock \
  && /venv/bin/pip uninstall --quiet --yes pip

@@ -20,7 +20,7 @@ from pipeline.hot import HotKeys, Recent, Teller
 from pipeline.optimized import OptimizedPipeline, Refresh
 from pipeline.persona_pipeline import PersonaPipeline, get_pipeline
 from pipeline.settings import Settings, get_settings
-from pipeline.tracing.process import tracer_of
+from pipeline.tracing import tracer_of
 
 LONGEST_WAIT_S: Final = 30.0
 """For another's answer. With a model call of its own after that, a task stays within its limit."""

@@ -1,7 +1,7 @@
 """What traces cost: hits and misses through the queue with them on and off, a hit of L1, and a span by itself.
 
-Three nodes of two processes, each with servers of its own: without OpenTelemetry installed, with it and PERSONA_TRACES off, and
-with it on. Each works off the same full queue, in turn. The last one does it twice: for callers that are not traced, of whose hits it
+Three nodes of two processes, each with servers of its own: without OpenTelemetry, with it and PERSONA_TRACES off, and with it
+on. Each works off the same full queue, in turn. The last one does it twice: for callers that are not traced, of whose hits it
 tells a hundred a second, and for callers that are, of whose requests it tells every one.
 """
 
@@ -12,7 +12,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -110,7 +110,7 @@ class Side:
 
     def __init__(self, fleet: Fleet, headers: Mapping[str, str] | None = None) -> None:
         self._app = make_app(fleet.settings)
-        self._drain = Drain(_Sending(self._app, headers or {}), fleet.settings)  # type: ignore[arg-type]
+        self._drain = Drain(_Sending(self._app, headers or {}), fleet.settings)
         self._wires = [request.to_wire() for request in spread_over(KINDS, KINDS)]
 
     def __enter__(self) -> Self:
@@ -146,9 +146,9 @@ class _Sending:
 
 def _in_turn(sides: Mapping[str, Side], rounds: int, work: Any) -> dict[str, list[float]]:
     rates: dict[str, list[float]] = {name: [] for name in sides}
-    names: Sequence[str] = list(sides)
+    names = list(sides)
     for number in range(rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:  # type: ignore[operator]
+        for name in names[number % len(names) :] + names[: number % len(names)]:
             rates[name].append(work(sides[name]))
     return rates
 

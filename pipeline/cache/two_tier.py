@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import msgspec
 
@@ -29,7 +29,6 @@ from pipeline.cache.flight.filling import Filling
 from pipeline.cache.flight.in_flight import InFlight
 from pipeline.cache.flight.leases import Leases
 from pipeline.cache.flight.single import SingleFlight
-from pipeline.cache.flight.watching import Watcher, watch
 from pipeline.cache.grace import Grace
 from pipeline.cache.keys import check_deps, check_key, check_text
 from pipeline.cache.kind import PLAIN, Kind, KindOptions, checked_ttl_s, lifetime_of
@@ -41,6 +40,9 @@ from pipeline.cache.server.shared import NO_SERVER, RedisCache
 from pipeline.cache.stats import Counters
 from pipeline.cache.sweeper import Sweeper, Swept
 from pipeline.cache.tiers import Found, Tiers
+
+if TYPE_CHECKING:
+    from pipeline.cache.flight.watching import Watcher
 
 T = TypeVar("T")
 
@@ -150,6 +152,8 @@ class TwoTierCache:
         )
         self._parts = Parts(self._tiers, self._keeper, self._flight, coherence, Desk(blocks=l2 is not None))
         if watcher is not None:
+            from pipeline.cache.flight.watching import watch  # where it is needed: most programs do not load it
+
             watch(watcher, self._tiers, self._flight, self._filling)
         # For `get` alone, which looks nothing up that need not be.
         self._view = coherence.view

@@ -1,4 +1,4 @@
-"""This process's tracer. The one module that knows whether there is one, and the only one that others ask."""
+"""This process's tracer, and the thread by which the spans of a program that is no worker go to the collector."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from pipeline.cache.locks import Lock, begins_anew_in_children
 from pipeline.errors import MissingExtraError
-from pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from pipeline.tracing.sending import Sender
@@ -21,27 +20,30 @@ CLOSE_S: Final = 3.0
 """How long a program that ends waits for its collector."""
 
 _tracer: Tracer | None = None
+_outgoing: Outgoing | None = None
 
 
-def tracer_of(settings: Settings) -> Tracer | None:
-    """The tracer of this process and of those forked from it; None where PERSONA_TRACES is off, or OpenTelemetry is.
-
-    Raises MissingExtraError, or ConfigurationError naming the variable of OpenTelemetry.
-    """
-    global _tracer  # noqa: PLW0603 - one a process, made at its first use
-    if not settings.traces:
-        return None
+def tracer_here() -> Tracer | None:
+    """See `pipeline.tracing.tracer_of`, which asks this."""
+    global _tracer, _outgoing  # noqa: PLW0603 - one a process, made at its first use
     from pipeline.tracing.sending import is_disabled
 
     if is_disabled(os.environ):
         return None
     if _tracer is None:
-        _tracer = tracer_to(Outgoing(os.environ, "client").put, os.environ)
+        _outgoing = Outgoing(os.environ, "client")
+        _tracer = tracer_to(_outgoing.put, os.environ)
     return _tracer
 
 
+def close() -> None:
+    """Send what waits, for CLOSE_S at most. What comes later is sent by a thread that is begun anew."""
+    if _outgoing is not None:
+        _outgoing.close()
+
+
 def provide(tracer: Tracer) -> None:
-    """Have `tracer_of` return this one, here and in the children forked from now on."""
+    """Have `tracer_here` return this one, here and in the children forked from now on."""
     global _tracer  # noqa: PLW0603 - as above
     _tracer = tracer
 

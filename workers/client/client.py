@@ -18,7 +18,7 @@ from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import catalog_from
 from pipeline.responders import responder_from
 from pipeline.settings import Settings, discover_settings, without_password
-from pipeline.tracing.process import tracer_of
+from pipeline.tracing import tracer_of
 from workers.client.mapping import Answered, Progress, map_requests
 from workers.client.ticket import AnsweredTicket, Ticket, WaitingTicket
 from workers.queue.backlog import Backlog

@@ -14,7 +14,7 @@ from pipeline.assembly import build_beside_children, get_optimized_pipeline
 from pipeline.figures import Reporter
 from pipeline.optimized import OptimizedPipeline
 from pipeline.settings import get_settings
-from pipeline.tracing.process import tracer_of
+from pipeline.tracing import tracer_of
 from workers.node.control.haste import shorten_waits
 from workers.node.door import Door
 from workers.node.fetch.channel import FetchChannel

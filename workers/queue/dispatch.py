@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from pipeline.cache import TwoTierCache
 from pipeline.models import PersonaRequest
 from pipeline.optimized import REFRESH_PAUSE_S, Refresh, Sought
-from pipeline.tracing.process import tracer_of
+from pipeline.tracing import tracer_of
 from workers.queue.errors import QueueFullError
 from workers.queue.factory import PersonaApp
 from workers.queue.names import (

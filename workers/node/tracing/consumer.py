@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from pipeline.tracing import tracer_of
 from pipeline.tracing.context import TRACEPARENT, place_in
-from pipeline.tracing.process import tracer_of
 from pipeline.tracing.spans import Span
 from workers.node.consumer import GuardedConsumer
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 
+from pipeline.tracing import tracer_of
 from pipeline.tracing.context import TRACE_LINK, TRACEPARENT, Place, derived, place_in
-from pipeline.tracing.process import tracer_of
 from pipeline.tracing.spans import Span, Step, Tracer
 from workers.node.failures.keeping import KeepingRequest, KeepingTask
 from workers.queue.names import DELIVERIES_HEADER, PROCESS_TASK, PUBLISHED_HEADER, RENEWAL_HEADER
