@@ -204,6 +204,19 @@ def test_a_foreign_callers_trace_goes_on_also_at_the_door(fleet: Fleet, collecto
     assert "c" * 32 not in traces
 
 
+def test_a_refresh_is_a_trace_of_its_own_that_links_to_the_request_that_asked_for_it(fleet: Fleet, collector: Collector) -> None:
+    """As `workers.queue.dispatch.refresher` sends it: what the header names is the first span's link."""
+    wire = PersonaRequest.create("What of refreshed0.", KEY).to_wire()
+    headers = {"persona_renewal": True, "persona_trace_link": f"00-{'e' * 32}-{'f' * 16}-01"}
+    fleet.app.send_task("persona.process", args=[wire], queue="maintenance", headers=headers).get(timeout=ANSWER_S)
+    traces = traces_of(fleet, collector, ["refreshed0"], began_at_the_node)
+    assert_whole(traces)
+    spans = traces["refreshed0"]
+    assert one(spans, "persona.process sent").links == one(spans, "persona.process").links == [["e" * 32, "f" * 16]]
+    assert one(spans, "persona.process").attributes["persona.refresh"] is True
+    assert "e" * 32 not in collector.traces()
+
+
 def test_a_caller_that_joins_links_to_the_trace_that_computes(fleet: Fleet, collector: Collector) -> None:
     """Two clients want the same answer: one task, and the second caller's wait names the first one's trace. Two tasks want it:
     one computes, and the other's wait names where."""

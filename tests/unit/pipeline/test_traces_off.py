@@ -77,6 +77,24 @@ def test_a_hit_of_l1_is_not_told_of_and_a_miss_is_with_its_steps() -> None:
     assert "canary" not in repr([span.attributes for span in units[0].spans])
 
 
+def test_in_an_app_of_ones_own_the_steps_are_within_the_programs_span() -> None:
+    """Whichever SDK has opened it: here none, but its API's own carrier of a place."""
+    pytest.importorskip("opentelemetry.trace", reason="the extra `traces` is not installed")
+    from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
+
+    from pipeline.tracing.caller import place_of_caller
+
+    units: list[Unit] = []
+    cache = TwoTierCache(LocalCache(10), watcher=Tracer(units.append, samples=lambda _: True, caller=place_of_caller))
+    cache.get_or_compute("outside", lambda: 1)
+    assert units == []
+    with use_span(NonRecordingSpan(SpanContext(5, 6, is_remote=False, trace_flags=TraceFlags(1)))):
+        cache.get_or_compute("inside", lambda: 1)
+    assert {unit.trace_id for unit in units} == {5}
+    outermost = [unit.spans[-1] for unit in units]
+    assert {(span.name, span.parent_id) for span in outermost} == {("cache.lookup", 6), ("cache.flight", 6)}
+
+
 def test_the_pages_compose_file_goes_over_the_projects() -> None:
     (text,) = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     yaml = YAML(typ="safe")

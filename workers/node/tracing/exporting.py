@@ -49,7 +49,11 @@ class Exporter:
     def put(self, unit: Unit) -> None:
         try:
             self._sink.send(self._encode(unit))
-        except OSError:  # it is full, since the process stands still; or the unit is too long
+        except OSError as error:  # it is full, since the process stands still; or the unit is too long
+            if not self.dropped:
+                logger.warning(
+                    "traces.dropped: no room on the way to the process that sends spans (%s; told once)", type(error).__name__
+                )
             self.dropped += 1
 
     def see_to_it(self) -> None:
