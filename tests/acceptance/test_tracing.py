@@ -257,11 +257,12 @@ def test_a_collector_that_is_away_holds_up_nothing_and_loses_nothing(fleet: Flee
     began_s = time.monotonic()
     assert len([ask(fleet, mark) for mark in marks]) == 6
     assert time.monotonic() - began_s < 5
+    until(lambda: "traces.not_sent" in fleet.node.log()[seen:], "the log tells of it", bound_s=COME_S)
     came = collector.requests()
     until(lambda: collector.requests() >= came + 2, "it is tried again", bound_s=COME_S)
-    assert fleet.node.log()[seen:].count("traces.not_sent") == 1
     collector.behave("well")
     assert_whole(traces_of(fleet, collector, marks))
+    assert fleet.node.log()[seen:].count("traces.not_sent") == 1
     killed = exporter_of(fleet.node)
     os.kill(killed, signal.SIGKILL)
     ask(fleet, "anew0")
