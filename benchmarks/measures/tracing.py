@@ -201,7 +201,7 @@ def _measure_spans(rounds: int) -> tuple[Figures, tuple[str, ...]]:
         from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
         from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
     except ModuleNotFoundError:
-        notes = ("the SDK is not installed and left out (pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http)",)
+        notes = ("the SDK is not installed and left out (`make bench` installs it)",)
     else:
         ended: list[ReadableSpan] = []
 
