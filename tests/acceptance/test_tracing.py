@@ -17,6 +17,7 @@ import pytest
 from collector import Collector, Span, broken
 from fleet import ANSWER_S, API_KEY, Fleet, WorkerNode, send_plain
 from polling import until
+from supervised import alive
 
 from benchmarks.kit.endpoint import Fault
 from pipeline.models import PersonaRequest
@@ -316,3 +317,17 @@ def test_a_thousand_requests_with_children_killed_and_replaced(fleet: Fleet, col
     assert len(by_mark) == 1000
     assert len(killed) >= 20
     assert lost >= 1
+
+
+@pytest.mark.long
+def test_what_a_killed_node_has_told_is_sent_all_the_same(fleet: Fleet, collector: Collector) -> None:
+    """The process that sends outlives the main process and the children, and ends when it has sent."""
+    with Fleet(environ=collector.environ) as other:
+        collector.behave("busy")
+        ask(other, "killednode0")
+        until(lambda: "traces.not_sent" in other.node.log(), "it has tried to send", bound_s=COME_S)
+        exporter = exporter_of(other.node)
+        os.kill(other.node.pid, signal.SIGKILL)
+        collector.behave("well")
+        assert_whole(traces_of(other, collector, ["killednode0"]))
+        until(lambda: not alive(exporter), "it has ended", bound_s=COME_S)
