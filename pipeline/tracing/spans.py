@@ -50,6 +50,13 @@ class Unit:
         self.sampled = self.open = sampled
 
 
+def unit_of(trace_id: int, spans: Sequence[Span]) -> Unit:
+    """A unit of spans that are over."""
+    unit = Unit(trace_id)
+    unit.spans += spans
+    return unit
+
+
 class Step:
     """A span while it goes on: `with` it. The outermost of a thread or an asyncio task sends its unit when it ends."""
 
@@ -142,6 +149,8 @@ class Tracer:
         """`sink` must neither raise nor wait. `samples`: whether a trace that begins here is recorded, by its id. `caller`: the
         place of the program's own span, if it has one."""
         self.sink = sink
+        self.sink_all: Callable[[Sequence[Unit]], None] = self._sink_each
+        """The same for many units at once."""
         self.samples = samples
         self.caller = caller
 
@@ -181,9 +190,11 @@ class Tracer:
 
     def send(self, trace_id: int, spans: Sequence[Span]) -> None:
         """Send spans that are over."""
-        unit = Unit(trace_id)
-        unit.spans += spans
-        self.sink(unit)
+        self.sink(unit_of(trace_id, spans))
+
+    def _sink_each(self, units: Sequence[Unit]) -> None:
+        for unit in units:
+            self.sink(unit)
 
     # -- what the cache tells: see pipeline.cache.flight.watching
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.optimized import OptimizedPipeline
 from pipeline.tracing.context import derived, place_in
-from pipeline.tracing.spans import Span, Tracer
+from pipeline.tracing.spans import Span, Tracer, Unit, unit_of
 from workers.node.door import Allowance, Answer, Door, Store
 from workers.node.tracing.tasks import describe, ns_of
 from workers.queue.names import PROCESS_TASK
@@ -35,19 +35,19 @@ class TracedDoor(Door):
         if not super().tell(answers):
             return False
         ended_ns = time.time_ns()
-        for answer in answers:
-            self._trace(answer, began_ns, ended_ns)
+        units = [self._unit(answer, began_ns, ended_ns) for answer in answers]
+        self._tracer.sink_all([unit for unit in units if unit is not None])
         return True
 
-    def _trace(self, answer: Answer, began_ns: int, ended_ns: int) -> None:
+    def _unit(self, answer: Answer, began_ns: int, ended_ns: int) -> Unit | None:
         parent = None if answer.traceparent is None else place_in(answer.traceparent)
         if parent is None:
             if not self._untraced.take(1):
-                return
+                return None
             root = derived(answer.task_id)
             parent = root._replace(span_id=0, sampled=self._tracer.samples(root.trace_id))
         if not parent.sampled:
-            return
+            return None
         span = Span(f"{PROCESS_TASK} at the door", parent.span_id, "consumer", began_ns)
         span.end_ns = ended_ns
         describe(span.attributes, answer.task_id, {}, retries=0)
@@ -57,4 +57,4 @@ class TracedDoor(Door):
             waited = Span("queue", span.span_id if not parent.span_id else parent.span_id, "consumer", min(start_ns, began_ns))
             waited.end_ns = began_ns
             spans.append(waited)
-        self._tracer.send(parent.trace_id, spans)
+        return unit_of(parent.trace_id, spans)

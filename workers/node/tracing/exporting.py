@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from pipeline.settings import Settings
@@ -22,6 +23,7 @@ from pipeline.tracing.spans import Unit
 from workers.node.logs import JsonFormatter
 
 MOST_PART_BYTES: Final = 1 << 18
+PACKET: Final = 100
 CLOSE_S: Final = 5.0
 """How long it tries a collector that is away once the node has ended."""
 TOLD_S: Final = 60.0
@@ -47,8 +49,16 @@ class Exporter:
         """How many units of this process found no room in the socket."""
 
     def put(self, unit: Unit) -> None:
+        self.put_all((unit,))
+
+    def put_all(self, units: Sequence[Unit]) -> None:
+        """In packets of PACKET units, parts that follow each other being one: each packet wakes the process that sends."""
+        for first in range(0, len(units), PACKET):
+            self._put(b"".join(map(self._encode, units[first : first + PACKET])))
+
+    def _put(self, packet: bytes) -> None:
         try:
-            self._sink.send(self._encode(unit))
+            self._sink.send(packet)
         except OSError as error:  # it is full, since the process stands still; or the unit is too long
             if not self.dropped:
                 logger.warning(
