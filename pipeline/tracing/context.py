@@ -12,7 +12,8 @@ TRACE_LINK: Final = "persona_trace_link"
 """The header that names the place of whatever asked for a task that is a trace of its own."""
 _FORM: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})", re.ASCII)
 _OWNER: Final = re.compile(r"([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{8}", re.ASCII)
-_LONGEST: Final = 55
+LONGEST: Final = 55
+"""Of the header, in characters; also the shortest."""
 
 
 class Place(NamedTuple):
@@ -28,7 +29,7 @@ class Place(NamedTuple):
 
 def place_in(header: Any) -> Place | None:
     """The place that a header names. None for anything malformed: whatever a sender wrote, it costs no more than this look."""
-    if not isinstance(header, str) or len(header) != _LONGEST:
+    if not isinstance(header, str) or len(header) != LONGEST:
         return None
     found = _FORM.fullmatch(header)
     if found is None or found[1] == "ff":

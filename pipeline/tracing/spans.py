@@ -50,13 +50,6 @@ class Unit:
         self.sampled = self.open = sampled
 
 
-def unit_of(trace_id: int, spans: Sequence[Span]) -> Unit:
-    """A unit of spans that are over."""
-    unit = Unit(trace_id)
-    unit.spans += spans
-    return unit
-
-
 class Step:
     """A span while it goes on: `with` it. The outermost of a thread or an asyncio task sends its unit when it ends."""
 
@@ -149,8 +142,8 @@ class Tracer:
         """`sink` must neither raise nor wait. `samples`: whether a trace that begins here is recorded, by its id. `caller`: the
         place of the program's own span, if it has one."""
         self.sink = sink
-        self.sink_all: Callable[[Sequence[Unit]], None] = self._sink_each
-        """The same for many units at once."""
+        self.hand_on: Callable[[bytes], None] | None = None
+        """Takes what another process makes spans of, where there is one."""
         self.samples = samples
         self.caller = caller
 
@@ -190,11 +183,9 @@ class Tracer:
 
     def send(self, trace_id: int, spans: Sequence[Span]) -> None:
         """Send spans that are over."""
-        self.sink(unit_of(trace_id, spans))
-
-    def _sink_each(self, units: Sequence[Unit]) -> None:
-        for unit in units:
-            self.sink(unit)
+        unit = Unit(trace_id)
+        unit.spans += spans
+        self.sink(unit)
 
     # -- what the cache tells: see pipeline.cache.flight.watching
 

@@ -68,10 +68,10 @@ def build_door(c: Any) -> Door | None:
     else:
         pipeline = get_optimized_pipeline()
     store, dispatcher = QuickOutcomes(c.app).store, lambda: c.event_dispatcher
-    if (tracer := tracer_of(settings)) is not None:
+    if (tracer := tracer_of(settings)) is not None and tracer.hand_on is not None:
         from workers.node.tracing.door import TracedDoor
 
-        return TracedDoor(pipeline, store, dispatcher, settings.hit_events_per_s, tracer=tracer)
+        return TracedDoor(pipeline, store, dispatcher, settings.hit_events_per_s, hand_on=tracer.hand_on)
     return Door(pipeline, store, dispatcher, settings.hit_events_per_s)
 
 

@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from pipeline.settings import Settings
@@ -23,7 +22,8 @@ from pipeline.tracing.spans import Unit
 from workers.node.logs import JsonFormatter
 
 MOST_PART_BYTES: Final = 1 << 18
-PACKET: Final = 100
+NOTED: Final = b"\0"
+"""Before what the door has noted. No part of spans begins so: it would be a field without a number."""
 CLOSE_S: Final = 5.0
 """How long it tries a collector that is away once the node has ended."""
 TOLD_S: Final = 60.0
@@ -49,12 +49,11 @@ class Exporter:
         """How many units of this process found no room in the socket."""
 
     def put(self, unit: Unit) -> None:
-        self.put_all((unit,))
+        self._put(self._encode(unit))
 
-    def put_all(self, units: Sequence[Unit]) -> None:
-        """In packets of PACKET units, parts that follow each other being one: each packet wakes the process that sends."""
-        for first in range(0, len(units), PACKET):
-            self._put(b"".join(map(self._encode, units[first : first + PACKET])))
+    def hand_on(self, noted: bytes) -> None:
+        """What the door has noted: spans are made of it on the other side."""
+        self._put(NOTED + noted)
 
     def _put(self, packet: bytes) -> None:
         try:
@@ -156,7 +155,7 @@ def _send_all(sender: Sender, head: bytes, scope: bytes, waiting: Waiting) -> No
     told, told_at_s = 0, -TOLD_S
     while not (ended := waiting.ended.wait(EVERY_S)) or waiting:
         while waiting and not sender.pausing:
-            parts = waiting.take()
+            parts = [_spans(part) for part in waiting.take()]
             if not sender.send(head, scope, parts):
                 waiting.put_back(parts)
         lost = waiting.dropped + sender.refused
@@ -165,3 +164,11 @@ def _send_all(sender: Sender, head: bytes, scope: bytes, waiting: Waiting) -> No
             told, told_at_s = lost, time.monotonic()
         if ended:
             time.sleep(0.05)
+
+
+def _spans(part: bytes) -> bytes:
+    if part[:1] != NOTED:
+        return part
+    from workers.node.tracing.door import spans_of_hits
+
+    return spans_of_hits(part[1:])

@@ -35,7 +35,7 @@ def begin(sender: Any = None, **_: Any) -> None:
         tracer = tracer_to(_exporter.put, os.environ)
     except ConfigurationError as error:
         sys.exit(f"error: {error}.")
-    tracer.sink_all = _exporter.put_all
+    tracer.hand_on = _exporter.hand_on
     provide(tracer)
     trace_tasks(tracer, [task for name, task in sender.app.tasks.items() if not name.startswith("celery.")])
     _exporter.see_to_it()
