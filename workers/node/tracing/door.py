@@ -1,7 +1,7 @@
 """Hits that a node's main process answers, as spans: one each, within the caller's trace.
 
-The main process answers a hit in as long as a few spans take. So it only notes what came of each, and the process that sends spans
-makes these.
+The main process answers a hit in as long as a few spans take. So it only notes what came of each, and the process that sends
+spans makes them.
 """
 
 from __future__ import annotations
