@@ -53,10 +53,14 @@ class TracedDoor(Door):
             return False
         ended_ns = time.time_ns()
         noted: list[_Noted] = []
+        allowed: int | None = None
         for task_id, published_at, hit, header in answers:
             if type(header) is not str or len(header) != LONGEST:
-                if not self._untraced.take(1):
+                if allowed is None:
+                    allowed = self._untraced.take(len(answers))
+                if not allowed:
                     continue
+                allowed -= 1
                 header = ""  # noqa: PLW2901 - none that names a place
             noted.append((task_id, header, hit.found.source, published_at if type(published_at) is float else 0.0))
         for first in range(0, len(noted), PORTION):
