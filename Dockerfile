@@ -4,9 +4,11 @@ ARG PYTHON=3.13-slim
 FROM python:${PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /venv
-COPY requirements/runtime.lock .
+COPY requirements/runtime.lock requirements/traces.lock ./
+# LOCK=traces: with what PERSONA_TRACES needs, too.
+ARG LOCK=runtime
 # Wheels only, each with the hash that the lock file names: nothing is compiled, and nothing else is fetched.
-RUN /venv/bin/pip install --quiet --require-hashes --no-deps --only-binary :all: -r runtime.lock \
+RUN /venv/bin/pip install --quiet --require-hashes --no-deps --only-binary :all: -r ${LOCK}.lock \
  && /venv/bin/pip uninstall --quiet --yes pip
 # The sources as they are, not as a package: building one would fetch a build backend that no hash holds.
 COPY persona_worker.py /app/

@@ -94,6 +94,7 @@ bench: $(VENV)/.peers ## every benchmark, beside its peers; renews docs/benchmar
 COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --upgrade --no-annotate --no-header --no-emit-index-url
 lock: $(VENV)/.installed ## make the lock files anew, at today's versions
 	@$(COMPILE) --extra worker --extra flower pyproject.toml -o requirements/runtime.lock
+	@$(COMPILE) --extra worker --extra flower --extra traces -c requirements/runtime.lock pyproject.toml -o requirements/traces.lock
 	@$(COMPILE) --extra local-llm --extra dev pyproject.toml -o requirements/dev.lock
 	@$(COMPILE) --extra bench -c requirements/dev.lock pyproject.toml -o requirements/bench.lock
 	@$(COMPILE) --no-deps requirements/model.in -o requirements/model.lock

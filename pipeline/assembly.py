@@ -20,6 +20,7 @@ from pipeline.hot import HotKeys, Recent, Teller
 from pipeline.optimized import OptimizedPipeline, Refresh
 from pipeline.persona_pipeline import PersonaPipeline, get_pipeline
 from pipeline.settings import Settings, get_settings
+from pipeline.tracing import tracer_of
 
 LONGEST_WAIT_S: Final = 30.0
 """For another's answer. With a model call of its own after that, a task stays within its limit."""
@@ -56,6 +57,7 @@ def build_cache(settings: Settings, equipment: Equipment = _BARE, sampler: Sampl
         listens=settings.listen,
         announce=equipment.announce,
         sampler=sampler,
+        watcher=tracer_of(settings),
     )
 
 
@@ -81,6 +83,10 @@ def build_optimized_pipeline(
     if courier.connects and settings.audit_per_s and cache.l2 is not None:
         bound_s = settings.staleness_bound_s
         courier.carry(Auditor(sampler, cache.l2.keys, bound_s=bound_s, told=_counted_by(reporter)).audit)
+    if (tracer := tracer_of(settings)) is not None:
+        from pipeline.tracing.stages import TracedPipeline
+
+        pipeline = TracedPipeline(pipeline, tracer)
     return OptimizedPipeline(
         pipeline,
         cache,

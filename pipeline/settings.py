@@ -140,6 +140,10 @@ class Settings(BaseModel):
     flower_landing: Literal["fleet", "workers"] = Field(
         "fleet", description="Which page Flower's address leads to: the fleet's, or its own list of workers."
     )
+    traces: bool = Field(
+        False,
+        description="Whether what is done for a request is told as OpenTelemetry spans, to the collector of OTEL_ variables.",
+    )
     log: Literal["text", "json"] = Field("text", description="How worker and beat write their logs: json is one object a line.")
     stack_dir: str = Field("", description="Where `persona up` keeps what it runs. Empty: .persona in the working directory.")
 

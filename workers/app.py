@@ -30,6 +30,11 @@ app.worker_cls = "workers.node.control.ending:OrderlyWorker"
 app.conf.worker_consumer = "workers.node.consumer:GuardedConsumer"
 app.steps["consumer"].update(("workers.node.events:EventBatches", "workers.node.fetching:FetchStep"))
 install(app, settings=settings, step="workers.node.invalidation:InvalidationStep", default=False)  # a pipeline has the cache
+if settings.traces:
+    app.conf.imports = ("workers.node.tracing.starting", *app.conf.imports)  # first: it tells the others
+    app.task_cls = "workers.node.tracing.tasks:TracedTask"
+    app.conf.worker_consumer = "workers.node.tracing.consumer:TracedConsumer"
+    app.steps["consumer"].add("workers.node.tracing.starting:ExporterStep")
 app.set_default()
 serve_ours()
 check_workers(settings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import msgspec
 
@@ -40,6 +40,9 @@ from pipeline.cache.server.shared import NO_SERVER, RedisCache
 from pipeline.cache.stats import Counters
 from pipeline.cache.sweeper import Sweeper, Swept
 from pipeline.cache.tiers import Found, Tiers
+
+if TYPE_CHECKING:
+    from pipeline.cache.flight.watching import Watcher
 
 T = TypeVar("T")
 
@@ -80,6 +83,7 @@ class TwoTierCache:
         listens: bool = False,
         announce: Announce | None = None,
         sampler: Sampler | None = None,
+        watcher: Watcher | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         rng: Callable[[], float] = random.random,
@@ -91,7 +95,7 @@ class TwoTierCache:
         another one's computation before it computes by itself. `bus`: the node's, which its main process keeps in step.
         `listens`: where none does, a thread hears what others invalidate, from the first read of L2 on; else the lease alone
         tells. `announce` is told of every invalidation made here, with the id to acknowledge it by if a caller waits for that; it
-        must not raise. `sampler`: is told of some of the answers that are served.
+        must not raise. `sampler`: is told of some of the answers that are served. `watcher`: of the steps beyond L1.
         """
         self._max_ttl_s = max_ttl_s
         counters = Counters(
@@ -147,6 +151,10 @@ class TwoTierCache:
             clock=clock,
         )
         self._parts = Parts(self._tiers, self._keeper, self._flight, coherence, Desk(blocks=l2 is not None))
+        if watcher is not None:
+            from pipeline.cache.flight.watching import watch  # where it is needed: most programs do not load it
+
+            watch(watcher, self._tiers, self._flight, self._filling)
         # For `get` alone, which looks nothing up that need not be.
         self._view = coherence.view
         self._slots = self.l1.slots

@@ -6,7 +6,7 @@ import base64
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import wait
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -84,6 +84,8 @@ class ChatResponder:
         self._max_tokens, self._temperature = max_tokens, temperature
         self._max_bytes = max_bytes
         self._clock, self._pause, self._rng = clock, pause, rng or random.Random()  # noqa: S311 - jitter, no secret
+        self.headers_of_call: Callable[[], Mapping[str, str] | None] = lambda: None
+        """Headers for the call that the calling thread makes, beside those of the client."""
         # By process id. A child leaves its parent's entry alone but keeps it: collecting it would touch an event loop that is
         # the parent's. One lock for all would stay held in a child that was forked while a thread held it.
         self._own: dict[int, _OwnConnection] = {}
@@ -133,6 +135,7 @@ class ChatResponder:
                 messages=_messages(prompt),
                 max_tokens=self._max_tokens,
                 temperature=self._temperature,
+                headers=self.headers_of_call(),
             )
         except ClosedError:
             return CLOSED

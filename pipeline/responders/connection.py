@@ -81,16 +81,23 @@ class Connection:
         self._thread.start()
 
     def send(
-        self, *, model: str, messages: Sequence[ChatCompletionMessageParam], max_tokens: int, temperature: float
+        self,
+        *,
+        model: str,
+        messages: Sequence[ChatCompletionMessageParam],
+        max_tokens: int,
+        temperature: float,
+        headers: Mapping[str, str] | None = None,
     ) -> Future[Answer]:
-        """Send a chat completion request; cancel the future to give it up. Raises ClosedError after `close`.
+        """Send a chat completion request, with these headers, too; cancel the future to give it up. Raises ClosedError after
+        `close`.
 
         A response of any status is an Answer. Without a response the future raises the client's error.
         """
         with self._lock:
             if self._closed:
                 raise ClosedError
-            return asyncio.run_coroutine_threadsafe(self._exchange(model, messages, max_tokens, temperature), self._loop)
+            return asyncio.run_coroutine_threadsafe(self._exchange(model, messages, max_tokens, temperature, headers), self._loop)
 
     def close(self) -> None:
         """Give up the calls under way (their futures end as cancelled) and end the thread."""
@@ -102,14 +109,19 @@ class Connection:
         self._thread.join(CLOSE_S)
 
     async def _exchange(
-        self, model: str, messages: Sequence[ChatCompletionMessageParam], max_tokens: int, temperature: float
+        self,
+        model: str,
+        messages: Sequence[ChatCompletionMessageParam],
+        max_tokens: int,
+        temperature: float,
+        headers: Mapping[str, str] | None,
     ) -> Answer:
         from openai import APIStatusError
 
         try:
             # Raw: the client's own models accept a body of any form, even a page of HTML, without an error.
             raw = await self._client.chat.completions.with_raw_response.create(
-                model=model, messages=messages, max_tokens=max_tokens, temperature=temperature
+                model=model, messages=messages, max_tokens=max_tokens, temperature=temperature, extra_headers=headers
             )
             response = raw.http_response
         except APIStatusError as error:

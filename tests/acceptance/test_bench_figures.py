@@ -200,3 +200,14 @@ def test_a_drained_task_with_a_wrong_result_fails_the_benchmark() -> None:
         assert drain.per_s("persona.process", wires, 10, lambda wire, result: wire["user_input"] in result["content"]) > 0
         with pytest.raises(BenchmarkFailedError, match=r"persona\.process: task .* gave"):
             drain.per_s("persona.process", wires, 10, lambda wire, _result: wire is wires[0])
+
+
+@pytest.mark.long
+def test_tracing_compares_on_with_off_and_with_what_is_not_installed() -> None:
+    """Of hits and of misses; and a hit of L1, and a span, by themselves."""
+    pytest.importorskip("opentelemetry.proto", reason="the extra `traces` is not installed")
+    figures = measured("tracing")["figures"]
+    for what in ("hit", "miss"):
+        for ratio in (f"off_to_without_{what}_ratio", f"on_to_off_{what}_ratio", f"traced_to_off_{what}_ratio"):
+            assert figures[f"{ratio}_low"] <= figures[ratio] <= figures[f"{ratio}_high"]
+    assert min(figures["on_l1_ns"], figures["off_l1_ns"], figures["span_ns"]) > 0

@@ -63,7 +63,8 @@ def needed_by(module: str, among: frozenset[str]) -> set[str]:
 ROOMS = (
     ("pipeline.cache.patterns", "pipeline.cache.memory", "pipeline.cache.server", "pipeline.cache.audit",
      "pipeline.cache.coherence", "pipeline.cache.flight", "pipeline.cache.decorators"),
-    ("pipeline.cache", "pipeline.personas", "pipeline.responders", "pipeline.hot", "pipeline.figures", "pipeline.preload"),
+    ("pipeline.cache", "pipeline.personas", "pipeline.responders", "pipeline.tracing", "pipeline.hot", "pipeline.figures",
+     "pipeline.preload"),
     ("workers.queue", "workers.install", "workers.stack", "workers.client", "workers.explain", "workers.node",
      "workers.dashboard", "workers.doctor", "workers.cli"),
 )  # fmt: skip

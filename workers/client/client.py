@@ -18,6 +18,7 @@ from pipeline.persona_pipeline import PersonaPipeline
 from pipeline.personas import catalog_from
 from pipeline.responders import responder_from
 from pipeline.settings import Settings, discover_settings, without_password
+from pipeline.tracing import tracer_of
 from workers.client.mapping import Answered, Progress, map_requests
 from workers.client.ticket import AnsweredTicket, Ticket, WaitingTicket
 from workers.queue.backlog import Backlog
@@ -47,6 +48,10 @@ class PersonaClient:
         self._lock = threading.Lock()
         self._pipeline: OptimizedPipeline | None = None
         self._dispatcher: Dispatcher | None = None
+        if (tracer := tracer_of(self.settings)) is not None:
+            from workers.client.tracing import traced_submit
+
+            self.submit_request = traced_submit(tracer, self.submit_request)  # type: ignore[method-assign]
 
     # -- one request
 

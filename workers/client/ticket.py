@@ -132,6 +132,11 @@ class WaitingTicket:
         return str(self._sent.result.id)
 
     @property
+    def traceparent(self) -> object:
+        """Of the trace that computed the answer; None if that is not known."""
+        return self._sent.result.traceparent
+
+    @property
     def done(self) -> bool:
         with reaching(RESULTS):
             return bool(self._sent.result.ready())
@@ -174,6 +179,10 @@ class WaitingTicket:
         if sent.key and (self._in_flight is None or not self._in_flight.withdraw(sent.key, str(sent.result.id))):
             return
         self._revoke(str(sent.result.id))
+
+    def send_again_by(self, around: Callable[[Callable[[], Sent]], Callable[[], Sent]]) -> None:
+        """Have what sends the task anew done within something else."""
+        self._send_again = around(self._send_again)
 
     def _wait_s(self, deadline_s: float) -> float:
         """Until the next look at what is waited for."""

@@ -16,6 +16,7 @@ from pipeline.cache import TwoTierCache, provide_default_cache
 from pipeline.cache.locks import Lock
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings, discover_settings
+from pipeline.tracing import send_the_rest
 from workers.install.node import Node, join, node_of
 from workers.install.parent import Parent
 from workers.queue.broadcast import Announcer
@@ -144,6 +145,7 @@ def _end_child(**_: Any) -> None:
     """A pool child ends without running exit handlers."""
     if _installed is not None:
         _installed.close()
+    send_the_rest()
 
 
 def _settings(given: dict[str, Any]) -> Settings:

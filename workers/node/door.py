@@ -66,6 +66,10 @@ class _Headers(msgspec.Struct, forbid_unknown_fields=True):
     stamped_headers: tuple[()] | None = None
     stamps: dict[str, Any] | None = None
     persona_published_at: Any = None
+    # How a caller's trace goes on. Whatever stands there is judged where it is used.
+    traceparent: Any = None
+    tracestate: Any = None
+    baggage: Any = None
 
 
 class _Properties(msgspec.Struct):
@@ -91,6 +95,7 @@ class Answer(NamedTuple):
     task_id: str
     published_at: Any
     hit: Hit
+    traceparent: Any = None
 
 
 class Door:
@@ -115,7 +120,9 @@ class Door:
         for headers, request in asked:
             hit = None if request is None else next(hits)
             told = hit is not None and headers is not None
-            answers.append(Answer(headers.id, headers.persona_published_at, hit) if told and headers and hit else None)
+            answers.append(
+                Answer(headers.id, headers.persona_published_at, hit, headers.traceparent) if told and headers and hit else None
+            )
         return answers
 
     def tell(self, answers: Sequence[Answer]) -> bool:

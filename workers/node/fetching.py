@@ -14,6 +14,7 @@ from pipeline.assembly import build_beside_children, get_optimized_pipeline
 from pipeline.figures import Reporter
 from pipeline.optimized import OptimizedPipeline
 from pipeline.settings import get_settings
+from pipeline.tracing import tracer_of
 from workers.node.control.haste import shorten_waits
 from workers.node.door import Door
 from workers.node.fetch.channel import FetchChannel
@@ -66,7 +67,12 @@ def build_door(c: Any) -> Door | None:
         pipeline = _pipeline_beside_children(c.figures)
     else:
         pipeline = get_optimized_pipeline()
-    return Door(pipeline, QuickOutcomes(c.app).store, lambda: c.event_dispatcher, settings.hit_events_per_s)
+    store, dispatcher = QuickOutcomes(c.app).store, lambda: c.event_dispatcher
+    if (tracer := tracer_of(settings)) is not None and tracer.hand_on is not None:
+        from workers.node.tracing.door import TracedDoor
+
+        return TracedDoor(pipeline, store, dispatcher, settings.hit_events_per_s, hand_on=tracer.hand_on)
+    return Door(pipeline, store, dispatcher, settings.hit_events_per_s)
 
 
 @cache

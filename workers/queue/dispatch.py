@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
-from celery import Celery
 from celery.utils import uuid
 from kombu import Producer
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -16,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from pipeline.cache import TwoTierCache
 from pipeline.models import PersonaRequest
 from pipeline.optimized import REFRESH_PAUSE_S, Refresh, Sought
+from pipeline.tracing import tracer_of
 from workers.queue.errors import QueueFullError
 from workers.queue.factory import PersonaApp
 from workers.queue.names import (
@@ -46,6 +46,8 @@ class Dispatcher:
 
     def __init__(self, app: PersonaApp, cache: TwoTierCache) -> None:
         self._app = app
+        tracer = tracer_of(app.settings)
+        self._trace: Callable[[], dict[str, str]] = dict if tracer is None else tracer.headers
         self._room = Room(self._broker)
         # rpc:// results reach only the sender, so tasks cannot be joined: each caller queues its own.
         replies = app.settings.result_backend_url.startswith("rpc:")
@@ -77,7 +79,7 @@ class Dispatcher:
             args=[request.to_wire()],
             task_id=task_id,
             queue=queue,
-            headers={**headers, PUBLISHED_HEADER: time.time()},
+            headers={**headers, PUBLISHED_HEADER: time.time(), **self._trace()},
             argsrepr=REDACTED,
             kwargsrepr=REDACTED,
             result_cls=partial(QuietResult, app=self._app),
@@ -108,16 +110,18 @@ class Dispatcher:
                 yield client
 
 
-def refresher(app: Celery, outbox: Outbox) -> Refresh:
+def refresher(app: PersonaApp, outbox: Outbox) -> Refresh:
     """Queues requests to be answered anew, behind those that callers wait for. While the broker is away, a later try does it."""
+    tracer = tracer_of(app.settings)
+    link: Callable[[], dict[str, str]] = dict if tracer is None else tracer.link_headers
 
-    def send(request: PersonaRequest, producer: Producer) -> None:
+    def send(request: PersonaRequest, headers: dict[str, str], producer: Producer) -> None:
         app.send_task(
             PROCESS_TASK,
             args=[request.to_wire()],
             producer=producer,
             queue=MAINTENANCE_QUEUE,
-            headers={RENEWAL_HEADER: True},
+            headers={RENEWAL_HEADER: True, **headers},
             argsrepr=REDACTED,
             kwargsrepr=REDACTED,
             ignore_result=True,
@@ -125,6 +129,8 @@ def refresher(app: Celery, outbox: Outbox) -> Refresh:
         )
 
     def refresh(request: PersonaRequest) -> None:
-        outbox.post(partial(send, request), wait_s=0.0, useful_s=REFRESH_PAUSE_S)  # after that another refresh is asked for
+        outbox.post(
+            partial(send, request, link()), wait_s=0.0, useful_s=REFRESH_PAUSE_S
+        )  # after that another refresh is asked for
 
     return refresh

@@ -21,6 +21,7 @@ FOREIGN_VARIABLES: Final = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELE
 
 OUTCOME_STORE: Final = "workers.queue.outcomes.store:OutcomeStore"
 """By name: imported when an app first uses its results."""
+TRACED_OUTCOME_STORE: Final = "workers.queue.outcomes.traced:TracedOutcomeStore"
 
 
 class PersonaApp(Celery):
@@ -58,7 +59,8 @@ class PersonaApp(Celery):
 def _backend_of(settings: Settings) -> str:
     """As Celery writes a URL whose backend is not its own. rpc:// is: its outcomes are messages."""
     url = without_tls_options(settings.result_backend_url)
-    return f"{OUTCOME_STORE}+{url}" if urlsplit(url).scheme in ("redis", "rediss") else url
+    store = TRACED_OUTCOME_STORE if settings.traces else OUTCOME_STORE
+    return f"{store}+{url}" if urlsplit(url).scheme in ("redis", "rediss") else url
 
 
 def make_app(settings: Settings) -> PersonaApp:

@@ -36,6 +36,11 @@ class QuietResult(AsyncResult):
         # An argument, not `allow_join_result`: that one is for the whole process, and other threads have other tasks.
         return self.get(timeout=timeout_s, interval=0.02, propagate=False, disable_sync_subtasks=False)
 
+    @property
+    def traceparent(self) -> object:
+        """Of the trace that the task is a part of, as its worker has told with the outcome; None if it has not."""
+        return (self._cache or {}).get("traceparent")
+
     def __del__(self) -> None:
         # The library unsubscribes here, and raises when the server is away: no code could catch that, and it would be printed.
         with suppress(Exception):

@@ -91,6 +91,8 @@ class Leases:
         self.hears_ends = connection.unbounded
         """Whether a thread may wait on a connection until an owner is done: not where connections are few, nor where the server
         refuses it. Else it looks again and again."""
+        self.owner: Callable[[], str | None] = lambda: None
+        """Names the owner of a lease, which else has a random name: see the module `watching`. No two may be the same."""
         begins_anew_in_children(self)
 
     def begin_anew(self) -> None:
@@ -105,7 +107,7 @@ class Leases:
     def take(self, key: str, as_of: AsOf, *, unless_there: bool = False) -> Taken:
         """Take the lease if it is free, and read the entry. `unless_there`: not if an entry is there that was computed by as
         much knowledge as the caller has; then nobody holds it, and the caller neither. Raises SharedTierUnavailableError."""
-        lease = Lease.of(self._keys.lease(key))
+        lease = Lease.of(self._keys.lease(key), self.owner())
         entry_name = self._keys.entry(key)
         claim = str(Claim.of(lease.owner, as_of))
         lasts_ms = round(self.lasts_s * 1000)
@@ -153,7 +155,7 @@ class Leases:
     def take_over(self, key: str, held: Claim, as_of: AsOf) -> Lease | None:
         """Take the lease from an owner whose result would be of no use; None when another caller was first. The count of owners
         that held it in vain is kept. Raises SharedTierUnavailableError."""
-        lease = Lease.of(self._keys.lease(key))
+        lease = Lease.of(self._keys.lease(key), self.owner())
         taken = self._claims.replace(
             lease.name, held.owner, Claim.of(lease.owner, as_of, held.in_vain), self.lasts_s, self._keys.told(held.owner)
         )

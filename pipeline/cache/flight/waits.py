@@ -52,6 +52,8 @@ class Flight:
         self.failure: Exception | None = None
         self.ended = False
         self._bells: list[Bell] = []
+        self.computes_as: str | None = None
+        """The name of where it computes, if anybody watches."""
 
     def learn(self, coherence: Coherence) -> AsOf:
         """The knowledge that it computes by: until it begins, all that is known now."""

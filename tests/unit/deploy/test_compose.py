@@ -255,7 +255,8 @@ def test_the_local_model_is_reached_as_the_example_says() -> None:
 
 def test_the_image_is_of_the_locked_packages_and_runs_as_nobody_special() -> None:
     """Every file that is fetched is held by a hash; the image's user is not root, and named by number."""
-    assert re.search(r"pip install .*--require-hashes .*-r runtime\.lock", DOCKERFILE)
+    assert re.search(r"pip install .*--require-hashes .*-r \$\{LOCK\}\.lock", DOCKERFILE)
+    assert re.findall(r"^ARG LOCK=(\S+)$", DOCKERFILE, re.MULTILINE) == ["runtime"]
     last = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
     (user,) = re.findall(r"^USER (\S+)$", last, re.MULTILINE)
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
@@ -275,8 +276,8 @@ def test_what_is_copied_exists_and_reaches_the_builder() -> None:
                 kept = pattern.startswith("!")
         return kept
 
-    sources = re.findall(r"^COPY (?!--)(\S+) ", DOCKERFILE, re.MULTILINE)
-    assert {"requirements/runtime.lock", "persona_worker.py", "pipeline", "workers"} == set(sources)
+    sources = " ".join(re.findall(r"^COPY (?!--)(.+) \S+$", DOCKERFILE, re.MULTILINE)).split()
+    assert {"requirements/runtime.lock", "requirements/traces.lock", "persona_worker.py", "pipeline", "workers"} == set(sources)
     for source in sources:
         assert (ROOT / source).exists()
         assert sent(source), source

@@ -1,0 +1,163 @@
+"""This process's tracer, and the thread by which the spans of a program that is no worker go to the collector."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from pipeline.cache.locks import Lock, begins_anew_in_children
+from pipeline.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from pipeline.tracing.sending import Sender
+    from pipeline.tracing.spans import Tracer, Unit
+
+CLOSE_S: Final = 3.0
+"""How long a program that ends waits for its collector."""
+
+_tracer: Tracer | None = None
+_outgoing: Outgoing | None = None
+
+
+def tracer_here() -> Tracer | None:
+    """See `pipeline.tracing.tracer_of`, which asks this."""
+    global _tracer, _outgoing  # noqa: PLW0603 - one a process, made at its first use
+    from pipeline.tracing.sending import is_disabled
+
+    if is_disabled(os.environ):
+        return None
+    if _tracer is None:
+        _outgoing = Outgoing(os.environ, "client")
+        _tracer = tracer_to(_outgoing.put, os.environ)
+    return _tracer
+
+
+def close() -> None:
+    """Send what waits, for CLOSE_S at most. What comes later is sent by a thread that is begun anew."""
+    if _outgoing is not None:
+        _outgoing.close()
+
+
+def provide(tracer: Tracer) -> None:
+    """Have `tracer_here` return this one, here and in the children forked from now on."""
+    global _tracer  # noqa: PLW0603 - as above
+    _tracer = tracer
+
+
+def tracer_to(sink: Callable[[Unit], None], environ: Mapping[str, str]) -> Tracer:
+    """Raises ConfigurationError naming the variable of OpenTelemetry."""
+    from pipeline.tracing.caller import place_of_caller
+    from pipeline.tracing.sending import sampler_of
+    from pipeline.tracing.spans import Tracer
+
+    return Tracer(sink, samples=sampler_of(environ), caller=place_of_caller)
+
+
+def check_extra() -> None:
+    """Raises MissingExtraError if what the tracer needs is not installed."""
+    try:
+        import opentelemetry.proto.trace.v1.trace_pb2
+        import opentelemetry.trace  # noqa: F401
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("opentelemetry", "google"):
+            raise
+        raise MissingExtraError("opentelemetry-proto", "PERSONA_TRACES", "traces") from None
+
+
+class Outgoing:
+    """Units on their way to the collector, by a thread that lives while there are some. Thread-safe, and bounded: while the
+    collector is away the oldest units go. A forked child begins with none, and with a thread and a connection of its own."""
+
+    def __init__(self, environ: Mapping[str, str], role: str) -> None:
+        """Connects on first use. Raises ConfigurationError naming the variable."""
+        from pipeline.tracing.sending import Collector, instance_name, resource_of
+
+        check_extra()
+        from pipeline.tracing import wire
+
+        version = version_of_this()
+        self._collector = Collector.of(environ)
+        self._head = wire.head(resource_of(environ, role, instance_name(), version))
+        self._scope = wire.scope(version)
+        self._encode = wire.spans_of
+        self.dropped = 0
+        """How many units went unsent."""
+        self._lock = Lock()
+        self.begin_anew()
+        begins_anew_in_children(self)
+        atexit.register(self.close)
+
+    def begin_anew(self) -> None:
+        self._waiting: deque[Unit] = deque()
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._closing = False
+
+    def put(self, unit: Unit) -> None:
+        from pipeline.tracing.sending import MOST_BYTES
+
+        if len(self._waiting) >= MOST_BYTES >> 11:  # a unit has some 2 KB here
+            self._waiting.popleft()
+            self.dropped += 1
+        self._waiting.append(unit)
+        if self._thread is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._thread is not None or self._closing:
+                return
+            thread = threading.Thread(target=self._run, name="traces", daemon=True)
+            self._thread = thread
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is ending: `close` sends what is left
+                self._thread = None
+
+    def _run(self) -> None:
+        from pipeline.tracing.sending import EVERY_S, Sender
+
+        sender = Sender(self._collector)
+        while not self._wake.wait(EVERY_S):
+            self._send(sender)
+        self._send(sender, last=True)
+        sender.close()
+
+    def _send(self, sender: Sender, *, last: bool = False) -> None:
+        from pipeline.tracing.sending import BATCH_BYTES
+
+        while self._waiting and (last or not sender.pausing):
+            units: list[Unit] = []
+            parts: list[bytes] = []
+            size = 0
+            while self._waiting and size < BATCH_BYTES:
+                units.append(self._waiting.popleft())
+                parts.append(self._encode(units[-1]))
+                size += len(parts[-1])
+            if not sender.send(self._head, self._scope, parts):
+                self._waiting.extendleft(reversed(units))
+                return
+
+    def close(self) -> None:
+        """Send what is left, for CLOSE_S at most."""
+        with self._lock:
+            thread, self._closing = self._thread, True
+            self._wake.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(CLOSE_S)
+        with self._lock:
+            self._thread, self._closing = None, False
+            self._wake = threading.Event()
+
+
+def version_of_this() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("persona-worker")
+    except PackageNotFoundError:
+        return "0"
