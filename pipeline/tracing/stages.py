@@ -14,6 +14,8 @@ from pipeline.responders import ChatResponder, CutShort, Responder
 from pipeline.routing import Routing
 from pipeline.tracing.spans import Tracer
 
+_FINGERPRINT = msgspec.json.Decoder(tuple[str, str, str, int, float])
+
 
 class TracedPipeline(PersonaPipeline):
     """That pipeline, told of. A stage that the cache answers does not run, and has no span."""
@@ -45,7 +47,7 @@ class TracedResponder:
         self._server = ""
         if isinstance(responder, ChatResponder):
             responder.headers_of_call = tracer.headers
-            parts = urlsplit(msgspec.json.decode(responder.fingerprint, type=tuple[str, str, str, int, float])[1])
+            parts = urlsplit(_FINGERPRINT.decode(responder.fingerprint)[1])
             self._server = parts.hostname or ""
 
     @classmethod

@@ -86,6 +86,18 @@ def test_what_waits_for_a_refused_task_is_told_as_well(poisoned_fleet: Fleet) ->
     until(lambda: fleet.node.log().count("message_refused") == seen + 3, "the other one of the chord is refused, too")
 
 
+def test_an_empty_item_that_comes_while_a_node_waits(poisoned_fleet: Fleet) -> None:
+    """It is claimed as any other is, by the wait itself, and does not stay with the node for ever."""
+    fleet = poisoned_fleet
+    fleet.queue.delete(dead.DEAD_LETTERS, dead.DEAD_LETTERS_COUNT)
+    for _ in range(3):
+        until(lambda: any(client["cmd"] == "blmove" for client in fleet.queue.client_list()), "the node waits")
+        fleet.queue.lpush("persona", b"")
+        until(lambda: fleet.queued() + fleet.claimed() == 0, "nothing is left")
+    assert int(fleet.queue.get(dead.DEAD_LETTERS_COUNT)) == 3
+
+
+
 def test_what_is_no_task_is_refused_and_its_sender_is_told(poisoned_fleet: Fleet) -> None:
     """Terminal, for the sender too: no task is pending for ever, and none comes back to end the next worker."""
     fleet = poisoned_fleet

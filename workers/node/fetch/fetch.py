@@ -224,12 +224,12 @@ class Fetch:
                 self._waits.ask(queue, now_s)
 
     def _rung(self, waiter: Waiter) -> None:
-        """A waiter's reply has come."""
+        """A waiter's reply has come. An empty item is one that was claimed, too."""
         try:
-            items = [waiter.read()]
+            items = [item for item in [waiter.read()] if item is not None]
         except ReplyTooLongError:  # claimed, unless the list is shared
             self._waits.break_off(waiter)
-            items = [] if waiter.source in self._shared else [*self.upkeep.cut_short(waiter.source)]
+            items = [] if waiter.source in self._shared else self.upkeep.cut_short(waiter.source)
         except ResponseError as error:
             self._pause_of_waits.begin(error, self._clock())
             if waiter.source in self._shared:
@@ -242,10 +242,10 @@ class Fetch:
             self._more, items = True, []
         if waiter.source in self._shared:
             self._shared.look_at(waiter.source, 0.0)
-        elif any(items):
+        elif items:
             self._more = True
             try:
-                self._take([Claim(waiter.source, item) for item in items if item])
+                self._take([Claim(waiter.source, item) for item in items])
             except ResponseError as error:
                 self._hold(error, self._clock())
 
