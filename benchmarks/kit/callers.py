@@ -124,6 +124,14 @@ class Callers:
             time.sleep(AGAIN_S)
         return bound_s
 
+    def lost(self, phase: str) -> list[tuple[str, Asked]]:
+        """The tasks of that phase that were accepted and have no outcome, with their ids."""
+        return [
+            (task_id, asked)
+            for task_id, asked in list(self.asked.items())
+            if asked.phase == phase and asked.sent_s and not asked.answered_s
+        ]
+
     def tally(self, phase: str) -> Tally:
         """Reads every outcome that is stored."""
         all_asked = {task_id: asked for task_id, asked in list(self.asked.items()) if asked.phase == phase and asked.sent_s}

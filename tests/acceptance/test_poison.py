@@ -97,7 +97,6 @@ def test_an_empty_item_that_comes_while_a_node_waits(poisoned_fleet: Fleet) -> N
     assert int(fleet.queue.get(dead.DEAD_LETTERS_COUNT)) == 3
 
 
-
 def test_what_is_no_task_is_refused_and_its_sender_is_told(poisoned_fleet: Fleet) -> None:
     """Terminal, for the sender too: no task is pending for ever, and none comes back to end the next worker."""
     fleet = poisoned_fleet

@@ -60,6 +60,11 @@ class Soak:
     """Why there was none."""
 
 
+MOST_TRACED: Final = 20
+MOST_LINES: Final = 8
+NEAR_S: Final = 15.0
+
+
 def soak(seconds: float, *, seed: int, every_s: tuple[float, float], say: Say, second: bool = True) -> Soak:
     """`second`: with a second broker, if one is installed. Raises what a fault could not end in its time: then the fleet's logs
     are printed."""
@@ -75,12 +80,15 @@ def soak(seconds: float, *, seed: int, every_s: tuple[float, float], say: Say, s
         program, sampler = Program(bench.fleet), _Sampler(bench, shop)
         began_s = time.monotonic()
         told_s = began_s
+        when: list[tuple[float, float, str]] = []
 
         def befall(bench: Bench) -> None:
             nonlocal told_s
             name = bench.chance.choice(list(faults))
             happened[name] += 1
+            fault_began_s = time.monotonic()
             faults[name](bench)
+            when.append((fault_began_s - began_s, time.monotonic() - began_s, name))
             if time.monotonic() - told_s > TELL_EVERY_S:
                 told_s = time.monotonic()
                 say(f"soak: {(told_s - began_s) / 60:.1f} of {seconds / 60:g} minutes, {happened.total()} faults")
@@ -93,12 +101,28 @@ def soak(seconds: float, *, seed: int, every_s: tuple[float, float], say: Say, s
         problems = [*result.problems, *breaches(found)]
         for count, what in ((result.lost, "lost"), (result.wrong, "wrong or stale"), (result.twice, "answered twice")):
             problems += [f"{count} of {result.tasks} tasks were {what}"] if count else []
+        problems += _traces_of_lost(bench, began_s, when) if result.lost else []
         problems += [f"{program.wrong} answers of the program were wrong"] if program.wrong else []
         late = sum(count for name, count in program.told.items() if name.endswith("late"))
         problems += [f"the program waited {late} times to the end of its patience"] if late else []
         problems += _of_shop(sold)
         took_s = time.monotonic() - began_s
         return Soak(seed, took_s, result, happened, program, sampler.samples, found, problems, sold, left_out)
+
+
+def _traces_of_lost(bench: Bench, began_s: float, when: Sequence[tuple[float, float, str]]) -> list[str]:
+    """Of each task that has no outcome: when it was sent, which faults were near, and what the nodes' logs have of it."""
+    logs, told = bench.fleet.logs().splitlines(), []
+    for task_id, asked in bench.callers.lost("soak")[:MOST_TRACED]:
+        sent_s = asked.sent_s - began_s
+        near = [
+            f"{name} {begun_s:.1f} to {ended_s:.1f}"
+            for begun_s, ended_s, name in when
+            if begun_s - NEAR_S < sent_s < ended_s + NEAR_S
+        ]
+        told.append(f"lost: {task_id}, sent after {sent_s:.1f} s, near {', '.join(near) or 'no fault'}")
+        told += [f"  {line[:300]}" for line in logs if task_id in line][:MOST_LINES]
+    return told
 
 
 def _warm(bench: Bench, tasks: int, say: Say) -> None:
