@@ -36,6 +36,8 @@ BEHIND_S: Final = 1.0
 """A sender that was held up for longer does not catch up: what it did not send is no load."""
 READ_S: Final = 0.5
 LOOK_S: Final = 0.5
+LOOK_EVERY_S: Final = 5.0
+"""The client subscribes anew after a break and does not say so; what was published meanwhile is stored, until it expires."""
 AGAIN_S: Final = 0.05
 FILL_S: Final = 60.0
 BATCH: Final = 500
@@ -198,10 +200,14 @@ class Callers:
                     channels.psubscribe(f"{META}*")
                     channels.get_message(timeout=READ_S)
                     self._listening.set()
+                    looked_s = time.monotonic()
                     while not self._ended.is_set():
                         message = channels.get_message(timeout=READ_S)
                         if message is not None:
                             self._heard(message["channel"].decode()[len(META) :], message["data"], published=True)
+                        if time.monotonic() > looked_s + LOOK_EVERY_S:
+                            looked_s = time.monotonic()
+                            self._look(None)
                 except (redis.RedisError, OSError):
                     self._ended.wait(AGAIN_S)  # it is restarted: what it publishes meanwhile, `_look` finds
 
@@ -223,12 +229,12 @@ class Callers:
         asked.digest = _digest(payload)
         asked.answered_s = time.monotonic()
 
-    def _look(self, phase: str) -> bool:
-        """Look for outcomes that were not heard of; whether some are still not there."""
+    def _look(self, phase: str | None) -> bool:
+        """Look for outcomes that were not heard of, of every phase if none is named; whether some are still not there."""
         waiting = [
             task_id
             for task_id, asked in list(self.asked.items())
-            if asked.phase == phase and asked.sent_s and not asked.answered_s
+            if phase in (None, asked.phase) and asked.sent_s and not asked.answered_s
         ]
         try:
             for task_id, stored in self._stored(waiting):
