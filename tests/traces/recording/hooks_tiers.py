@@ -80,7 +80,7 @@ def _reads(recorder: Recorder, names: Names) -> None:
             began = began if now_s is None else min(began, int(now_s * 1e9))
             here.promoted = None
             found = real(tiers, key, type, stale_age_s, now_s, *leads)
-            here.looked = True
+            here.looked, here.found = True, found
             number = names.view(view)
             if number and found is not MISS and found is not OUTDATED:
                 entry = _entry_of(here.slot) if found.source == "l1" else here.promoted or UNJUDGED
@@ -128,11 +128,12 @@ def _joins(recorder: Recorder, names: Names) -> None:
     def running(real: Callable[..., Any]) -> Callable[..., Any]:
         def run(flights: SingleFlight, key: str, *given: Any, asked_at_s: float, **named: Any) -> Any:
             here, view = recorder.here, flights._coherence.view
-            here.judged = None
+            here.judged, here.found = None, None
             outcome, joined = real(flights, key, *given, asked_at_s=asked_at_s, **named)
             view = getattr(view, "_seeing", view)  # of a mutant that does not look
             number = names.view(view)
-            if number and joined:
+            # A caller that has waited, and then found the value in L1 with the server away, has told so as a look-up.
+            if number and joined and (here.judged is not None or outcome.found is not here.found):
                 judged = here.judged
                 *entry, since = judged[2:] if judged is not None and judged[1] == key else (*UNJUDGED, 0)
                 told = ("join", number, "joined", key, *entry, since, newest(view), -1, outcome.found.degraded)
