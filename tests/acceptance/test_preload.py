@@ -160,7 +160,7 @@ def test_a_child_that_is_killed_under_load_has_a_warm_successor(fleet: Fleet) ->
         seen = len(fleet.node.log())
         killed = fleet.node.kill_child()
         until(lambda: len(fleet.node.pids) == 3 and killed not in fleet.node.pids, "there is a successor")
-        until(lambda: len(served(fleet, seen, answers).get(youngest(fleet), ())) >= FIRST, "it has served")
+        until(lambda: len(served(fleet, seen, answers).get(youngest(fleet), ())) >= FIRST, "it has served", bound_s=60)
     finally:
         ended.set()
         thread.join()
