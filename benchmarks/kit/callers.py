@@ -120,7 +120,9 @@ class Callers:
         """How long after that moment the first of the tasks was answered that were sent after it; at most `bound_s`."""
         deadline_s = time.monotonic() + bound_s
         while time.monotonic() < deadline_s:
-            newest = [asked for asked in list(self.asked.values())[-BATCH:] if asked.answered_s and asked.sent_s >= since_s]
+            newest = [
+                asked for asked in list(self.asked.copy().values())[-BATCH:] if asked.answered_s and asked.sent_s >= since_s
+            ]
             if newest:
                 return min(asked.answered_s for asked in newest) - since_s
             time.sleep(AGAIN_S)
@@ -130,13 +132,13 @@ class Callers:
         """The tasks of that phase that were accepted and have no outcome, with their ids."""
         return [
             (task_id, asked)
-            for task_id, asked in list(self.asked.items())
+            for task_id, asked in self.asked.copy().items()
             if asked.phase == phase and asked.sent_s and not asked.answered_s
         ]
 
     def tally(self, phase: str) -> Tally:
         """Reads every outcome that is stored."""
-        all_asked = {task_id: asked for task_id, asked in list(self.asked.items()) if asked.phase == phase and asked.sent_s}
+        all_asked = {task_id: asked for task_id, asked in self.asked.copy().items() if asked.phase == phase and asked.sent_s}
         twice = {task_id for task_id, asked in all_asked.items() if asked.outcomes > 1}
         for task_id, stored in self._stored(list(all_asked)):
             if stored is not None and all_asked[task_id].digest not in (b"", _digest(stored)):
@@ -233,7 +235,7 @@ class Callers:
         """Look for outcomes that were not heard of, of every phase if none is named; whether some are still not there."""
         waiting = [
             task_id
-            for task_id, asked in list(self.asked.items())
+            for task_id, asked in self.asked.copy().items()
             if phase in (None, asked.phase) and asked.sent_s and not asked.answered_s
         ]
         try:
