@@ -144,6 +144,7 @@ def test_what_a_killed_stack_has_left_is_told_and_removed(directory: Path, comma
         )
     )
     reader.start()
+    until(lambda: len(lines) == 2, "it follows")
     os.kill(info.pid, signal.SIGKILL)
     until(lambda: not any(alive(service.pid) for service in info.services), "the kernel ends the services")
     reader.join(60)
