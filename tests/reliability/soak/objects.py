@@ -1,14 +1,17 @@
-"""Whether a node's memory grows without end: what its processes hold, under load without faults, by objects and not by pages.
-`PYTHONPATH=tests python -m reliability.soak.objects --seconds 240`."""
+"""Whether a node's memory grows without end: what its processes hold, under load, by objects and not by pages; without faults, or
+between them. `PYTHONPATH=tests python -m reliability.soak.objects --seconds 240`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import random
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +19,25 @@ from counted_app import DIRECTORY, SIGNAL
 from polling import until
 
 from reliability.bench import Bench
+from reliability.soak.faults import FAULTS
 from reliability.soak.run import ENVIRON
 from reliability.soak.sampling import rss_mb
 
 LOOKS: Final = 4
+QUIET_S: Final = 15.0
+"""Between the last fault and a look: connections are made anew, and what waits is answered."""
+
+
+def _kill_child(bench: Bench) -> None:
+    node = bench.fleet.node
+    if pids := node.pids:
+        node.kill_child(bench.chance.choice(pids))
+
+
+SURVIVED: Final[Mapping[str, Callable[[Bench], None]]] = {
+    name: fault for name, fault in FAULTS.items() if name not in ("node killed", "node ended")
+} | {"child killed": _kill_child}
+"""What the main process outlives."""
 
 
 def main() -> int:
@@ -27,6 +45,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=240.0)
     parser.add_argument("--hits", type=float, default=60.0, help="a second")
     parser.add_argument("--new", type=float, default=6.0, help="new questions a second")
+    parser.add_argument("--every", type=float, help="seconds between faults; none unless given", metavar="SECONDS")
+    parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="of the order of the faults")
     given = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as directory,
@@ -38,20 +58,39 @@ def main() -> int:
             delay_ms=50.0,
             hits_per_s=given.hits,
             slow_per_s=given.new,
+            wires=("broker", "cache"),
+            seed=given.seed,
         ) as bench,
     ):
         print("| after s | process | objects | blocks | MB |\n|---|---|---|---|---|")  # noqa: T201
         began_s = time.monotonic()
+        happened: Counter[str] = Counter()
         with bench.callers.load("objects"):
             for look in range(1, LOOKS + 1):
-                time.sleep(max(0.0, began_s + look * given.seconds / LOOKS - time.monotonic()))
+                ends_s = began_s + look * given.seconds / LOOKS
+                if given.every:
+                    happened += _befall(bench, ends_s - QUIET_S, given.every)
+                time.sleep(max(0.0, ends_s - time.monotonic()))
                 main_pid, children = bench.fleet.node.pid, bench.fleet.node.pids
                 for pid in (main_pid, *children):
                     counts = _counted(Path(directory) / f"{pid}", pid)
                     name = "main" if pid == main_pid else f"child {pid}"
                     took_s, mb = time.monotonic() - began_s, rss_mb(pid)
                     print(f"| {took_s:.0f} | {name} | {counts['objects']} | {counts['blocks']} | {mb:.1f} |", flush=True)  # noqa: T201
+        if happened:
+            told = ", ".join(f"{name} {count}" for name, count in happened.most_common())
+            print(f"\n{happened.total()} faults, seed {given.seed}: {told}")  # noqa: T201
     return 0
+
+
+def _befall(bench: Bench, until_s: float, every_s: float) -> Counter[str]:
+    happened: Counter[str] = Counter()
+    while time.monotonic() + every_s < until_s:
+        time.sleep(every_s)
+        name = bench.chance.choice(list(SURVIVED))
+        SURVIVED[name](bench)
+        happened[name] += 1
+    return happened
 
 
 def _counted(path: Path, pid: int) -> dict[str, int]:
