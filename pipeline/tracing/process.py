@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -13,11 +12,13 @@ from pipeline.cache.locks import Lock, begins_anew_in_children
 from pipeline.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from pipeline.tracing.sending import Sender
+    from pipeline.tracing.relaying import Waiting
     from pipeline.tracing.spans import Tracer, Unit
 
 CLOSE_S: Final = 3.0
 """How long a program that ends waits for its collector."""
+SPAN_BYTES: Final = 1 << 10
+"""What a span that waits takes here, about."""
 
 _tracer: Tracer | None = None
 _outgoing: Outgoing | None = None
@@ -84,26 +85,21 @@ class Outgoing:
         self._head = wire.head(resource_of(environ, role, instance_name(), version))
         self._scope = wire.scope(version)
         self._encode = wire.spans_of
-        self.dropped = 0
-        """How many units went unsent."""
         self._lock = Lock()
         self.begin_anew()
         begins_anew_in_children(self)
         atexit.register(self.close)
 
     def begin_anew(self) -> None:
-        self._waiting: deque[Unit] = deque()
+        from pipeline.tracing.relaying import Waiting
+
+        self._waiting: Waiting[Unit] = Waiting()
         self._thread: threading.Thread | None = None
-        self._wake = threading.Event()
+        self._ended = threading.Event()
         self._closing = False
 
     def put(self, unit: Unit) -> None:
-        from pipeline.tracing.sending import MOST_BYTES
-
-        if len(self._waiting) >= MOST_BYTES >> 11:  # a unit has some 2 KB here
-            self._waiting.popleft()
-            self.dropped += 1
-        self._waiting.append(unit)
+        self._waiting.put(unit, SPAN_BYTES * len(unit.spans))
         if self._thread is None:
             self._begin()
 
@@ -119,39 +115,22 @@ class Outgoing:
                 self._thread = None
 
     def _run(self) -> None:
-        from pipeline.tracing.sending import EVERY_S, Sender
+        from pipeline.tracing.relaying import send_all
+        from pipeline.tracing.sending import Sender
 
-        sender = Sender(self._collector)
-        while not self._wake.wait(EVERY_S):
-            self._send(sender)
-        self._send(sender, last=True)
-        sender.close()
-
-    def _send(self, sender: Sender, *, last: bool = False) -> None:
-        from pipeline.tracing.sending import BATCH_BYTES
-
-        while self._waiting and (last or not sender.pausing):
-            units: list[Unit] = []
-            parts: list[bytes] = []
-            size = 0
-            while self._waiting and size < BATCH_BYTES:
-                units.append(self._waiting.popleft())
-                parts.append(self._encode(units[-1]))
-                size += len(parts[-1])
-            if not sender.send(self._head, self._scope, parts):
-                self._waiting.extendleft(reversed(units))
-                return
+        sender, ended = Sender(self._collector), self._ended
+        send_all(self._waiting, sender, self._head, self._scope, encode=self._encode, ended=ended, last_s=0.0)
 
     def close(self) -> None:
         """Send what is left, for CLOSE_S at most."""
         with self._lock:
             thread, self._closing = self._thread, True
-            self._wake.set()
+            self._ended.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(CLOSE_S)
         with self._lock:
             self._thread, self._closing = None, False
-            self._wake = threading.Event()
+            self._ended = threading.Event()
 
 
 def version_of_this() -> str:

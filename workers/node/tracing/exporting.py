@@ -13,11 +13,11 @@ import signal
 import socket
 import threading
 import time
-from collections import deque
 from typing import Final, NoReturn
 
 from pipeline.settings import Settings
-from pipeline.tracing.sending import BATCH_BYTES, EVERY_S, MOST_BYTES, Collector, Sender
+from pipeline.tracing.relaying import Waiting, send_all
+from pipeline.tracing.sending import Collector, Sender
 from pipeline.tracing.spans import Unit
 from workers.node.logs import JsonFormatter
 
@@ -26,7 +26,6 @@ NOTED: Final = b"\0"
 """Before what the door has noted. No part of spans begins so: it would be a field without a number."""
 CLOSE_S: Final = 5.0
 """How long it tries a collector that is away once the node has ended."""
-TOLD_S: Final = 60.0
 
 logger: Final = logging.getLogger(__name__)
 
@@ -102,68 +101,18 @@ class Exporter:
             os._exit(0)
 
 
-class Waiting:
-    """Parts that wait to be sent. One thread puts, one takes; the oldest go when there are too many."""
-
-    def __init__(self) -> None:
-        self._parts: deque[bytes] = deque()
-        self._lock = threading.Lock()
-        self._bytes = 0
-        self.dropped = 0
-        self.ended = threading.Event()
-
-    def __len__(self) -> int:
-        return len(self._parts)
-
-    def put(self, part: bytes) -> None:
-        with self._lock:
-            self._parts.append(part)
-            self._bytes += len(part)
-            while self._bytes > MOST_BYTES:
-                self._bytes -= len(self._parts.popleft())
-                self.dropped += 1
-
-    def take(self) -> list[bytes]:
-        """A batch."""
-        taken, size = [], 0
-        with self._lock:
-            while self._parts and size < BATCH_BYTES:
-                taken.append(self._parts.popleft())
-                size += len(taken[-1])
-            self._bytes -= size
-        return taken
-
-    def put_back(self, parts: list[bytes]) -> None:
-        with self._lock:
-            self._parts.extendleft(reversed(parts))
-            self._bytes += sum(map(len, parts))
-
-
 def relay(source: socket.socket, sender: Sender, head: bytes, scope: bytes) -> None:
     """Send what comes out of the socket, until it has no other end."""
-    waiting = Waiting()
-    thread = threading.Thread(target=_send_all, args=(sender, head, scope, waiting), daemon=True)
+    waiting: Waiting[bytes] = Waiting()
+    ended = threading.Event()
+    options = {"encode": _spans, "ended": ended, "last_s": CLOSE_S}
+    thread = threading.Thread(target=send_all, args=(waiting, sender, head, scope), kwargs=options, daemon=True)
     thread.start()
     buffer = memoryview(bytearray(MOST_PART_BYTES))
     while size := source.recv_into(buffer):
-        waiting.put(bytes(buffer[:size]))
-    waiting.ended.set()
+        waiting.put(bytes(buffer[:size]), size)
+    ended.set()
     thread.join(CLOSE_S)
-
-
-def _send_all(sender: Sender, head: bytes, scope: bytes, waiting: Waiting) -> None:
-    told, told_at_s = 0, -TOLD_S
-    while not (ended := waiting.ended.wait(EVERY_S)) or waiting:
-        while waiting and not sender.pausing:
-            parts = [_spans(part) for part in waiting.take()]
-            if not sender.send(head, scope, parts):
-                waiting.put_back(parts)
-        lost = waiting.dropped + sender.refused
-        if lost > told and time.monotonic() - told_at_s >= TOLD_S:
-            logger.warning("traces.dropped: %d units of spans so far", lost)
-            told, told_at_s = lost, time.monotonic()
-        if ended:
-            time.sleep(0.05)
 
 
 def _spans(part: bytes) -> bytes:
