@@ -26,7 +26,7 @@ from workers.cli.terminal.letters import (
     tell,
     tell_queued,
 )
-from workers.cli.terminal.screen import JsonFlag, begin
+from workers.cli.terminal.screen import JsonFlag, Screen, begin
 
 if TYPE_CHECKING:
     from workers.queue.dead_letters.letter import Found
@@ -83,43 +83,11 @@ def register_kind(program: typer.Typer, kind: Kind) -> None:
             (one,) = chosen(box.all(), [letter_id])
         show_one(screen, one)
 
-    def again(
-        context: typer.Context,
-        ids: Ids = None,
-        everything: AllFlag = False,
-        task: TaskOption = None,
-        why: WhyOption = None,
-        older_than_s: OlderOption = None,
-        newer_than_s: NewerOption = None,
-        yes: YesFlag = False,
-        as_json: JsonFlag = False,
-    ) -> None:
-        screen = begin(context, as_json)
-        from workers.queue.dead_letters.choice import Choice
+    def queue_again(screen: Screen, box: Box, letters: Sequence[Found]) -> None:
+        tell_queued(screen, box.retry(letters))
 
-        with _box(kind) as box:
-            choice = Choice(task, why, older_than_s, newer_than_s)
-            letters = selected(screen, box.all(), ids, everything, choice, yes, kind.asked)
-            tell_queued(screen, box.retry(letters))
-
-    def drop(
-        context: typer.Context,
-        ids: Ids = None,
-        everything: AllFlag = False,
-        task: TaskOption = None,
-        why: WhyOption = None,
-        older_than_s: OlderOption = None,
-        newer_than_s: NewerOption = None,
-        yes: YesFlag = False,
-        as_json: JsonFlag = False,
-    ) -> None:
-        screen = begin(context, as_json)
-        from workers.queue.dead_letters.choice import Choice
-
-        with _box(kind) as box:
-            choice = Choice(task, why, older_than_s, newer_than_s)
-            letters = selected(screen, box.all(), ids, everything, choice, yes, "drop")
-            dropped = box.drop(letters)
+    def forget(screen: Screen, box: Box, letters: Sequence[Found]) -> None:
+        dropped = box.drop(letters)
         tell(screen, {"dropped": dropped, "gone": len(letters) - dropped})
 
     def count(context: typer.Context, as_json: JsonFlag = False) -> None:
@@ -132,12 +100,36 @@ def register_kind(program: typer.Typer, kind: Kind) -> None:
     for name, words, command in (
         ("list", LIST, show_all),
         ("show", SHOW, show),
-        (kind.again, kind.again_help, again),
-        ("drop", DROP, drop),
+        (kind.again, kind.again_help, _on_selected(kind, kind.asked, queue_again)),
+        ("drop", DROP, _on_selected(kind, "drop", forget)),
         ("count", COUNT, count),
     ):
         group.command(name, help=words)(command)
     program.add_typer(group, name=kind.name, rich_help_panel=FLEET)
+
+
+def _on_selected(kind: Kind, asked: str, act: Callable[[Screen, Box, Sequence[Found]], None]) -> Callable[..., None]:
+    """A command that does this to those that its options select, once the operator has said yes to `asked`."""
+
+    def command(
+        context: typer.Context,
+        ids: Ids = None,
+        everything: AllFlag = False,
+        task: TaskOption = None,
+        why: WhyOption = None,
+        older_than_s: OlderOption = None,
+        newer_than_s: NewerOption = None,
+        yes: YesFlag = False,
+        as_json: JsonFlag = False,
+    ) -> None:
+        screen = begin(context, as_json)
+        from workers.queue.dead_letters.choice import Choice
+
+        with _box(kind) as box:
+            choice = Choice(task, why, older_than_s, newer_than_s)
+            act(screen, box, selected(screen, box.all(), ids, everything, choice, yes, asked))
+
+    return command
 
 
 @contextmanager
