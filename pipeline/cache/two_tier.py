@@ -150,11 +150,14 @@ class TwoTierCache:
             rng=rng,
             clock=clock,
         )
-        self._parts = Parts(self._tiers, self._keeper, self._flight, coherence, Desk(blocks=l2 is not None))
+        desk = Desk(blocks=l2 is not None)
+        self._parts = Parts(self._tiers, self._keeper, self._flight, coherence, desk)
         if watcher is not None:
-            from pipeline.cache.flight.watching import watch  # where it is needed: most programs do not load it
+            from pipeline.cache.aio.watching import watch_tasks  # where they are needed: most programs do not load them
+            from pipeline.cache.flight.watching import watch
 
             watch(watcher, self._tiers, self._flight, self._filling)
+            self._parts = self._parts._replace(leader=watch_tasks(watcher, desk))
         # For `get` alone, which looks nothing up that need not be.
         self._view = coherence.view
         self._slots = self.l1.slots

@@ -88,7 +88,7 @@ class Step:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if self._token is not None:
+        if self._token is not None and kind is not GeneratorExit:  # a coroutine thrown away ends in another context
             _CURRENT.reset(self._token)
         span, unit = self.span, self.unit
         span.end_ns = _now_ns()
@@ -131,6 +131,8 @@ class Untold:
 UNTOLD: Final = Untold()
 _CURRENT: Final[ContextVar[Step | None]] = ContextVar("persona_step", default=None)
 current: Final = _CURRENT.get
+_CARRIED: Final[ContextVar[Place | None]] = ContextVar("persona_carried", default=None)
+"""Where the program's own span was, for a thread that works for another."""
 
 
 class Tracer:
@@ -155,12 +157,12 @@ class Tracer:
     def here(self) -> Place:
         """Where the calling thread or asyncio task is: in a step of ours, in the program's own span, or where a trace begins."""
         step = current()
-        return step.place if step is not None else self.caller() or self.root()
+        return step.place if step is not None else self._outside() or self.root()
 
     def headers(self) -> dict[str, str]:
         """What a message bears so that its trace goes on; nothing outside of a trace."""
         step = current()
-        place = step.place if step is not None else self.caller()
+        place = step.place if step is not None else self._outside()
         return {} if place is None else {TRACEPARENT: str(place)}
 
     def link_headers(self) -> dict[str, str]:
@@ -178,8 +180,28 @@ class Tracer:
         outer = current()
         if outer is not None:
             return Step(outer.unit, Span(name, outer.span.span_id, kind), None) if outer.unit.open else UNTOLD
-        caller = self.caller()
+        caller = self._outside()
         return UNTOLD if caller is None else self.unit(name, caller, kind)
+
+    def _outside(self) -> Place | None:
+        """The place of the program's own span, of this thread or of the one it works for."""
+        return _CARRIED.get() or self.caller()
+
+    def carried(self, call: Callable[[], Any]) -> Callable[[], Any]:
+        """That call, to be made by another thread within what goes on in this one."""
+        step, place = current(), self._outside()
+        if step is None and place is None:
+            return call
+
+        def within() -> Any:
+            tokens = _CURRENT.set(step), _CARRIED.set(place)
+            try:
+                return call()
+            finally:
+                _CURRENT.reset(tokens[0])
+                _CARRIED.reset(tokens[1])
+
+        return within
 
     def send(self, trace_id: int, spans: Sequence[Span]) -> None:
         """Send spans that are over."""

@@ -48,6 +48,7 @@ class Parts(NamedTuple):
     single: SingleFlight
     coherence: Coherence
     desk: Desk
+    leader: Callable[..., Leader] = Leader
 
 
 class AsyncCache:
@@ -173,9 +174,9 @@ class AsyncCache:
         self, asking: Asking, kind: Kind, as_of: AsOf | None, grace: Grace | None, least_s: float, *, shared: bool
     ) -> asyncio.Task[Brought]:
         """The task that looks for the value; `shared`: others may join it until it begins."""
-        _, _, single, coherence, desk = self._parts
+        _, _, single, coherence, desk, leader_of = self._parts
         stale_age_s: float | None = 0.0 if grace is None or grace.refresh is None else grace.longest_age_s
-        leader = Leader(desk, single, coherence, asking, as_of, None if least_s > 0 else stale_age_s)
+        leader = leader_of(desk, single, coherence, asking, as_of, None if least_s > 0 else stale_age_s)
         task = desk.begin(leader.lead() if kind.single_flight else leader.apart())
         if shared:
             place = (asking.key, kind)
@@ -211,7 +212,7 @@ class AsyncCache:
     ) -> dict[str, T]:
         """See TwoTierCache.get_or_compute_many."""
         kind = Kind(**kept) if kept else PLAIN
-        _, keeper, _, coherence, _ = self._parts
+        _, keeper, _, coherence, *_ = self._parts
         asked, given = tuple(dict.fromkeys(map(check_key, keys))), check_deps(deps)
         as_of = await self._run(coherence.as_of)
         found = await self.lookup_many(asked, type=kind.type)

@@ -167,7 +167,8 @@ class Leader:
         finally:
             running.end()
             LIVE.discard(running)
-            COMPUTING.reset(token)
+            if sys.exc_info()[0] is not GeneratorExit:  # thrown away: its context is gone, and this is another one
+                COMPUTING.reset(token)
 
     async def _with_others(self, flight: Flight, mine: Flight) -> Brought | None:
         """What another's computation brings; None to try again."""

@@ -28,6 +28,9 @@ class Watcher(Protocol):
     def owner(self) -> str | None:
         """The name of a lease that the calling thread takes, if it is to tell others where its owner computes."""
 
+    def carried(self, call: Callable[[], Any]) -> Callable[[], Any]:
+        """That call, to be made by another thread within the step that goes on in the calling one."""
+
     def joins(self, owner: str) -> None:
         """The calling thread waits for the owner of that name."""
 
