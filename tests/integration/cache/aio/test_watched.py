@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 import redis
+from awaiting import BOUND_S
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 from pipeline.cache import TwoTierCache
@@ -16,7 +17,6 @@ from pipeline.tracing.process import tracer_to
 from pipeline.tracing.spans import Span, Unit
 
 MakeCache = Callable[..., TwoTierCache]
-BOUND_S = 20.0
 PROGRAMS = SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
 
 

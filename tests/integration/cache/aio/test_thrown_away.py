@@ -8,12 +8,11 @@ import logging
 from collections.abc import Callable
 
 import pytest
+from awaiting import BOUND_S
 
 from pipeline.cache import TwoTierCache
 from pipeline.tracing.process import tracer_to
 from pipeline.tracing.spans import Unit
-
-BOUND_S = 20.0
 
 
 @pytest.mark.parametrize("watched", [False, True], ids=["untold", "watched"])
