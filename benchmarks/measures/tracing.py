@@ -12,7 +12,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -25,6 +25,7 @@ from benchmarks.kit.drain import Drain
 from benchmarks.kit.fleet import Fleet
 from benchmarks.kit.model_server import ModelServer
 from benchmarks.kit.nodes import own_environment
+from benchmarks.kit.processor import cpu_s_of
 from benchmarks.kit.requests import spread_over
 from benchmarks.kit.routes import PROCESS_TASK
 from benchmarks.kit.spans import SpanSink, hide_opentelemetry
@@ -35,6 +36,7 @@ from pipeline.models import PersonaRequest
 from pipeline.settings import Settings
 from pipeline.tracing.context import Place
 from pipeline.tracing.process import check_extra
+from pipeline.tracing.sending import EVERY_S
 from pipeline.tracing.spans import Tracer, Unit
 from workers.queue.factory import make_app
 from workers.queue.reach import bound_waits, close_results
@@ -57,10 +59,12 @@ class Size(NamedTuple):
     misses: int
     rounds: int
     call_rounds: int
+    settle_s: float
+    """After each turn: what a node then sends of its spans is that turn's, too."""
 
 
-FULL: Final = Size(warm_up=400, hits=3_000, misses=200, rounds=9, call_rounds=20)
-QUICK: Final = Size(warm_up=40, hits=60, misses=10, rounds=1, call_rounds=1)
+FULL: Final = Size(warm_up=400, hits=3_000, misses=200, rounds=9, call_rounds=20, settle_s=2 * EVERY_S)
+QUICK: Final = Size(warm_up=40, hits=60, misses=10, rounds=1, call_rounds=1, settle_s=0.0)
 
 
 def measure_tracing(progress: Progress, *, quick: bool = False) -> Measured:
@@ -87,20 +91,31 @@ def measure_tracing(progress: Progress, *, quick: bool = False) -> Measured:
             side.work_off_hits(size.warm_up)
         if sink.bytes == 0:
             on.await_(lambda: sink.bytes > 0, "spans have come", timeout_s=10)
-        hits = _in_turn(sides, size.rounds, lambda side: side.work_off_hits(size.hits))
+        hits = _in_turn(sides, size.rounds, lambda side: side.spent(side.work_off_hits, size.hits, size.settle_s))
         progress("tracing: misses through the queue, in turn")
-        misses = _in_turn(sides, size.rounds, lambda side: side.work_off_misses(size.misses))
+        misses = _in_turn(sides, size.rounds, lambda side: side.spent(side.work_off_misses, size.misses, size.settle_s))
         settings = off.settings
         for each in (without, off, on):
             each.stop_nodes()
         figures: Figures = {}
-        for what, rates in (("hit", hits), ("miss", misses)):
+        for what, spent in (("hit", hits), ("miss", misses)):
+            rates = {name: [each.per_s for each in rounds] for name, rounds in spent.items()}
+            cpu_us = {name: [each.cpu_us for each in rounds] for name, rounds in spent.items()}
             figures |= {f"{name}_{what}_per_s": statistics.median(rates[name]) for name in sides}
+            figures |= {f"{name}_{what}_cpu_us": statistics.median(cpu_us[name]) for name in sides}
             for name, other in (("off", "without"), ("on", "off"), ("traced", "off")):
                 figures |= ratio_of_medians(rates[name], rates[other]).figures(f"{name}_to_{other}_{what}_ratio")
+                figures |= ratio_of_medians(cpu_us[name], cpu_us[other]).figures(f"{name}_to_{other}_{what}_cpu_ratio")
         progress("tracing: a hit of L1, and a span")
         spans, notes = _measure_spans(size.call_rounds)
         return Measured(figures | _measure_hit(settings, size.call_rounds) | spans, notes)
+
+
+class Spent(NamedTuple):
+    """What one turn took: requests a second, and the processor time of a request, of all of the node's processes."""
+
+    per_s: float
+    cpu_us: float
 
 
 class Side:
@@ -110,6 +125,7 @@ class Side:
 
     def __init__(self, fleet: Fleet, headers: Mapping[str, str] | None = None) -> None:
         self._app = make_app(fleet.settings)
+        (self._pid,) = fleet.pids
         self._drain = Drain(_Sending(self._app, headers or {}), fleet.settings)
         self._wires = [request.to_wire() for request in spread_over(KINDS, KINDS)]
 
@@ -133,6 +149,12 @@ class Side:
         ]
         return self._drain.per_s(PROCESS_TASK, wires, count, lambda _, result: result["cached"] == "no")
 
+    def spent(self, work: Callable[[int], float], count: int, settle_s: float) -> Spent:
+        began_s = cpu_s_of(self._pid)
+        per_s = work(count)
+        time.sleep(settle_s)
+        return Spent(per_s, (cpu_s_of(self._pid) - began_s) / count * 1e6)
+
 
 class _Sending:
     """That app, whose messages bear these headers."""
@@ -144,13 +166,13 @@ class _Sending:
         return self._app.send_task(name, headers=dict(self._headers), **options)
 
 
-def _in_turn(sides: Mapping[str, Side], rounds: int, work: Any) -> dict[str, list[float]]:
-    rates: dict[str, list[float]] = {name: [] for name in sides}
+def _in_turn(sides: Mapping[str, Side], rounds: int, work: Callable[[Side], Spent]) -> dict[str, list[Spent]]:
+    spent: dict[str, list[Spent]] = {name: [] for name in sides}
     names = list(sides)
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            rates[name].append(work(sides[name]))
-    return rates
+            spent[name].append(work(sides[name]))
+    return spent
 
 
 def _measure_hit(settings: Settings, rounds: int) -> Figures:
