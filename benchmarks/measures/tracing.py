@@ -16,7 +16,9 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
+from uuid import uuid4
 
+import msgspec
 from celery import Celery
 
 from benchmarks.kit.compare import ratio_of_medians
@@ -200,10 +202,12 @@ def _measure_hit(settings: Settings, rounds: int) -> Figures:
 
 
 def _measure_spans(rounds: int) -> tuple[Figures, tuple[str, ...]]:
-    """A span, recorded and written as OTLP; by the SDK, too, if it is here."""
+    """A span, recorded and written as OTLP; by the SDK, too, if it is here. And both spans of a hit at the door."""
     from pipeline.tracing.wire import spans_of
+    from workers.node.tracing.door import spans_of_hits
 
     units: list[Unit] = []
+    encoder = msgspec.msgpack.Encoder()
     tracer = Tracer(units.append, samples=lambda _: True)
 
     def ours() -> float:
@@ -217,7 +221,13 @@ def _measure_spans(rounds: int) -> tuple[Figures, tuple[str, ...]]:
             spans_of(units.pop())
         return (time.thread_time_ns() - began_ns) / (UNITS_A_ROUND * STEPS)
 
-    batches = {"span_ns": ours}
+    def hits() -> float:
+        noted = encoder.encode((1, 2, [(str(uuid4()), TRACEPARENT, "l1", time.time())] * UNITS_A_ROUND))
+        began_ns = time.thread_time_ns()
+        spans_of_hits(noted)
+        return (time.thread_time_ns() - began_ns) / UNITS_A_ROUND
+
+    batches = {"span_ns": ours, "hit_spans_ns": hits}
     notes: tuple[str, ...] = ()
     try:
         from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans

@@ -18,7 +18,7 @@ from pipeline.tracing.spans import Span, Step, Tracer
 from workers.node.failures.keeping import KeepingRequest, KeepingTask
 from workers.queue.names import DELIVERIES_HEADER, PROCESS_TASK, PUBLISHED_HEADER, RENEWAL_HEADER
 
-_OUR_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+OUR_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _NO_ERRORS: Final = (Retry, Ignore, Reject)
 
 
@@ -86,7 +86,7 @@ def root_span(place: Place, headers: Any, name: str) -> Span:
 
 def describe(attributes: dict[str, Any], task_id: str, headers: Any, *, retries: int) -> None:
     attributes["messaging.system"] = "celery"
-    if _OUR_ID.fullmatch(task_id):  # another one is its sender's own text
+    if OUR_ID.fullmatch(task_id):  # another one is its sender's own text
         attributes["messaging.message.id"] = task_id
     attributes["persona.attempt"] = retries + 1
     deliveries = headers.get(DELIVERIES_HEADER)
