@@ -203,7 +203,7 @@ def _measure_hit(settings: Settings, rounds: int) -> Figures:
 
 def _measure_spans(rounds: int) -> tuple[Figures, tuple[str, ...]]:
     """A span, recorded and written as OTLP; by the SDK, too, if it is here. And both spans of a hit at the door."""
-    from pipeline.tracing.wire import spans_of
+    from pipeline.tracing.stencil import written
     from workers.node.tracing.door import spans_of_hits
 
     units: list[Unit] = []
@@ -218,7 +218,7 @@ def _measure_spans(rounds: int) -> tuple[Figures, tuple[str, ...]]:
                 for _ in range(STEPS - 1):
                     with tracer.step("inner") as inner:
                         inner.note("persona.source", "no")
-            spans_of(units.pop())
+            written(units.pop())
         return (time.thread_time_ns() - began_ns) / (UNITS_A_ROUND * STEPS)
 
     def hits() -> float:

@@ -79,12 +79,13 @@ class Outgoing:
 
         check_extra()
         from pipeline.tracing import wire
+        from pipeline.tracing.stencil import written
 
         version = version_of_this()
         self._collector = Collector.of(environ)
         self._head = wire.head(resource_of(environ, role, instance_name(), version))
         self._scope = wire.scope(version)
-        self._encode = wire.spans_of
+        self._encode = written
         self._lock = Lock()
         self.begin_anew()
         begins_anew_in_children(self)

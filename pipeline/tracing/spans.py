@@ -25,9 +25,10 @@ _now_ns: Final = time.time_ns
 
 
 class Span:
-    """A step, with when it was and what came of it. `attributes` are numbers, truths, and texts of this project's own."""
+    """A step, with when it was and what came of it. `attributes` are numbers, truths, and texts of this project's own; those of
+    one name are of one type. `message_id`: that of its message, in the form of a UUID, or ""."""
 
-    __slots__ = ("attributes", "end_ns", "error", "kind", "links", "name", "parent_id", "span_id", "start_ns")
+    __slots__ = ("attributes", "end_ns", "error", "kind", "links", "message_id", "name", "parent_id", "span_id", "start_ns")
 
     def __init__(self, name: str, parent_id: int, kind: Kind = "internal", start_ns: int = 0) -> None:
         """`parent_id`: 0 for a root."""
@@ -36,7 +37,7 @@ class Span:
         self.start_ns, self.end_ns = start_ns or _now_ns(), 0
         self.attributes: dict[str, Any] = {}
         self.links: list[Place] = []
-        self.error = ""
+        self.error = self.message_id = ""
 
 
 class Unit:

@@ -16,6 +16,7 @@ from opentelemetry.proto.trace.v1 import trace_pb2 as otlp
 from pipeline.tracing.spans import Unit
 
 KINDS: Final = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
+MESSAGE_ID: Final = "messaging.message.id"
 _ERROR: Final = 2
 
 
@@ -44,6 +45,7 @@ def spans_of(unit: Unit) -> bytes:
                 start_time_unix_nano=span.start_ns,
                 end_time_unix_nano=span.end_ns,
                 attributes=[_attribute(name, value) for name, value in span.attributes.items()]
+                + ([KeyValue(key=MESSAGE_ID, value=AnyValue(string_value=span.message_id))] if span.message_id else [])
                 + ([_attribute("error.type", span.error)] if span.error else []),
                 links=[
                     otlp.Span.Link(trace_id=link.trace_id.to_bytes(16), span_id=link.span_id.to_bytes(8)) for link in span.links

@@ -1,9 +1,8 @@
-"""Hits at the door as spans: written by stencils, and the same as if each had been written by itself."""
+"""Hits at the door as spans: written by a stencil, and the same as if each had been written by itself."""
 
 from __future__ import annotations
 
 import random
-import time
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,8 +12,6 @@ pytest.importorskip("opentelemetry.proto", reason="the extra `traces` is not ins
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 
 from pipeline.tracing.context import Place, derived
-from pipeline.tracing.spans import Span, Unit
-from pipeline.tracing.stencil import Stencil
 from pipeline.tracing.wire import spans_of
 from workers.node.tracing import door
 
@@ -73,24 +70,3 @@ def test_many_are_parts_of_one_scope() -> None:
     hits = [(str(uuid4()), str(TRACED), source, QUEUED_S) for source in ("l1", "l2", "stale") * 3]
     found = ScopeSpans.FromString(door.spans_of_hits(door._encode((BEGAN_NS, ENDED_NS, hits))))
     assert [span.name for span in found.spans] == ["persona.process at the door", "queue"] * 9
-
-
-def unit(name: str = "100 % of a step", *, text: str = "four") -> Unit:
-    made = Unit(TRACED.trace_id)
-    span = Span(name, TRACED.span_id, start_ns=time.time_ns())
-    span.end_ns = span.start_ns + 1
-    span.attributes["text"] = text
-    made.spans.append(span)
-    return made
-
-
-def test_a_stencil_refuses_what_does_not_fit() -> None:
-    stencil = Stencil(unit(), b"four")
-    assert b"five" in stencil.filled(b"five")
-    assert b"100 % of" in stencil.filled(b"five")
-    with pytest.raises(ValueError, match=r"lengths \(3,\): expected \(4,\)"):
-        stencil.filled(b"six")
-    with pytest.raises(ValueError, match="is not in the unit"):
-        Stencil(unit(), b"seven")
-    with pytest.raises(ValueError, match="two holes meet"):
-        Stencil(unit(), b"four", b"our")

@@ -9,10 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from random import getrandbits as _bits
 from typing import Any, Final
-from uuid import uuid4
 
 import msgspec
 
@@ -20,10 +17,9 @@ from pipeline.optimized import OptimizedPipeline
 from pipeline.tracing.context import LONGEST, Place, derived, place_in
 from pipeline.tracing.sending import sampler_of
 from pipeline.tracing.spans import Span, Unit
-from pipeline.tracing.stencil import Stencil
-from pipeline.tracing.wire import spans_of
+from pipeline.tracing.stencil import written
 from workers.node.door import Allowance, Answer, Door, Store
-from workers.node.tracing.tasks import OUR_ID, describe, ns_of
+from workers.node.tracing.tasks import describe, ns_of
 from workers.queue.names import PROCESS_TASK
 
 PORTION: Final = 500
@@ -88,13 +84,7 @@ def _spans(
         parent = root._replace(span_id=0, sampled=samples(root.trace_id))
     if not parent.sampled:
         return b""
-    queued_ns = min(ns_of(published_s), began_ns)
-    if not parent.span_id or not OUR_ID.fullmatch(task_id):
-        return spans_of(_unit(task_id, parent, source, began_ns, ended_ns, queued_ns))
-    parts = _parts(task_id, parent, _bits(64) or 1, began_ns, ended_ns)
-    if not queued_ns:
-        return _stencil(source, queued=False).filled(*parts)
-    return _stencil(source, queued=True).filled(*parts, *_queue_parts(_bits(64) or 1, queued_ns))
+    return written(_unit(task_id, parent, source, began_ns, ended_ns, min(ns_of(published_s), began_ns)))
 
 
 def _unit(task_id: str, parent: Place, source: str, began_ns: int, ended_ns: int, queued_ns: int) -> Unit:
@@ -102,7 +92,7 @@ def _unit(task_id: str, parent: Place, source: str, began_ns: int, ended_ns: int
     unit = Unit(parent.trace_id)
     span = Span(f"{PROCESS_TASK} at the door", parent.span_id, "consumer", began_ns)
     span.end_ns = ended_ns
-    describe(span.attributes, task_id, {}, retries=0)
+    describe(span, task_id, {}, retries=0)
     span.attributes["persona.source"] = source
     unit.spans.append(span)
     if queued_ns:
@@ -110,30 +100,3 @@ def _unit(task_id: str, parent: Place, source: str, began_ns: int, ended_ns: int
         waited.end_ns = began_ns
         unit.spans.append(waited)
     return unit
-
-
-@lru_cache(maxsize=16)
-def _stencil(source: str, *, queued: bool) -> Stencil:
-    """Of the hits of callers that are traced, under ids as Celery makes them: all but a few."""
-    began_ns = time.time_ns()
-    queued_ns = began_ns - 1 if queued else 0
-    task_id, parent = str(uuid4()), Place(_bits(128), _bits(64))
-    unit = _unit(task_id, parent, source, began_ns, began_ns + 1, queued_ns)
-    own, *others = unit.spans
-    parts = _parts(task_id, parent, own.span_id, began_ns, began_ns + 1)
-    return Stencil(unit, *parts, *(part for queue in others for part in _queue_parts(queue.span_id, queued_ns)))
-
-
-def _parts(task_id: str, parent: Place, span_id: int, began_ns: int, ended_ns: int) -> tuple[bytes, ...]:
-    return (
-        task_id.encode(),
-        parent.trace_id.to_bytes(16),
-        parent.span_id.to_bytes(8),
-        span_id.to_bytes(8),
-        began_ns.to_bytes(8, "little"),
-        ended_ns.to_bytes(8, "little"),
-    )
-
-
-def _queue_parts(span_id: int, queued_ns: int) -> tuple[bytes, bytes]:
-    return span_id.to_bytes(8), queued_ns.to_bytes(8, "little")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import socket
 import threading
@@ -22,6 +23,9 @@ from pipeline.tracing.spans import Unit
 from workers.node.logs import JsonFormatter
 
 MOST_PART_BYTES: Final = 1 << 18
+NAP_S: Final = 0.01
+"""Between looks at the socket: to wake this process for each part costs its sender more than to write it. The socket holds what
+comes meanwhile: a hundred parts at least, also of five hundred hits each where its buffer is as large as it asks for."""
 NOTED: Final = b"\0"
 """Before what the door has noted. No part of spans begins so: it would be a field without a number."""
 CLOSE_S: Final = 5.0
@@ -34,9 +38,9 @@ class Exporter:
     """The main process's hold on it. Made before the pool forks; `put` is for the children, too, and neither raises nor waits."""
 
     def __init__(self, settings: Settings, collector: Collector, head: bytes, scope: bytes) -> None:
-        from pipeline.tracing.wire import spans_of
+        from pipeline.tracing.stencil import written
 
-        self._encode = spans_of
+        self._encode = written
         self._json = settings.log == "json"
         self._collector, self._head, self._scope = collector, head, scope
         # In packets: each is one unit, from whichever process, and one that is killed leaves none half written.
@@ -111,8 +115,16 @@ def relay(source: socket.socket, sender: Sender, head: bytes, scope: bytes) -> N
     buffer = memoryview(bytearray(MOST_PART_BYTES))
     while size := source.recv_into(buffer):
         waiting.put(bytes(buffer[:size]), size)
+        if not _is_readable(source):
+            time.sleep(NAP_S)
     ended.set()
     thread.join(CLOSE_S)
+
+
+def _is_readable(source: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(source, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _spans(part: bytes) -> bytes:

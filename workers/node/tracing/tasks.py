@@ -18,7 +18,7 @@ from pipeline.tracing.spans import Span, Step, Tracer
 from workers.node.failures.keeping import KeepingRequest, KeepingTask
 from workers.queue.names import DELIVERIES_HEADER, PROCESS_TASK, PUBLISHED_HEADER, RENEWAL_HEADER
 
-OUR_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_OUR_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _NO_ERRORS: Final = (Retry, Ignore, Reject)
 
 
@@ -37,10 +37,10 @@ def _traced(tracer: Tracer, task: Task, run: Callable[..., Any]) -> Callable[...
             return run(*args, **kwargs)
         headers = vars(request)
         place = parent_of(tracer, headers, request.id)
-        if request.retries == 0 and place_in(headers.get(TRACEPARENT)) is None:
-            send_root(tracer, place, headers, task.name)
         with tracer.unit(task.name, place, "consumer") as step:
-            describe(step.span.attributes, request.id, headers, retries=request.retries)
+            if request.retries == 0 and place_in(headers.get(TRACEPARENT)) is None:
+                step.unit.spans.append(root_span(place, headers, task.name))
+            describe(step.span, request.id, headers, retries=request.retries)
             step.link(place_in(headers.get(TRACE_LINK)))
             if request.retries == 0:
                 note_wait(step, headers.get(PUBLISHED_HEADER))
@@ -67,14 +67,9 @@ def parent_of(tracer: Tracer, headers: Any, task_id: str) -> Place:
     return root._replace(sampled=tracer.samples(root.trace_id))
 
 
-def send_root(tracer: Tracer, place: Place, headers: Any, name: str) -> None:
-    """Send the root of a task whose sender has begun no trace, before the task begins: it must be there whatever comes. Sent
-    twice, where a message comes twice, it is the same span."""
-    if place.sampled:
-        tracer.send(place.trace_id, [root_span(place, headers, name)])
-
-
 def root_span(place: Place, headers: Any, name: str) -> Span:
+    """The root of a task whose sender has begun no trace. The first try has it in its unit; if its process dies, main process and
+    next delivery have it, too. Sent twice, it is the same span."""
     now_ns = time.time_ns()
     published_s = headers.get(PUBLISHED_HEADER)
     span = Span(f"{name} sent", 0, "producer", ns_of(published_s) or now_ns)
@@ -84,10 +79,11 @@ def root_span(place: Place, headers: Any, name: str) -> Span:
     return span
 
 
-def describe(attributes: dict[str, Any], task_id: str, headers: Any, *, retries: int) -> None:
+def describe(span: Span, task_id: str, headers: Any, *, retries: int) -> None:
+    attributes = span.attributes
     attributes["messaging.system"] = "celery"
-    if OUR_ID.fullmatch(task_id):  # another one is its sender's own text
-        attributes["messaging.message.id"] = task_id
+    if _OUR_ID.fullmatch(task_id):  # another one is its sender's own text
+        span.message_id = task_id
     attributes["persona.attempt"] = retries + 1
     deliveries = headers.get(DELIVERIES_HEADER)
     if isinstance(deliveries, int) and not isinstance(deliveries, bool):
@@ -147,7 +143,7 @@ class TracedRequest(KeepingRequest):
         now_ns = time.time_ns()
         span = Span(f"{self.name} lost", place.span_id, "consumer", now_ns - int(max(0.0, time.monotonic() - began_s) * 1e9))
         span.end_ns, span.error = now_ns, error
-        describe(span.attributes, self.id, headers, retries=headers.get("retries") or 0)
+        describe(span, self.id, headers, retries=headers.get("retries") or 0)
         tracer.send(place.trace_id, [*spans, span])
 
 
