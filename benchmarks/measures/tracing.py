@@ -1,8 +1,8 @@
 """What traces cost: hits and misses through the queue with them on and off, a hit of L1, and a span by itself.
 
 Three nodes of two processes, each with servers of its own: without OpenTelemetry, with it and PERSONA_TRACES off, and with it
-on. Each works off the same full queue, in turn. The last one does it twice: for callers that are not traced, of whose hits it
-tells a hundred a second, and for callers that are, of whose requests it tells every one.
+on. Each works off the same full queue, in turn. The last two do it twice: for callers that are not traced, of whose hits a
+hundred a second are told, and for callers that are, of whose requests every one is.
 """
 
 from __future__ import annotations
@@ -85,8 +85,9 @@ def measure_tracing(progress: Progress, *, quick: bool = False) -> Measured:
         sides = {
             "without": stack.enter_context(Side(without)),
             "off": stack.enter_context(Side(off)),
+            "traced_off": stack.enter_context(Side(off, {"traceparent": TRACEPARENT})),
             "on": stack.enter_context(Side(on)),
-            "traced": stack.enter_context(Side(on, {"traceparent": TRACEPARENT})),
+            "traced_on": stack.enter_context(Side(on, {"traceparent": TRACEPARENT})),
         }
         progress("tracing: hits through the queue, in turn")
         for side in sides.values():
@@ -105,7 +106,7 @@ def measure_tracing(progress: Progress, *, quick: bool = False) -> Measured:
             cpu_us = {name: [each.cpu_us for each in rounds] for name, rounds in spent.items()}
             figures |= {f"{name}_{what}_per_s": statistics.median(rates[name]) for name in sides}
             figures |= {f"{name}_{what}_cpu_us": statistics.median(cpu_us[name]) for name in sides}
-            for name, other in (("off", "without"), ("on", "off"), ("traced", "off")):
+            for name, other in (("off", "without"), ("on", "off"), ("traced_on", "traced_off")):
                 figures |= ratio_of_medians(rates[name], rates[other]).figures(f"{name}_to_{other}_{what}_ratio")
                 figures |= ratio_of_medians(cpu_us[name], cpu_us[other]).figures(f"{name}_to_{other}_{what}_cpu_ratio")
         progress("tracing: a hit of L1, and a span")

@@ -208,7 +208,7 @@ def test_tracing_compares_on_with_off_and_with_what_is_not_installed() -> None:
     pytest.importorskip("opentelemetry.proto", reason="the extra `traces` is not installed")
     figures = measured("tracing")["figures"]
     for what in ("hit", "miss"):
-        for sides in ("off_to_without", "on_to_off", "traced_to_off"):
+        for sides in ("off_to_without", "on_to_off", "traced_on_to_traced_off"):
             for ratio in (f"{sides}_{what}_ratio", f"{sides}_{what}_cpu_ratio"):
                 assert 0 < figures[f"{ratio}_low"] <= figures[ratio] <= figures[f"{ratio}_high"]
     assert min(figures["on_l1_ns"], figures["off_l1_ns"], figures["span_ns"]) > 0
