@@ -66,8 +66,9 @@ def children(node: WorkerNode) -> list[int]:
 
 
 def exporter_of(node: WorkerNode) -> int:
-    """The process that has but the socket open, beside its standard streams and its connection to the collector."""
-    return next(pid for pid in node.pids if len(list(Path(f"/proc/{pid}/fd").iterdir())) <= 6)
+    """The process that has but the socket open, beside its standard streams and its connection to the collector. One that has
+    ended, and that nobody has waited for, has nothing open."""
+    return next(pid for pid in node.pids if 3 < len(list(Path(f"/proc/{pid}/fd").iterdir())) <= 6)
 
 
 def ran_and_was_awaited(spans: list[Span]) -> bool:
@@ -296,6 +297,7 @@ def test_a_thousand_requests_with_children_killed_and_replaced(fleet: Fleet, col
     marks = [f"many{number}" for number in range(1000)]
     answered = itertools.count(1)
     killed: list[int] = []
+    exporter = exporter_of(fleet.node)
 
     def ask_and_kill(mark: str) -> str:
         source = ask(fleet, mark)
@@ -314,6 +316,7 @@ def test_a_thousand_requests_with_children_killed_and_replaced(fleet: Fleet, col
     assert_whole({mark: traces[trace] for mark, trace in by_mark.items()})
     lost = sum(span.name == "persona.process lost" for trace in by_mark.values() for span in traces[trace])
     sys.stdout.write(f"{len(by_mark)} whole traces; {len(killed)} children killed, {lost} tasks lost to that\n")
+    assert exporter_of(fleet.node) == exporter
     assert len(by_mark) == 1000
     assert len(killed) >= 20
     assert lost >= 1
