@@ -7,8 +7,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Final, Generic, TypeVar
 
+from pipeline.cache.locks import Lock
 from pipeline.tracing.sending import BATCH_BYTES, EVERY_S, MOST_BYTES, Sender
 
 TOLD_S: Final = 60.0
@@ -20,11 +22,12 @@ logger: Final = logging.getLogger(__name__)
 
 
 class Waiting(Generic[Item]):
-    """Items, the oldest first. Thread-safe; when they are of more than MOST_BYTES the oldest go."""
+    """Items, the oldest first. Thread-safe; when they are of more than MOST_BYTES the oldest go. A signal handler may put some,
+    too: the sum of their sizes is then off by its items until none is left."""
 
     def __init__(self) -> None:
         self._items: deque[tuple[Item, int]] = deque()
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._bytes = 0
         self.dropped = 0
 
@@ -35,29 +38,32 @@ class Waiting(Generic[Item]):
         with self._lock:
             self._items.append((item, size_bytes))
             self._bytes += size_bytes
-            self._bound()
+            self._let_go()
 
     def take(self) -> list[tuple[Item, int]]:
         """A batch: the oldest items, with their sizes."""
-        taken: list[tuple[Item, int]] = []
-        size = 0
         with self._lock:
-            while self._items and size < BATCH_BYTES:
-                taken.append(self._items.popleft())
-                size += taken[-1][1]
-            self._bytes -= size
-        return taken
+            return self._taken()
 
     def put_back(self, taken: list[tuple[Item, int]]) -> None:
         with self._lock:
             self._items.extendleft(reversed(taken))
-            self._bytes += sum(size for _, size in taken)
-            self._bound()
+            self._bytes += sum(map(itemgetter(1), taken))
+            self._let_go()
 
-    def _bound(self) -> None:
-        while self._bytes > MOST_BYTES:
+    def _let_go(self) -> None:
+        while self._bytes > MOST_BYTES and self._items:
             self._bytes -= self._items.popleft()[1]
             self.dropped += 1
+
+    def _taken(self) -> list[tuple[Item, int]]:
+        taken: list[tuple[Item, int]] = []
+        size = 0
+        while self._items and size < BATCH_BYTES:
+            taken.append(self._items.popleft())
+            size += taken[-1][1]
+        self._bytes = self._bytes - size if self._items else 0
+        return taken
 
 
 def send_all(
