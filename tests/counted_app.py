@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,9 @@ DIRECTORY: Final = "COUNTED_DIRECTORY"
 
 def _count(*_: Any) -> None:
     gc.collect()
-    counts = {"objects": len(gc.get_objects()), "blocks": sys.getallocatedblocks()}
+    objects = gc.get_objects()
+    types = Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in objects)
+    counts = {"objects": len(objects), "blocks": sys.getallocatedblocks(), "types": types}
     path = Path(os.environ[DIRECTORY]) / f"{os.getpid()}"
     path.with_suffix(".new").write_text(json.dumps(counts))
     path.with_suffix(".new").rename(path)

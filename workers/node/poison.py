@@ -29,7 +29,7 @@ from workers.node.fetch.pause import Pause
 from workers.node.guard.bounds import OutOfBoundsError, check_body, check_item, size_of
 from workers.node.guard.refusals import tell_sender
 from workers.node.guard.replies import skimming
-from workers.node.guard.watching import Patient, is_readable, leaving
+from workers.node.guard.watching import LeavingTransport, Patient, is_readable, leaving
 from workers.queue.dead_letters.box import keep
 from workers.queue.dead_letters.letter import written
 
@@ -252,7 +252,7 @@ class GuardedPoller(redis_transport.MultiChannelPoller):
         return super().on_readable(fileno) if is_readable(fileno) else None
 
 
-class GuardedTransport(redis_transport.Transport):
+class GuardedTransport(LeavingTransport):
     """kombu's own transport, with the channel above."""
 
     Channel = GuardedChannel

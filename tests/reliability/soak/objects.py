@@ -11,9 +11,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from counted_app import DIRECTORY, SIGNAL
 from polling import until
@@ -24,6 +24,7 @@ from reliability.soak.run import ENVIRON
 from reliability.soak.sampling import rss_mb
 
 LOOKS: Final = 4
+MOST_TYPES: Final = 12
 QUIET_S: Final = 15.0
 """Between the last fault and a look: connections are made anew, and what waits is answered."""
 
@@ -46,6 +47,7 @@ def main() -> int:
     parser.add_argument("--hits", type=float, default=60.0, help="a second")
     parser.add_argument("--new", type=float, default=6.0, help="new questions a second")
     parser.add_argument("--every", type=float, help="seconds between faults; none unless given", metavar="SECONDS")
+    parser.add_argument("--only", nargs="+", choices=sorted(SURVIVED), help="these faults alone", metavar="FAULT")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="of the order of the faults")
     given = parser.parse_args()
     with (
@@ -65,39 +67,43 @@ def main() -> int:
         print("| after s | process | objects | blocks | MB |\n|---|---|---|---|---|")  # noqa: T201
         began_s = time.monotonic()
         happened: Counter[str] = Counter()
+        held: list[Counter[str]] = []
         with bench.callers.load("objects"):
             for look in range(1, LOOKS + 1):
                 ends_s = began_s + look * given.seconds / LOOKS
                 if given.every:
-                    happened += _befall(bench, ends_s - QUIET_S, given.every)
+                    happened += _befall(bench, given.only or list(SURVIVED), ends_s - QUIET_S, given.every)
                 time.sleep(max(0.0, ends_s - time.monotonic()))
                 main_pid, children = bench.fleet.node.pid, bench.fleet.node.pids
                 for pid in (main_pid, *children):
                     counts = _counted(Path(directory) / f"{pid}", pid)
+                    held += [Counter(counts["types"])] if pid == main_pid else []
                     name = "main" if pid == main_pid else f"child {pid}"
                     took_s, mb = time.monotonic() - began_s, rss_mb(pid)
                     print(f"| {took_s:.0f} | {name} | {counts['objects']} | {counts['blocks']} | {mb:.1f} |", flush=True)  # noqa: T201
+        grown = Counter({name: held[-1][name] - held[0][name] for name in held[-1] | held[0]}).most_common(MOST_TYPES)
+        print(f"\nthe main process, from the first look to the last: {', '.join(f'{name} {by:+d}' for name, by in grown)}")  # noqa: T201
         if happened:
             told = ", ".join(f"{name} {count}" for name, count in happened.most_common())
             print(f"\n{happened.total()} faults, seed {given.seed}: {told}")  # noqa: T201
     return 0
 
 
-def _befall(bench: Bench, until_s: float, every_s: float) -> Counter[str]:
+def _befall(bench: Bench, names: Sequence[str], until_s: float, every_s: float) -> Counter[str]:
     happened: Counter[str] = Counter()
     while time.monotonic() + every_s < until_s:
         time.sleep(every_s)
-        name = bench.chance.choice(list(SURVIVED))
+        name = bench.chance.choice(names)
         SURVIVED[name](bench)
         happened[name] += 1
     return happened
 
 
-def _counted(path: Path, pid: int) -> dict[str, int]:
+def _counted(path: Path, pid: int) -> dict[str, Any]:
     path.unlink(missing_ok=True)
     os.kill(pid, SIGNAL)
     until(path.exists, f"process {pid} has counted")
-    counts: dict[str, int] = json.loads(path.read_text())
+    counts: dict[str, Any] = json.loads(path.read_text())
     return counts
 
 

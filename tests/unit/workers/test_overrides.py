@@ -26,6 +26,7 @@ from workers.node.control.ending import OrderlyWorker
 from workers.node.failures.keeping import KeepingRequest
 from workers.node.fetch.channel import FetchChannel, FetchQoS
 from workers.node.fetch.transport import FetchPoller, FetchTransport
+from workers.node.guard.watching import LeavingTransport
 from workers.node.poison import GuardedChannel, GuardedPoller
 from workers.queue.aside.purging import PurgingConnection, PurgingControl
 from workers.queue.aside.transport import PurgingChannel
@@ -65,6 +66,8 @@ SIGNATURES = {
     (virtual.Channel, "basic_consume"): "(self, queue, no_ack, callback, consumer_tag, **kwargs)",
     (virtual.QoS, "can_consume_max_estimate"): "(self)",
     (virtual.Transport, "_deliver"): "(self, message, queue)",
+    (virtual.Transport, "close_connection"): "(self, connection)",
+    (kombu_redis.Transport, "register_with_event_loop"): "(self, connection, loop)",
     (AMQP, "_retry_publish"): "(self, publish, *args, **kwargs)",
     (AMQP, "Router"): "(self, queues=None, create_missing=None)",
     (Request, "on_failure"): "(self, exc_info, send_failed_event=True, return_ok=False)",
@@ -94,6 +97,7 @@ def test_the_original_is_called_as_it_was(case: tuple[Any, str]) -> None:
         (GuardedChannel, kombu_redis.Channel),
         (FetchQoS, kombu_redis.QoS),
         (FetchTransport, kombu_redis.Transport),
+        (LeavingTransport, kombu_redis.Transport),
         (CallersAMQP, AMQP),
         (PurgingChannel, kombu_redis.Channel),
         (PurgingConnection, Connection),
@@ -116,6 +120,7 @@ def test_whatever_is_overridden_is_listed(ours: type, theirs: type) -> None:
         (kombu_redis.Channel.__init__, "self.handlers = {'BRPOP': self._brpop_read, 'LISTEN': self._receive}"),
         (kombu_redis.Transport.__init__, "self.cycle = MultiChannelPoller()"),
         (kombu_redis.Transport.register_with_event_loop, "client.connection is connection"),
+        (kombu_redis.Transport.register_with_event_loop, "# Keep on_poll_start registered"),
         (kombu_redis.MultiChannelPoller.on_poll_start, "if channel.active_queues:"),
         (EventDispatcher._publish, "retry=retry,"),
         (virtual.Channel.basic_consume, "self.qos.append(message, message.delivery_tag)"),

@@ -8,7 +8,7 @@ from typing import Any, Final
 from kombu.transport import redis as redis_transport
 
 from workers.node.fetch.channel import FetchChannel
-from workers.node.guard.watching import is_readable
+from workers.node.guard.watching import LeavingTransport, is_readable
 from workers.node.poison import BROKEN
 
 SUBSCRIBE_S: Final = 0.5
@@ -43,7 +43,7 @@ class FetchPoller(redis_transport.MultiChannelPoller):
         return channel.handlers[kind]()
 
 
-class FetchTransport(redis_transport.Transport):
+class FetchTransport(LeavingTransport):
     """See `FetchChannel`."""
 
     Channel = FetchChannel

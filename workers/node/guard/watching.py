@@ -1,8 +1,11 @@
-"""A socket leaves the event loop before it is closed.
+"""A socket leaves the event loop before it is closed, and a transport when it is.
 
 The kernel's list of what a loop waits for holds open files, not numbers. A pool child that came after a connection has inherited
 it: the main process closes its own, the file lives on in the child, and the list reports it for ever, by a number that the next
 connection has. A node then reads what has nothing to say, and stands still.
+
+kombu keeps a transport's callback in the loop, by which a node that reconnects would hold every transport that it has had, and
+call each at every turn.
 """
 
 from __future__ import annotations
@@ -10,7 +13,10 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
+
+from kombu.transport import redis as redis_transport
 
 REST_S: Final = 5.0
 """The rest of a broadcast that has begun to come is waited for so long."""
@@ -27,6 +33,25 @@ def leaving(connection_class: type[Any], unwatch: Callable[[int], None]) -> type
             super().disconnect(*args, **options)
 
     return LeavingConnection
+
+
+class LeavingTransport(redis_transport.Transport):
+    """kombu's Redis transport; the event loop lets go of it when its connection is closed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._leave: Callable[[], object] = lambda: None
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        before = set(loop.on_tick)
+        super().register_with_event_loop(connection, loop)
+        self._leave = partial(loop.on_tick.difference_update, loop.on_tick - before)
+
+    def close_connection(self, connection: Any) -> None:
+        try:
+            super().close_connection(connection)
+        finally:
+            self._leave()
 
 
 def is_readable(fileno: int) -> bool:
