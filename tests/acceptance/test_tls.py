@@ -119,7 +119,7 @@ def test_every_part_has_a_certificate_of_its_own(mutual: TlsFront, server: Valke
             assert flower.ask("/fleet/figures").json()["state"] == "live"
             assert "persona_queue_length" in flower.ask("/metrics").text
             assert flower.ask("/broker").status == 200
-        for words in (["stats"], ["invalidate", "persona:*", "--wait", "1"], ["preload"], ["dead-letters"]):
+        for words in (["stats"], ["invalidate", "persona:*", "--timeout", "1"], ["preload"], ["dead-letters"]):
             done = run(["-m", "workers.cli", *words, "--json"], environ)
             assert done.returncode == 0, (words, done.stdout, done.stderr)
         with server.client(decode_responses=True) as redis:
