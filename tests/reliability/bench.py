@@ -28,6 +28,8 @@ CATCH_UP_S: Final = 60.0
 CATCH_UP_LOOK_S: Final = 0.1
 BOUND_S: Final = 1.0
 """The staleness bound."""
+LAST_LINES: Final = 40
+MOST_CHARS: Final = 300
 
 Fault = Callable[["Bench"], object]
 """Begins and ends it: what the nodes meet is over when it returns."""
@@ -166,5 +168,6 @@ class Bench:
         """A node that has ended by itself is a problem, and is started anew: the others are not to suffer for it."""
         for node in self.fleet.nodes:
             if not node.running:
-                self._exits.append(f"{node.name} ended by itself with {node.exit_code}")
+                last = "\n  ".join(line[:MOST_CHARS] for line in node.log().splitlines()[-LAST_LINES:])
+                self._exits.append(f"{node.name} ended by itself with {node.exit_code}; its log ends:\n  {last}")
                 node.start()
