@@ -1,6 +1,6 @@
 """Units as OTLP has them. The classes are the protocol's own (opentelemetry-proto), which protobuf fills and writes in C.
 
-The SDK's way to the same bytes costs more than four times as much: `python -m benchmarks tracing`.
+The SDK's way to the same bytes costs more than ten times as much: `python -m benchmarks tracing`.
 """
 
 from __future__ import annotations
