@@ -191,6 +191,6 @@ def _memory_folder(folder: Path, resources: ExitStack) -> Path:
     shared_memory = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it, with a name that cannot be guessed
     if not os.access(shared_memory, os.W_OK):
         return folder
-    made = Path(tempfile.mkdtemp(prefix="persona-bench-", dir=shared_memory))
+    made = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=shared_memory))  # whose it is can be told
     resources.callback(shutil.rmtree, made, ignore_errors=True)
     return made
