@@ -133,9 +133,11 @@ def test_each_request_has_one_whole_trace_from_caller_to_model(fleet: Fleet, col
         assert steps <= names(spans), mark
         root = one(spans, "persona.submit")
         assert (root.parent, root.service) == ("", "persona-client")
-        # On a slow machine a caller may have it sent once more.
+        # On a slow machine a caller may have it sent once more, and either may be the one that computes.
+        sent = {span.id for span in spans if span.name in ("persona.submit", "persona.submit again")}
         ran = next(span for span in spans if span.name == "persona.process" and span.attributes["persona.source"] == "no")
-        assert (ran.parent, ran.service, ran.error) == (root.id, "persona-worker", False)
+        assert ran.parent in sent
+        assert (ran.service, ran.error) == ("persona-worker", False)
         assert ran.attributes["persona.attempt"] == 1
         model = one(spans, "persona.model")
         assert model.attributes["gen_ai.request.model"] == "echo"
