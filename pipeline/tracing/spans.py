@@ -190,7 +190,8 @@ class Tracer:
 
     def carried(self, call: Callable[[], Any]) -> Callable[[], Any]:
         """That call, to be made by another thread within what goes on in this one."""
-        step, place = current(), self._outside()
+        step = current()
+        place = self._outside() if step is None else None
         if step is None and place is None:
             return call
 

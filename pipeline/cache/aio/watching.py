@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 from pipeline.cache.aio.desk import Desk
 from pipeline.cache.aio.leading import Brought, Leader
-from pipeline.cache.flight.watching import Watcher
+from pipeline.cache.flight.watching import Watcher, bind
 
 
 def watch_tasks(watcher: Watcher, desk: Desk) -> Callable[..., Leader]:
     """Have the desk's threads tell within what their caller had begun, from now on. Returns the leader that tells of its own
     steps."""
-    run = desk.run
-
-    @wraps(run)
-    def watched(call: Callable[[], Any], **options: Any) -> Coroutine[Any, Any, Any]:
-        return run(watcher.carried(call), **options)
-
-    desk.run = watched  # type: ignore[method-assign]
+    bind(desk, "run", lambda run: _carrying(watcher, run))
 
     class WatchedLeader(Leader):
         """A look that tells of itself: `cache.flight`, and of its computation."""
@@ -36,3 +30,11 @@ def watch_tasks(watcher: Watcher, desk: Desk) -> Callable[..., Leader]:
                 return await super()._awaited()
 
     return WatchedLeader
+
+
+def _carrying(watcher: Watcher, run: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(run)
+    def watched(call: Callable[[], Any], **options: Any) -> Any:
+        return run(watcher.carried(call), **options)
+
+    return watched

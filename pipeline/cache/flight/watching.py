@@ -37,18 +37,19 @@ class Watcher(Protocol):
 
 def watch(watcher: Watcher, tiers: Any, single: Any, filling: Any) -> None:
     """Tell the watcher of the steps of these parts, which are a cache's, from now on."""
-    _bind(tiers, "_lookup_beyond", lambda call: _noting(watcher, "cache.lookup", call, _tier))
-    _bind(tiers, "lookup_many", lambda call: _noting(watcher, "cache.lookup", call, _how_many))
-    _bind(single, "run", lambda call: _flight(watcher, call))
-    _bind(single, "board", lambda call: _boarding(watcher, call))
-    _bind(filling, "store", lambda call: _noting(watcher, "cache.store", call, _nothing))
+    bind(tiers, "_lookup_beyond", lambda call: _noting(watcher, "cache.lookup", call, _tier))
+    bind(tiers, "lookup_many", lambda call: _noting(watcher, "cache.lookup", call, _how_many))
+    bind(single, "run", lambda call: _flight(watcher, call))
+    bind(single, "board", lambda call: _boarding(watcher, call))
+    bind(filling, "store", lambda call: _noting(watcher, "cache.store", call, _nothing))
     if (leases := single.leases) is not None:
-        _bind(leases, "take", lambda call: _noting(watcher, "cache.lease", call, _lease))
-        _bind(leases, "await_end", lambda call: _awaiting(watcher, call))
+        bind(leases, "take", lambda call: _noting(watcher, "cache.lease", call, _lease))
+        bind(leases, "await_end", lambda call: _awaiting(watcher, call))
         leases.owner = watcher.owner
 
 
-def _bind(part: object, name: str, around: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+def bind(part: object, name: str, around: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Have that part's call of that name go through what `around` makes of it."""
     setattr(part, name, around(getattr(part, name)))
 
 

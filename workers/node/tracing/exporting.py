@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import signal
 import socket
 import threading
@@ -20,6 +19,7 @@ from pipeline.settings import Settings
 from pipeline.tracing.relaying import Waiting, send_all
 from pipeline.tracing.sending import Collector, Sender
 from pipeline.tracing.spans import Unit
+from workers.node.guard.watching import is_readable
 from workers.node.logs import JsonFormatter
 
 MOST_PART_BYTES: Final = 1 << 18
@@ -115,16 +115,10 @@ def relay(source: socket.socket, sender: Sender, head: bytes, scope: bytes) -> N
     buffer = memoryview(bytearray(MOST_PART_BYTES))
     while size := source.recv_into(buffer):
         waiting.put(bytes(buffer[:size]), size)
-        if not _is_readable(source):
+        if not is_readable(source.fileno()):
             time.sleep(NAP_S)
     ended.set()
     thread.join(CLOSE_S)
-
-
-def _is_readable(source: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(source, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _spans(part: bytes) -> bytes:
