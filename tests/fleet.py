@@ -147,7 +147,7 @@ class WorkerNode:
         assert self.running, f"{self.name} ended with {self.exit_code}:\n{self.log()}"
         # It says so a moment before it listens to remote control, and to broadcasts.
         with closing(bare_app(self.environ["PERSONA_BROKER_URL"])) as app:
-            until(lambda: _pings(app, self.name), f"{self.name} answers a ping", bound_s=START_TIMEOUT_S)
+            until(lambda: pings(app, self.name), f"{self.name} answers a ping", bound_s=START_TIMEOUT_S)
 
     def restart(self) -> Self:
         """Stop it in order and start it anew."""
@@ -345,7 +345,8 @@ def persona_environ(*, broker_url: str, result_url: str = "", cache_url: str = "
     return environ
 
 
-def _pings(app: Celery, name: str) -> bool:
+def pings(app: Celery, name: str) -> bool:
+    """Whether that node answers to remote control, soon."""
     try:
         return bool(app.control.ping(destination=[name], timeout=0.2))
     except (OperationalError, OSError, redis.RedisError):

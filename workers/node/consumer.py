@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -18,11 +19,13 @@ from kombu.exceptions import KombuError
 from pipeline.cache.encoding.decoders import ready
 from pipeline.errors import InvalidRequestError
 from pipeline.settings import get_settings
+from workers.node.control.starting import have_started
 from workers.node.fetch.channel import FetchChannel
 from workers.node.fetch.claims import deliveries
 from workers.node.guard.bounds import MAX_ARGUMENTS, OutOfBoundsError, check_body
 from workers.node.guard.refusals import MAX_ID_CHARS, addressed, tell
 from workers.node.poison import bury, place
+from workers.node.processes import has_children
 from workers.queue.dead_letters.letter import MAX_ITEM_CHARS, written
 from workers.queue.names import UNKNOWN_SINCE_HEADER
 
@@ -123,6 +126,11 @@ class GuardedConsumer(Consumer):
                 self._refuse(message, f"cannot be read ({place(error)})")
 
         return guarded
+
+    def on_ready(self) -> None:
+        super().on_ready()
+        if self.hub is not None and has_children(self.pool):
+            self.pool.did_start_ok = partial(have_started, self.pool)  # which is asked next, at the worker's start
 
     def on_unknown_task(self, body: Any, message: Any, exc: BaseException) -> None:  # noqa: ARG002 - the library's signature
         name = _named(message, "task")

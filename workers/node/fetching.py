@@ -22,6 +22,7 @@ from workers.node.fetch.claims import refused_needs
 from workers.node.fetch.fetch import Fetch
 from workers.node.invalidation import InvalidationStep
 from workers.node.outcomes import QuickOutcomes, are_quick
+from workers.node.processes import has_children
 
 LOOK_UP_S: Final = 0.1
 """For so long the main process waits for the cache's server, and then not again for a second."""
@@ -63,10 +64,7 @@ def build_door(c: Any) -> Door | None:
     settings = get_settings()
     if not settings.door or not settings.cache_url or not are_quick(c.app):
         return None
-    if type(c.pool).__module__ == "celery.concurrency.prefork":
-        pipeline = _pipeline_beside_children(c.figures)
-    else:
-        pipeline = get_optimized_pipeline()
+    pipeline = _pipeline_beside_children(c.figures) if has_children(c.pool) else get_optimized_pipeline()
     store, dispatcher = QuickOutcomes(c.app).store, lambda: c.event_dispatcher
     if (tracer := tracer_of(settings)) is not None and tracer.hand_on is not None:
         from workers.node.tracing.door import TracedDoor

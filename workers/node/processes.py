@@ -15,6 +15,11 @@ from workers.queue.outcomes import haste
 logger: Final = logging.getLogger(__name__)
 
 
+def has_children(pool: Any) -> bool:
+    """Whether tasks run in processes of the pool's own."""
+    return type(pool).__module__ == "celery.concurrency.prefork"
+
+
 @worker_init.connect(weak=False)
 def share_haste(**_: Any) -> None:
     """Before the pool forks."""
@@ -38,7 +43,7 @@ def begin(**_: Any) -> None:
 @worker_ready.connect(weak=False)
 def begin_without_children(sender: Any, **_: Any) -> None:
     """A pool of threads or greenlets has no process but the main one."""
-    if type(sender.pool).__module__ != "celery.concurrency.prefork":
+    if not has_children(sender.pool):
         warm_up()
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from fleet import Fleet
+from fleet import Fleet, pings
 from noted_tasks import RUNS
 from polling import until
 from sender import Sender
@@ -22,6 +24,8 @@ POP_ENVIRON: Final = {"PERSONA_DOOR": "false"}
 GIVEN_S: Final = 2.0
 END_S: Final = 60.0
 """A node ends when its last tasks have, which take ten times as long on a busy machine; a child waits for a second besides."""
+START_S: Final = 60.0
+CHILDREN: Final = 2
 MOST_STARTS: Final = 3
 MOST_LEFT: Final = 2
 
@@ -59,6 +63,52 @@ def rolling(trials: int, say: Say) -> Result:
     with Bench(say, environ={"REMAP_SIGTERM": "SIGQUIT"}) as bench:
         result = bench.befall("rolling", trials, roll)
     return Result(**{**vars(result), "more": {**result.more, "end_p99_s": quantile(took_s, 0.99), "end_max_s": max(took_s)}})
+
+
+def starting(trials: int, say: Say) -> Result:
+    """A node starts while its broker is away, stands still or is full. Meanwhile one of its children is killed."""
+    ways = itertools.cycle((_away, _still, _full))
+
+    def start(bench: Bench) -> None:
+        node = bench.fleet.nodes[-1]
+        node.kill()
+        with next(ways)(bench):
+            node.start(wait=False)
+            until(lambda: not node.running or len(node.pids) == CHILDREN, "it has forked", bound_s=START_S)
+            if node.running:
+                node.kill_child(bench.chance.choice(node.pids))
+                time.sleep(bench.chance.uniform(0.0, 1.0))
+        until(lambda: not node.running or pings(bench.fleet.app, node.name), "it answers, or has ended", bound_s=START_S)
+
+    with Bench(say, concurrency=CHILDREN) as bench:
+        return bench.befall("starting", trials, start)
+
+
+@contextmanager
+def _away(bench: Bench) -> Iterator[None]:
+    bench.fleet.broker.kill()
+    try:
+        yield
+    finally:
+        bench.fleet.broker.start()
+
+
+@contextmanager
+def _still(bench: Bench) -> Iterator[None]:
+    bench.fleet.broker.freeze()
+    try:
+        yield
+    finally:
+        bench.fleet.broker.thaw()
+
+
+@contextmanager
+def _full(bench: Bench) -> Iterator[None]:
+    bench.fleet.queue.config_set("maxmemory", "1mb")
+    try:
+        yield
+    finally:
+        bench.fleet.queue.config_set("maxmemory", "0")
 
 
 def pop_window(trials: int, say: Say) -> Result:
@@ -187,6 +237,13 @@ ROWS: Final = (
         stock="leaves lists and bindings",
     ),
     Row("rolling", (4,), "nodes are told to end and started anew, one after the other", rolling),
+    Row(
+        "starting",
+        (2,),
+        "a child is killed while its node starts, and the broker is away, stands still or is full",
+        starting,
+        stock="its worker ends",
+    ),
     Row("node-frozen", (17,), "a node stands still for longer than its claims last", of_deaths("frozen"), trials=30),
     Row("deadly", (22,), "a task ends its process each time", deadly, stock="queues it for ever (celery#9082), or never tells"),
 )

@@ -12,7 +12,9 @@ from celery.app.amqp import AMQP, Queues
 from celery.app.control import Control
 from celery.app.routes import Router
 from celery.apps.worker import Worker
+from celery.concurrency.asynpool import AsynPool
 from celery.events.dispatcher import EventDispatcher
+from celery.worker import loops
 from celery.worker.request import Request
 from kombu import Connection
 from kombu.transport import redis as kombu_redis
@@ -127,6 +129,8 @@ def test_whatever_is_overridden_is_listed(ours: type, theirs: type) -> None:
         (virtual.Channel.close, "self._qos.restore_unacked_once()"),
         (trace.build_tracer, "app.amqp._retry_publish("),
         (Queues.__missing__, "if self.create_missing:"),
+        (loops.asynloop, "if not obj.restart_count and not obj.pool.did_start_ok():"),
+        (AsynPool.did_start_ok, "return not self._join_exited_workers()"),
         (kombu_redis.Channel.close, "if queue in self.auto_delete_queues:"),
         (_RESPBase.on_connect, "self._buffer = SocketBuffer("),
         (_RESP2Parser._read_response, "response = self._buffer.read(int(response)"),
