@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 from fleet import Fleet, pings
@@ -67,48 +66,30 @@ def rolling(trials: int, say: Say) -> Result:
 
 def starting(trials: int, say: Say) -> Result:
     """A node starts while its broker is away, stands still or is full. Meanwhile one of its children is killed."""
-    ways = itertools.cycle((_away, _still, _full))
+    turns = itertools.count()
 
     def start(bench: Bench) -> None:
-        node = bench.fleet.nodes[-1]
+        node, broker, server = bench.fleet.nodes[-1], bench.fleet.broker, bench.fleet.queue
+        ways = (
+            (broker.kill, broker.start),
+            (broker.freeze, broker.thaw),
+            (partial(server.config_set, "maxmemory", "1mb"), partial(server.config_set, "maxmemory", "0")),
+        )
+        begin, end = ways[next(turns) % len(ways)]
         node.kill()
-        with next(ways)(bench):
+        begin()
+        try:
             node.start(wait=False)
             until(lambda: not node.running or len(node.pids) == CHILDREN, "it has forked", bound_s=START_S)
             if node.running:
                 node.kill_child(bench.chance.choice(node.pids))
-                time.sleep(bench.chance.uniform(0.0, 1.0))
+                time.sleep(bench.chance.uniform(0.0, 1.0))  # how much longer the broker is so: it may come back at any moment
+        finally:
+            end()
         until(lambda: not node.running or pings(bench.fleet.app, node.name), "it answers, or has ended", bound_s=START_S)
 
     with Bench(say, concurrency=CHILDREN) as bench:
         return bench.befall("starting", trials, start)
-
-
-@contextmanager
-def _away(bench: Bench) -> Iterator[None]:
-    bench.fleet.broker.kill()
-    try:
-        yield
-    finally:
-        bench.fleet.broker.start()
-
-
-@contextmanager
-def _still(bench: Bench) -> Iterator[None]:
-    bench.fleet.broker.freeze()
-    try:
-        yield
-    finally:
-        bench.fleet.broker.thaw()
-
-
-@contextmanager
-def _full(bench: Bench) -> Iterator[None]:
-    bench.fleet.queue.config_set("maxmemory", "1mb")
-    try:
-        yield
-    finally:
-        bench.fleet.queue.config_set("maxmemory", "0")
 
 
 def pop_window(trials: int, say: Say) -> Result:
