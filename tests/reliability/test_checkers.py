@@ -119,6 +119,18 @@ def test_steps_that_stay_are_seldom_a_slope_beyond_doubt() -> None:
     assert beyond <= 2
 
 
+@pytest.mark.parametrize(("grows_by", "reported"), [(0.2, False), (9.0, True)])
+def test_a_process_that_began_later_has_a_warm_up_of_its_own(grows_by: float, reported: bool) -> None:
+    """It grows for 12 minutes, as one that began with the run does for 5."""
+    first = samples(0.0)
+    later = [
+        Sample(each.at_s + 600, {"rss_mb child 7": 100 + 40 * min(number / 144, 1) + grows_by * number / 360})
+        for number, each in enumerate(first)
+    ]
+    run = [Sample(each.at_s, {**each.values, **later[number - 120].values}) for number, each in enumerate(first) if number >= 120]
+    assert bool(breaches(slopes([*first[:120], *run, *later[240:]]))) is reported
+
+
 def test_what_lived_too_shortly_has_no_slope() -> None:
     assert slopes(samples(9.0)[:10]) == []
 

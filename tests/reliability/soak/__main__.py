@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from reliability.soak.faults import FAULTS, OUTLIVED_BY_CHILDREN
 from reliability.soak.run import EVERY_S, Soak, soak
 from reliability.soak.slopes import Slope
 
@@ -27,6 +28,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="of the order of the faults")
     parser.add_argument("--every", type=float, nargs=2, default=EVERY_S, metavar=("LEAST", "MOST"), help="seconds between faults")
     parser.add_argument("--without-rabbitmq", action="store_true", help="no second broker, also where one is installed")
+    parser.add_argument("--only", nargs="+", choices=sorted(FAULTS), default=[], help="these faults alone", metavar="FAULT")
+    parser.add_argument(
+        "--outlived",
+        action="store_const",
+        const=OUTLIVED_BY_CHILDREN,
+        dest="only",
+        help="only faults that the first node's children outlive, so that their memory can be followed",
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--samples", type=Path, help="a file for the samples, a JSON object a line")
     given = parser.parse_args()
@@ -34,7 +43,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background begins with it ignored
     try:
         every_s = given.every[0], given.every[1]
-        done = soak(given.minutes * 60, seed=given.seed, every_s=every_s, say=_say, second=not given.without_rabbitmq)
+        second = not given.without_rabbitmq
+        done = soak(given.minutes * 60, seed=given.seed, every_s=every_s, say=_say, second=second, only=given.only)
     except KeyboardInterrupt:
         _say("broken off: what it started is gone")
         return 130

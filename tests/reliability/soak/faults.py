@@ -134,3 +134,15 @@ FAULTS: Final[Mapping[str, Callable[[Bench], None]]] = {
     "cache spoiled": _spoil_cache,
     "poison": _poison,
 }
+
+OUTLIVED_BY_CHILDREN: Final = (
+    "child killed",
+    "node killed",
+    "node ended",
+    "node frozen",
+    "child frozen",
+    "network to the cache",
+    "cache spoiled",
+    "poison",
+)
+"""By those of the first node, which no fault kills; a node that loses its broker ends its children that are at work."""

@@ -65,9 +65,17 @@ MOST_LINES: Final = 8
 NEAR_S: Final = 15.0
 
 
-def soak(seconds: float, *, seed: int, every_s: tuple[float, float], say: Say, second: bool = True) -> Soak:
-    """`second`: with a second broker, if one is installed. Raises what a fault could not end in its time: then the fleet's logs
-    are printed."""
+def soak(
+    seconds: float,
+    *,
+    seed: int,
+    every_s: tuple[float, float],
+    say: Say,
+    second: bool = True,
+    only: Sequence[str] = (),
+) -> Soak:
+    """`second`: with a second broker, if one is installed. `only`: these of its faults; all unless given. Raises what a fault
+    could not end in its time: then the fleet's logs are printed."""
     happened: Counter[str] = Counter()
     left_out = missing() if second else "--without-rabbitmq"
     with (
@@ -76,6 +84,7 @@ def soak(seconds: float, *, seed: int, every_s: tuple[float, float], say: Say, s
     ):
         shop = None if left_out else resources.enter_context(Shop(bench))
         faults = dict(FAULTS) | (shop.faults() if shop else {})
+        faults = {name: faults[name] for name in only or faults}
         _warm(bench, min(WARM_TASKS, int(WARM_A_SECOND * seconds)), say)
         program, sampler = Program(bench.fleet), _Sampler(bench, shop)
         began_s = time.monotonic()

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from reliability.soak.sampling import Sample
 
 WARM: Final = 0.3
-"""The first part of a run is none of the slope."""
+"""The first part of a run is none of the slope, nor so long a time of a process that began later."""
 FEWEST: Final = 12
 """Samples; a process that lived for fewer has no slope."""
 MOST_POINTS: Final = 120
@@ -76,10 +76,11 @@ def slopes(samples: Sequence[Sample]) -> list[Slope]:
     does to some samples does not move it."""
     if not samples:
         return []
-    warm_s = samples[0].at_s + WARM * (samples[-1].at_s - samples[0].at_s)
+    warm_s = WARM * (samples[-1].at_s - samples[0].at_s)
     found = []
     for name in sorted({name for each in samples for name in each.values}):
-        points = [(each.at_s, each.values[name]) for each in samples if each.at_s >= warm_s and name in each.values]
+        points = [(each.at_s, each.values[name]) for each in samples if name in each.values]
+        points = [point for point in points if point[0] >= points[0][0] + warm_s]
         if len(points) >= FEWEST:
             points = points[:: -(-len(points) // MOST_POINTS)]
             an_s, low_s, high_s = slope_of(points)
