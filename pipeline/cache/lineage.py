@@ -19,12 +19,15 @@ class Lineage:
     is computed from such a value depends on them all the same. Takes no lock: a step is one of the interpreter's.
 
     A key that was computed from one set of deps and then from another is remembered by both: a value computed from either may
-    still be on its way. Keys without deps are not remembered. One is forgotten when KEPT others have been noted since.
+    still be on its way. Keys without deps are not remembered. One is forgotten when KEPT others have been noted since. Keys with
+    equal deps, such as the answers under one routing, share one tuple: what a key takes is its own name and a place.
     """
 
     def __init__(self) -> None:
         self._newer: dict[str, tuple[str, ...]] = {}
         self._older: dict[str, tuple[str, ...]] = {}
+        self._equal: dict[tuple[str, ...], tuple[str, ...]] = {}
+        """The newer ones' tuples. TOO_MANY, known by its identity, is none of them."""
 
     def note(self, key: str, deps: tuple[str, ...]) -> None:
         """Note that a value of the key depends on these, theirs included."""
@@ -34,9 +37,9 @@ class Lineage:
         if known and known != deps and TOO_MANY is not known and TOO_MANY is not deps:
             both = tuple(dict.fromkeys(known + deps))
             deps = both if len(both) <= WIDEST else deps
-        self._newer[key] = deps
+        self._newer[key] = deps if deps is TOO_MANY else self._equal.setdefault(deps, deps)
         if len(self._newer) > KEPT:
-            self._older, self._newer = self._newer, {}
+            self._older, self._newer, self._equal = self._newer, {}, {}
 
     def of(self, key: str) -> tuple[str, ...]:
         """What the values of the key depend on that this process has seen of late; nothing if it has seen none with deps."""

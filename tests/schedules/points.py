@@ -31,7 +31,7 @@ SHARED: Final[dict[str, set[str]]] = {
     "pipeline.cache.tiers": {"generation", "superseded"},
     "pipeline.cache.two_tier": {"_slots", "slots", "generation", "version", "lease_ends_at_s", "words"},
     "pipeline.cache.memory.local": {"slots", "generation"},
-    "pipeline.cache.lineage": {"_newer", "_older"},
+    "pipeline.cache.lineage": {"_newer", "_older", "_equal"},
     "pipeline.cache.flight.single": {"_flights", "confirmed_at_s", "failure", "outcome"},
     "pipeline.cache.flight.filling": {"slots"},
     "pipeline.cache.flight.waits": {"ended", "_bells", "_has_begun"},
