@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -278,5 +279,6 @@ def bury(channel: Any, letter: bytes) -> None:
 
 def place(error: BaseException) -> str:
     """The error without its message, which may quote a user's words."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return type(error).__name__ + (f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else "")
+    # Not `extract_tb`, which reads the source of each frame's module, in the worker's loop, and keeps it.
+    last = deque(traceback.walk_tb(error.__traceback__), maxlen=1)
+    return type(error).__name__ + "".join(f" in {frame.f_code.co_name}, line {line}" for frame, line in last)

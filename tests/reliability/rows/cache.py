@@ -71,8 +71,8 @@ def _garbage(bench: Bench) -> None:
                 if bench.chance.random() < 0.5:
                     client.set(name, bench.chance.randbytes(40), ex=600)
                 else:
-                    client.delete(name)
-                    client.rpush(name, "garbage")
+                    with client.pipeline() as pipe:
+                        pipe.delete(name).rpush(name, "garbage").expire(name, 600).execute()
 
 
 def _cut(bench: Bench) -> None:
