@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from leaks import LEAKS, leaving_nothing
 from servers import NO_STACK, ValkeyServer
 
+from pipeline.cache import locks
 from pipeline.discovery import STACK_DIR
 
 os.environ[STACK_DIR] = NO_STACK
@@ -53,3 +54,10 @@ def namespace() -> str:
 def redis_url(valkey: ValkeyServer) -> str:
     """The shared server's URL, database 0. Keep to your own `namespace` there."""
     return valkey.url
+
+
+@pytest.fixture
+def own_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that ask at each line whether it is inside a lock: only this test's locks are looked at. What ran before in this
+    process may have left hundreds."""
+    monkeypatch.setattr(locks, "_living", set())

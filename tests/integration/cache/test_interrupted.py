@@ -14,6 +14,8 @@ from slow import BOUND_S, Slow
 
 from pipeline.cache import MISS, ReentrantUseError, TwoTierCache
 
+pytestmark = pytest.mark.usefixtures("own_locks")
+
 MakeCache = Callable[..., TwoTierCache]
 Use = Callable[[TwoTierCache], Any]
 

@@ -11,6 +11,8 @@ from faults import Clock
 
 from pipeline.cache import MISS, LocalCache
 
+pytestmark = pytest.mark.usefixtures("own_locks")
+
 Change = Callable[[LocalCache], object]
 
 CHANGES: dict[str, Change] = {
