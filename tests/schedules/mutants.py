@@ -243,8 +243,12 @@ KEPT: Final = {
         "b.fetch k | a: refresh | a: refresh | a: look k | b: inv k | c: inv z | !: evict tail"
         " @ 8>1 15>5 17>3 21>2 41>4 44>0 61>2 65>1"
     ),
+    "bus_confirmed_first": "n1.fetch k | n1: look k | n: beat | b: inv k | !: tick 1.1 @ 1>2 6>3 8>1 24>0",
+    "confirmed_by_the_answer": "a.fetch k | a: sweep, get k | b: inv k | !: tick 1.5 @ 9>1 14>2",
+    "settled_before_known": "a.fetch k, !.full, a.inv k, !.room | a: look k | a: look k @ 21>1 60>0",
 }
-"""Mutants that a search does not catch, since it takes more than three preemptions, each with a schedule that does."""
+"""Mutants that a search of 10,000 schedules does not catch with each seed, or with none, since it takes more than three
+preemptions; each with a schedule that does."""
 
 UNSEEN: Final[dict[str, str]] = {
     "notice_believed": "no process here has a listener; the traces of real runs reject it (tests/traces)",
