@@ -6,7 +6,7 @@ import gc
 import tracemalloc
 from typing import Final
 
-from pipeline.cache.lineage import KEPT, TOO_MANY, Lineage
+from pipeline.cache.lineage import KEPT, MOST_SHARED, NARROW, TOO_MANY, Lineage
 
 MOST_BYTES: Final = 250
 """A key: its name of a hundred characters, and its place."""
@@ -41,8 +41,17 @@ def test_it_is_bounded_and_forgets_none_of_the_last() -> None:
     for number in range(5 * KEPT):
         lineage.note(f"key {number}", (f"dep {number}",))
     assert len(lineage._newer) + len(lineage._older) <= 2 * KEPT
-    assert len(lineage._equal) <= KEPT
+    assert len(lineage._equal) <= MOST_SHARED
     assert all(lineage.of(f"key {number}") == (f"dep {number}",) for number in range(4 * KEPT, 5 * KEPT))
+
+
+def test_deps_that_are_others_each_time_are_not_held() -> None:
+    """One key, which is noted anew and takes one place; wide deps are held by their key alone."""
+    lineage = Lineage()
+    for number in range(3 * MOST_SHARED):
+        lineage.note("key", (f"dep {number}", *(f"more {number} {each}" for each in range(number % (2 * NARROW)))))
+    assert len(lineage._equal) <= MOST_SHARED
+    assert max(map(len, lineage._equal)) <= NARROW
 
 
 def test_too_many_deps_are_known_by_their_identity() -> None:
